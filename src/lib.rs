@@ -1,0 +1,9 @@
+//! Lienzo: Stable Diffusion with every kernel written by hand.
+
+pub mod diffusion;
+pub mod error;
+pub mod rng;
+pub mod tensor;
+pub mod weights;
+
+pub use error::{Error, Kind, Result};

@@ -1,0 +1,3 @@
+//! The `lienzo` command.
+
+fn main() {}
