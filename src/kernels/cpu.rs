@@ -1,0 +1,122 @@
+//! The CPU's kernels: SIMD code generic over the instruction set, parallel through [`Workers`].
+
+pub mod activate;
+pub mod add;
+pub mod attention;
+pub mod concat;
+pub mod conv2d;
+pub mod geglu;
+pub mod group_norm;
+pub mod layer_norm;
+pub mod matmul;
+pub mod panels;
+pub mod timestep_embedding;
+pub mod upsample;
+
+use super::{Dims, Op};
+use crate::backend::cpu::workers::Workers;
+use crate::simd::Isa;
+use crate::tensor::Shape;
+use panels::Packed;
+
+/// An operand: row r (of `shape.rows()`) begins at `r * pitch`; its channels follow, then padding.
+///
+/// `data` begins at the operand's first channel, so a column view is only a different start and `shape.c`.
+#[derive(Clone, Copy)]
+pub struct In<'a> {
+    /// Elements.
+    pub data: &'a [f32],
+    /// Logical shape.
+    pub shape: Shape,
+    /// Elements from one row to the next.
+    pub pitch: usize,
+}
+
+/// An output, laid out like an operand. Kernels leave its padding as it is (zero).
+pub struct Out<'a> {
+    /// Elements.
+    pub data: &'a mut [f32],
+    /// Logical shape.
+    pub shape: Shape,
+    /// Elements from one row to the next.
+    pub pitch: usize,
+}
+
+/// Everything one kernel call reads and writes.
+pub struct Io<'a> {
+    /// Operands, in the op's order.
+    pub x: &'a [In<'a>],
+    /// Packed weights, in the op's order.
+    pub w: &'a [&'a Packed],
+    /// The output.
+    pub y: Out<'a>,
+    /// Shared scratch of the declared size; its content is undefined.
+    pub scratch: &'a mut [f32],
+}
+
+/// Scratch that a kernel needs while it runs, in f32 elements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scratch {
+    /// One buffer for the call.
+    pub shared: usize,
+    /// One buffer for each worker.
+    pub per_worker: usize,
+}
+
+/// One algorithm for one op. The instruction set is a second axis.
+pub struct Variant<K> {
+    /// A technique: `naive`, `panels`, `flash`.
+    pub name: &'static str,
+    /// Whether it can run these shapes.
+    pub supports: fn(&K, &[Shape], &[Dims]) -> bool,
+    /// What it needs while running.
+    pub scratch: fn(&K, &[Shape], &[Dims]) -> Scratch,
+    /// Runs it.
+    pub run: fn(&K, Isa, &mut Io<'_>, &Workers),
+}
+
+/// A variant as the chooser sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct VariantInfo {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it can run the shapes that were asked about.
+    pub supported: bool,
+    /// What it needs while running.
+    pub scratch: Scratch,
+}
+
+macro_rules! by_op {
+    ($op:expr, $kernel:ident, $variants:ident => $body:expr) => {
+        match $op {
+            Op::Matmul($kernel) => { let $variants = matmul::VARIANTS; $body }
+            Op::Conv2d($kernel) => { let $variants = conv2d::VARIANTS; $body }
+            Op::GroupNorm($kernel) => { let $variants = group_norm::VARIANTS; $body }
+            Op::LayerNorm($kernel) => { let $variants = layer_norm::VARIANTS; $body }
+            Op::Attention($kernel) => { let $variants = attention::VARIANTS; $body }
+            Op::Geglu($kernel) => { let $variants = geglu::VARIANTS; $body }
+            Op::Activate($kernel) => { let $variants = activate::VARIANTS; $body }
+            Op::Add($kernel) => { let $variants = add::VARIANTS; $body }
+            Op::Concat($kernel) => { let $variants = concat::VARIANTS; $body }
+            Op::Upsample($kernel) => { let $variants = upsample::VARIANTS; $body }
+            Op::TimestepEmbedding($kernel) => { let $variants = timestep_embedding::VARIANTS; $body }
+        }
+    };
+}
+
+/// The variants of an op, slowest first.
+pub fn variants(op: &Op, x: &[Shape], w: &[Dims]) -> Vec<VariantInfo> {
+    by_op!(op, k, list => list
+        .iter()
+        .map(|v| {
+            let supported = (v.supports)(k, x, w);
+            let scratch = if supported { (v.scratch)(k, x, w) } else { Scratch::default() };
+            VariantInfo { name: v.name, supported, scratch }
+        })
+        .collect())
+}
+
+/// Runs one variant of an op.
+pub fn run(op: &Op, variant: usize, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
+    by_op!(op, k, list => (list[variant].run)(k, isa, io, workers));
+}
