@@ -1,0 +1,74 @@
+//! The seam: a backend loads a plan with a model's weights and runs it. Nothing above knows which device that is.
+
+pub mod cpu;
+
+use crate::error::Result;
+use crate::graph::plan::Plan;
+use crate::kernels::Caps;
+use crate::tensor::Tensor;
+use crate::weights::Model;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// A device that plans run on.
+pub trait Backend: Send + Sync {
+    /// `cpu, 2 threads, avx512`.
+    fn name(&self) -> String;
+
+    /// What it can do; what plans are made for.
+    fn caps(&self) -> &Caps;
+
+    /// Packs the weights that are not packed yet, allocates everything that running needs, and returns what can be run.
+    fn load(&self, plan: Arc<Plan>, model: &Arc<Model>) -> Result<Box<dyn Program>>;
+}
+
+/// A value going into or coming out of a program.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// Data on the host.
+    Host(Arc<Tensor>),
+}
+
+impl Value {
+    /// The data on the host.
+    pub fn host(&self) -> Result<Arc<Tensor>> {
+        match self {
+            Self::Host(t) => Ok(t.clone()),
+        }
+    }
+}
+
+impl From<Tensor> for Value {
+    fn from(t: Tensor) -> Self {
+        Self::Host(Arc::new(t))
+    }
+}
+
+/// How a program is run.
+pub enum Run<'a> {
+    /// As fast as it goes; the flag is looked at between steps.
+    Fast {
+        /// Set by somebody else to stop.
+        cancel: &'a AtomicBool,
+    },
+    /// One duration for each step.
+    Timed(&'a mut Vec<Duration>),
+    /// The visitor sees each step's output and may overwrite it.
+    Stepped(&'a mut dyn FnMut(usize, &mut Tensor) -> Result<()>),
+}
+
+/// A plan with its weights packed and its memory allocated.
+pub trait Program: Send {
+    /// The plan it was made from.
+    fn plan(&self) -> &Plan;
+
+    /// Sets an input; it stays set between runs. The shape must be the plan's.
+    fn set(&mut self, input: &str, value: &Value) -> Result<()>;
+
+    /// Runs all steps.
+    fn run(&mut self, how: Run<'_>) -> Result<()>;
+
+    /// An output of the last run.
+    fn get(&mut self, output: &str) -> Result<Value>;
+}

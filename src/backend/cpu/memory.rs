@@ -1,0 +1,128 @@
+//! A program's memory: one arena whose ranges are handed out to a step as disjoint slices, and buffers for the inputs.
+#![allow(unsafe_code, reason = "a step reads and writes different ranges of one allocation")]
+
+use crate::error::{Error, Kind, Result};
+use crate::graph::plan::{Place, Plan};
+use std::ops::Range;
+
+/// Zeroed f32 elements that begin at a cache line.
+pub struct Buffer {
+    lines: Box<[Line]>,
+    elems: usize,
+}
+
+#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+impl Buffer {
+    /// `elems` zeros, or an error that says how much memory was asked for.
+    pub fn zeroed(elems: usize) -> Result<Self> {
+        // Zeroed by the allocator: large sizes cost no page until they are used.
+        let lines = bytemuck::allocation::try_zeroed_slice_box(elems.div_ceil(16)).map_err(|()| {
+            let message = format!("no memory for {:.2} GB of activations; try a smaller size", elems as f64 * 4e-9);
+            Error::new(Kind::OutOfMemory, message)
+        })?;
+        Ok(Self { lines, elems })
+    }
+
+    /// The elements.
+    pub fn as_slice(&self) -> &[f32] {
+        &bytemuck::cast_slice(&self.lines)[..self.elems]
+    }
+
+    /// The elements, to be written.
+    pub fn as_mut_slice(&mut self) -> &mut [f32] {
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.elems]
+    }
+}
+
+/// The memory of a plan's values. Its ranges were checked against the plan, so that a step's slices never overlap.
+pub struct Arena {
+    buffer: Buffer,
+}
+
+/// A step's slices of the arena.
+pub struct Views<'a> {
+    /// For each operand that lives in the arena, the whole stored value.
+    pub x: Vec<Option<&'a [f32]>>,
+    /// The output.
+    pub y: &'a mut [f32],
+    /// Shared scratch, if the step asked for some.
+    pub scratch: Option<&'a mut [f32]>,
+}
+
+impl Arena {
+    /// Memory for `plan`, after checking that no step's output or scratch overlaps another of its ranges.
+    pub fn for_plan(plan: &Plan) -> Result<Self> {
+        for i in 0..plan.steps.len() {
+            let ranges = ranges(plan, i);
+            let written = [Some(ranges.y.clone()), ranges.scratch.clone()];
+            let overlap = |a: &Range<usize>, b: &Range<usize>| a.start < b.end && b.start < a.end;
+            let reads_written = written.iter().flatten().any(|w| ranges.x.iter().flatten().any(|r| overlap(w, r)));
+            let twice = ranges.scratch.as_ref().is_some_and(|s| overlap(s, &ranges.y));
+            let outside = written.iter().flatten().chain(ranges.x.iter().flatten()).any(|r| r.end > plan.arena);
+            if reads_written || twice || outside {
+                let name = &plan.steps[i].name;
+                return Err(Error::other(format!("plan {}: memory ranges of step {name} overlap", plan.name)));
+            }
+        }
+        Ok(Self { buffer: Buffer::zeroed(plan.arena)? })
+    }
+
+    /// The slices of step `i` of the plan that this arena was made for.
+    pub fn step(&mut self, plan: &Plan, i: usize) -> Views<'_> {
+        let ranges = ranges(plan, i);
+        let elems = self.buffer.as_mut_slice();
+        let len = elems.len();
+        let base = elems.as_mut_ptr();
+        let inside = |r: &Range<usize>| assert!(r.start <= r.end && r.end <= len, "range outside of the arena");
+        let read = |r: Range<usize>| {
+            inside(&r);
+            // SAFETY: the range lies inside the allocation, which is borrowed for as long as the slice lives; `for_plan`
+            // checked that no written range of this step overlaps a read one.
+            unsafe { std::slice::from_raw_parts(base.add(r.start), r.len()) }
+        };
+        let write = |r: Range<usize>| {
+            inside(&r);
+            // SAFETY: as above; the output and the scratch are the only two written ranges, and they do not overlap.
+            unsafe { std::slice::from_raw_parts_mut(base.add(r.start), r.len()) }
+        };
+        Views {
+            x: ranges.x.into_iter().map(|r| r.map(read)).collect(),
+            y: write(ranges.y),
+            scratch: ranges.scratch.map(write),
+        }
+    }
+
+    /// Everything, between steps.
+    pub fn as_slice(&self) -> &[f32] {
+        self.buffer.as_slice()
+    }
+
+    /// Everything, between steps, to be written.
+    pub fn as_mut_slice(&mut self) -> &mut [f32] {
+        self.buffer.as_mut_slice()
+    }
+}
+
+struct Ranges {
+    x: Vec<Option<Range<usize>>>,
+    y: Range<usize>,
+    scratch: Option<Range<usize>>,
+}
+
+fn ranges(plan: &Plan, i: usize) -> Ranges {
+    let step = &plan.steps[i];
+    let of = |id: usize| match plan.values[id].place {
+        Place::Slot { offset } => Some(offset..offset + plan.values[id].elems()),
+        Place::Input(_) => None,
+    };
+    let shared = step.scratch.shared;
+    Ranges {
+        x: step.x.iter().map(|v| of(v.id)).collect(),
+        // An output is never an input's buffer: inputs are written by the caller alone.
+        y: of(step.y).unwrap_or(0..0),
+        scratch: (shared > 0).then(|| step.scratch_offset..step.scratch_offset + shared),
+    }
+}

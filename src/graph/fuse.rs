@@ -1,0 +1,295 @@
+//! Rewrites of a graph that keep its meaning and save passes over memory. Each has a name, can be switched off in
+//! [`Caps`](crate::kernels::Caps), and is tested on its own.
+//!
+//! A fused node stands where the consumer stood, so that all its operands have been computed.
+
+use super::{Graph, Node, Value, ValueId, Weight, WeightExpr};
+use crate::kernels::group_norm::GroupNorm;
+use crate::kernels::{Activation, Dims, Op};
+use crate::tensor::Shape;
+
+/// A rewrite: its name and what it does; it returns whether it changed anything.
+pub type Rewrite = (&'static str, fn(&mut Graph) -> bool);
+
+/// Every rewrite, in the order in which they are applied.
+pub const REWRITES: &[Rewrite] = &[
+    ("two_sources", two_sources),
+    ("upsample_conv", upsample_conv),
+    ("norm_act", norm_act),
+    ("row", row),
+    ("act", act),
+    ("geglu", geglu),
+    ("residual", residual),
+    ("siblings", siblings),
+];
+
+/// Applies every rewrite that is not in `off`, until none changes anything.
+pub fn fuse(mut graph: Graph, off: &[&str]) -> Graph {
+    let on = || REWRITES.iter().filter(|(name, _)| !off.contains(name));
+    while on().fold(false, |changed, (_, rewrite)| rewrite(&mut graph) || changed) {}
+    graph
+}
+
+/// A consumer at `at` that reads the whole of what the product at `from` writes, and is its only reader.
+struct Pair {
+    from: usize,
+    at: usize,
+}
+
+/// The node that writes the whole of `v`, if `v` has no other reader.
+fn sole_producer(g: &Graph, uses: &[usize], v: Value) -> Option<usize> {
+    let whole = v.offset == 0 && v.shape == g.values[v.id];
+    (whole && uses[v.id] == 1).then(|| producer(g, v.id)).flatten()
+}
+
+fn producer(g: &Graph, id: ValueId) -> Option<usize> {
+    g.nodes.iter().position(|n| n.y == id)
+}
+
+/// Replaces the consumer by `node`, which writes what the consumer wrote, and drops the producer.
+fn replace(g: &mut Graph, pair: &Pair, mut node: Node) {
+    node.y = g.nodes[pair.at].y;
+    g.nodes[pair.at] = node;
+    g.nodes.remove(pair.from);
+}
+
+/// Finds the first consumer for which `merge` returns a fused node, and puts it in.
+fn fuse_pair(g: &mut Graph, merge: impl Fn(&Graph, &Node, &Node, usize) -> Option<Node>) -> bool {
+    let uses = g.uses();
+    let mut changed = false;
+    let mut at = 0;
+    while at < g.nodes.len() {
+        let consumer = &g.nodes[at];
+        let found = (0..consumer.x.len()).rev().find_map(|i| {
+            let from = sole_producer(g, &uses, consumer.x[i])?;
+            merge(g, &g.nodes[from], consumer, i).map(|node| (Pair { from, at }, node))
+        });
+        match found {
+            Some((pair, node)) => {
+                replace(g, &pair, node);
+                changed = true;
+            }
+            None => at += 1,
+        }
+    }
+    changed
+}
+
+/// `conv2d`, `matmul` and `group_norm` of a concatenation read its two halves.
+fn two_sources(g: &mut Graph) -> bool {
+    let mut changed = false;
+    for at in 0..g.nodes.len() {
+        let takes = match &g.nodes[at].op {
+            Op::Conv2d(c) => !c.two_sources && c.upsample.is_none(),
+            Op::Matmul(m) => !m.two_sources,
+            Op::GroupNorm(n) => !n.two_sources,
+            _ => false,
+        };
+        let joined = g.nodes[at].x[0];
+        let whole = joined.shape == g.values[joined.id];
+        let Some(concat) = producer(g, joined.id).filter(|i| takes && whole && matches!(g.nodes[*i].op, Op::Concat(_))) else {
+            continue;
+        };
+        let halves = g.nodes[concat].x.clone();
+        let node = &mut g.nodes[at];
+        node.x.splice(0..1, halves);
+        match &mut node.op {
+            Op::Conv2d(c) => c.two_sources = true,
+            Op::Matmul(m) => m.two_sources = true,
+            Op::GroupNorm(n) => n.two_sources = true,
+            _ => {}
+        }
+        changed = true;
+    }
+    if changed {
+        drop_dead(g);
+    }
+    changed
+}
+
+/// A 3x3 convolution of an upsampling reads the small tensor.
+fn upsample_conv(g: &mut Graph) -> bool {
+    fuse_pair(g, |_, p, c, _| match (&p.op, &c.op) {
+        (Op::Upsample(up), Op::Conv2d(conv)) if conv.upsample.is_none() && !conv.two_sources && !conv.stride2 => {
+            let mut node = c.clone();
+            node.x[0] = p.x[0];
+            node.op = crate::kernels::conv2d::Conv2d { upsample: Some((up.h, up.w)), ..*conv }.into();
+            Some(node)
+        }
+        _ => None,
+    })
+}
+
+/// GroupNorm followed by a nonlinearity.
+fn norm_act(g: &mut Graph) -> bool {
+    fuse_pair(g, |_, p, c, _| match (&p.op, &c.op) {
+        (Op::GroupNorm(norm), Op::Activate(a)) if norm.act == Activation::None => {
+            Some(Node { op: GroupNorm { act: a.act, ..*norm }.into(), ..p.clone() })
+        }
+        _ => None,
+    })
+}
+
+/// What a product's epilogue already holds.
+struct Epilogue {
+    row: bool,
+    act: Activation,
+    residual: bool,
+    geglu: bool,
+}
+
+fn epilogue(op: &Op) -> Option<Epilogue> {
+    match op {
+        Op::Matmul(m) => Some(Epilogue { row: m.row, act: m.act, residual: m.residual, geglu: m.geglu }),
+        Op::Conv2d(c) => Some(Epilogue { row: c.row, act: c.act, residual: c.residual, geglu: false }),
+        _ => None,
+    }
+}
+
+fn with_epilogue(op: &Op, set: impl FnOnce(&mut Epilogue)) -> Op {
+    let mut op = *op;
+    if let Some(mut e) = epilogue(&op) {
+        set(&mut e);
+        match &mut op {
+            Op::Matmul(m) => (m.row, m.act, m.residual, m.geglu) = (e.row, e.act, e.residual, e.geglu),
+            Op::Conv2d(c) => (c.row, c.act, c.residual) = (e.row, e.act, e.residual),
+            _ => {}
+        }
+    }
+    op
+}
+
+/// A product plus one row per sample (the time embedding).
+fn row(g: &mut Graph) -> bool {
+    fuse_pair(g, |g, p, c, i| {
+        epilogue(&p.op).filter(|e| !e.row && e.act == Activation::None && !e.residual && !e.geglu)?;
+        let Op::Add(_) = c.op else { return None };
+        let other = c.x[1 - i];
+        let one_row = i == 0 && other.shape.pixels() == 1 && c.x[0].shape.pixels() > 1;
+        let same_batch = g.values[c.y].b == g.values[p.y].b;
+        (one_row && same_batch).then(|| {
+            let mut node = Node { op: with_epilogue(&p.op, |e| e.row = true), ..p.clone() };
+            node.x.push(other);
+            node
+        })
+    })
+}
+
+/// A product followed by a nonlinearity.
+fn act(g: &mut Graph) -> bool {
+    fuse_pair(g, |_, p, c, _| {
+        epilogue(&p.op).filter(|e| e.act == Activation::None && !e.residual && !e.geglu)?;
+        let Op::Activate(a) = c.op else { return None };
+        Some(Node { op: with_epilogue(&p.op, |e| e.act = a.act), ..p.clone() })
+    })
+}
+
+/// A matmul followed by GEGLU.
+fn geglu(g: &mut Graph) -> bool {
+    fuse_pair(g, |_, p, c, _| {
+        let e = epilogue(&p.op)?;
+        let plain = !e.row && e.act == Activation::None && !e.residual && !e.geglu;
+        let (Op::Matmul(_), Op::Geglu(_), true) = (&p.op, &c.op, plain) else { return None };
+        Some(Node { op: with_epilogue(&p.op, |e| e.geglu = true), ..p.clone() })
+    })
+}
+
+/// A product plus a tensor of the same pixels.
+fn residual(g: &mut Graph) -> bool {
+    fuse_pair(g, |g, p, c, i| {
+        epilogue(&p.op).filter(|e| !e.residual && !e.geglu)?;
+        let Op::Add(_) = c.op else { return None };
+        let other = c.x[1 - i];
+        let same = other.shape.pixels() == c.x[i].shape.pixels();
+        // A product that would be computed for more samples than it has is better left alone.
+        let same_batch = g.values[c.y].b == g.values[p.y].b;
+        // `add` has the broadcasting operand second, so a first operand always has the full pixels.
+        (same && same_batch).then(|| {
+            let mut node = Node { op: with_epilogue(&p.op, |e| e.residual = true), ..p.clone() };
+            node.x.push(other);
+            node
+        })
+    })
+}
+
+/// Products of the same operand whose results only attention reads become one, read through column views: Q, K, V.
+fn siblings(g: &mut Graph) -> bool {
+    for first in 0..g.nodes.len() {
+        let group = sibling_group(g, first);
+        if group.len() < 2 {
+            continue;
+        }
+        let merged = merge_siblings(g, &group);
+        for (&at, (offset, id)) in group.iter().zip(merged.views) {
+            let old = g.nodes[at].y;
+            for v in g.nodes.iter_mut().flat_map(|n| &mut n.x).filter(|v| v.id == old) {
+                v.id = id;
+                v.offset += offset;
+            }
+        }
+        g.nodes[first] = merged.node;
+        for &at in group[1..].iter().rev() {
+            g.nodes.remove(at);
+        }
+        return true;
+    }
+    false
+}
+
+/// The nodes, `first` among them, that can be computed with it as one product.
+fn sibling_group(g: &Graph, first: usize) -> Vec<usize> {
+    let plain = |n: &Node| {
+        let Op::Matmul(m) = n.op else { return None };
+        let e = epilogue(&n.op)?;
+        let alone = !e.row && e.act == Activation::None && !e.residual && !e.geglu && !m.two_sources;
+        // Column views begin at multiples of 4 so that every layout keeps its alignment.
+        let fits = n.w[0].dims.n.is_multiple_of(4) && n.w.iter().all(|w| matches!(w.expr, WeightExpr::One(_)));
+        (alone && fits && only_attention_reads(g, n.y)).then_some((n.x[0], m.bias))
+    };
+    let Some(key) = plain(&g.nodes[first]) else { return Vec::new() };
+    (first..g.nodes.len()).filter(|&i| plain(&g.nodes[i]) == Some(key)).collect()
+}
+
+fn only_attention_reads(g: &Graph, id: ValueId) -> bool {
+    let attention = |n: &Node| matches!(n.op, Op::Attention(_)) || n.x.iter().all(|v| v.id != id);
+    g.nodes.iter().all(attention) && g.outputs.iter().all(|(_, o)| *o != id)
+}
+
+struct Merged {
+    node: Node,
+    /// Column offset and stored value for each of the old products.
+    views: Vec<(usize, ValueId)>,
+}
+
+fn merge_siblings(g: &mut Graph, group: &[usize]) -> Merged {
+    let nodes: Vec<&Node> = group.iter().map(|&i| &g.nodes[i]).collect();
+    let stack = |index: usize| {
+        let names = nodes.iter().flat_map(|n| n.w[index].expr.names()).map(String::from).collect();
+        let rows = nodes.iter().map(|n| n.w[index].dims.n).sum();
+        Weight { expr: WeightExpr::Rows(names), dims: Dims { n: rows, ..nodes[0].w[index].dims } }
+    };
+    let w: Vec<Weight> = (0..nodes[0].w.len()).map(stack).collect();
+    let mut offset = 0;
+    let mut views = Vec::new();
+    let y = g.values.len();
+    for n in &nodes {
+        views.push((offset, y));
+        offset += n.w[0].dims.n;
+    }
+    let shape: Shape = g.values[nodes[0].y].with_c(offset);
+    let node = Node { w, y, ..nodes[0].clone() };
+    g.values.push(shape);
+    Merged { node, views }
+}
+
+/// Removes nodes whose value nobody reads.
+fn drop_dead(g: &mut Graph) {
+    loop {
+        let uses = g.uses();
+        let before = g.nodes.len();
+        g.nodes.retain(|n| uses[n.y] > 0);
+        if g.nodes.len() == before {
+            return;
+        }
+    }
+}

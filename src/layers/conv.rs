@@ -1,0 +1,42 @@
+//! 3x3 convolutions, the changes of resolution around them, and the joining of channels.
+
+use crate::error::Result;
+use crate::graph::{Builder, Value};
+use crate::kernels::concat::Concat;
+use crate::kernels::conv2d::{Conv2d, Pad};
+use crate::kernels::upsample::Upsample;
+use crate::kernels::{Dims, conv2d};
+
+/// A 3x3 convolution with bias, `[b, h, w, k]` to `[b, h, w, n]`.
+pub fn conv2d(b: &mut Builder, name: &str, x: Value, n: usize) -> Result<Value> {
+    push(b, name, x, n, Conv2d { bias: true, ..Conv2d::default() })
+}
+
+/// A 3x3 convolution without bias: the caller adds a row that holds it.
+pub fn conv2d_no_bias(b: &mut Builder, name: &str, x: Value, n: usize) -> Result<Value> {
+    push(b, name, x, n, Conv2d::default())
+}
+
+/// A 3x3 convolution with stride 2, `[b, h, w, c]` to `[b, ceil(h/2), ceil(w/2), c]` (`Pad::After`: `floor`).
+pub fn downsample(b: &mut Builder, name: &str, x: Value, pad: Pad) -> Result<Value> {
+    push(b, name, x, x.shape.c, Conv2d { bias: true, stride2: true, pad, ..Conv2d::default() })
+}
+
+/// Nearest-neighbour upsampling to `h` x `w`, then a 3x3 convolution.
+pub fn upsample(b: &mut Builder, name: &str, x: Value, (h, w): (usize, usize)) -> Result<Value> {
+    let large = b.push(&format!("{name}.nearest"), Upsample { h, w }, &[x], vec![])?;
+    conv2d(b, name, large, x.shape.c)
+}
+
+/// The channels of `x`, then those of `y`.
+pub fn concat(b: &mut Builder, name: &str, x: Value, y: Value) -> Result<Value> {
+    b.push(name, Concat, &[x, y], vec![])
+}
+
+fn push(b: &mut Builder, name: &str, x: Value, n: usize, op: conv2d::Conv2d) -> Result<Value> {
+    let mut w = vec![b.weight(&format!("{name}.weight"), Dims::filter3(n, x.shape.c))];
+    if op.bias {
+        w.push(b.weight(&format!("{name}.bias"), Dims::vector(n)));
+    }
+    b.push(name, op, &[x], w)
+}

@@ -1,0 +1,80 @@
+//! Attention layers: the U-Net's spatial transformer, the VAE's attention block, CLIP's self-attention.
+
+use super::{Bias, Norm, add, group_norm, layer_norm, linear};
+use crate::error::Result;
+use crate::graph::{Builder, Value};
+use crate::kernels::attention::Attention;
+use crate::kernels::geglu::Geglu;
+
+/// LayerNorm's epsilon inside the U-Net's transformer blocks.
+const LAYER_NORM_EPS: f32 = 1e-5;
+/// GroupNorm's epsilon in front of them, which differs from the ResNets'.
+const GROUP_NORM_EPS: f32 = 1e-6;
+
+/// Names and biases of a self-attention's four products.
+pub struct Projections<'a> {
+    /// Query, key, value, output.
+    pub names: [&'a str; 4],
+    /// Whether query, key and value have a bias (the output always has).
+    pub bias: Bias,
+    /// Heads.
+    pub heads: usize,
+    /// Tokens see only what comes before them.
+    pub causal: bool,
+}
+
+/// `x [b, h, w, c]` to the same shape.
+pub fn self_attention(b: &mut Builder, x: Value, p: &Projections<'_>) -> Result<Value> {
+    let c = x.shape.c;
+    let [q, k, v, out] = p.names;
+    let q = linear(b, q, x, c, p.bias)?;
+    let k = linear(b, k, x, c, p.bias)?;
+    let v = linear(b, v, x, c, p.bias)?;
+    let y = b.push("attention", Attention { heads: p.heads, causal: p.causal }, &[q, k, v], vec![])?;
+    linear(b, out, y, c, Bias::Yes)
+}
+
+/// Pixels attend to each other, then to the text. `kv [b', 1, tokens, 2c]` holds the text's keys and values, from the
+/// context plan. `x [b, h, w, c]` to `[max(b, b'), h, w, c]`.
+pub fn spatial_transformer(b: &mut Builder, name: &str, x: Value, groups: usize, heads: usize, kv: Value) -> Result<Value> {
+    let c = x.shape.c;
+    b.scope(name, |b| {
+        let h = group_norm(b, "norm", x, groups, GROUP_NORM_EPS)?;
+        let h = linear(b, "proj_in", h, c, Bias::Yes)?;
+        let h = b.scope("transformer_blocks.0", |b| {
+            let y = layer_norm(b, "norm1", h, LAYER_NORM_EPS)?;
+            let y = b.scope("attn1", |b| {
+                let names = ["to_q", "to_k", "to_v", "to_out.0"];
+                self_attention(b, y, &Projections { names, bias: Bias::No, heads, causal: false })
+            })?;
+            let h = add(b, "attn1.sum", h, y)?;
+
+            let y = layer_norm(b, "norm2", h, LAYER_NORM_EPS)?;
+            let y = b.scope("attn2", |b| {
+                let q = linear(b, "to_q", y, c, Bias::No)?;
+                let (k, v) = (kv.columns(0, c), kv.columns(c, c));
+                let y = b.push("attention", Attention { heads, causal: false }, &[q, k, v], vec![])?;
+                linear(b, "to_out.0", y, c, Bias::Yes)
+            })?;
+            let h = add(b, "attn2.sum", h, y)?;
+
+            let y = layer_norm(b, "norm3", h, LAYER_NORM_EPS)?;
+            let y = linear(b, "ff.net.0.proj", y, 8 * c, Bias::Yes)?; // value and gate, 4c each
+            let y = b.push("ff.net.0", Geglu, &[y], vec![])?;
+            let y = linear(b, "ff.net.2", y, c, Bias::Yes)?;
+            add(b, "ff.sum", h, y)
+        })?;
+        let h = linear(b, "proj_out", h, c, Bias::Yes)?;
+        add(b, "sum", x, h)
+    })
+}
+
+/// The VAE's attention between all pixels, one head. `x [b, h, w, c]` to the same shape.
+pub fn attention_block(b: &mut Builder, name: &str, x: Value, norm: Norm) -> Result<Value> {
+    b.scope(name, |b| {
+        let h = group_norm(b, "group_norm", x, norm.groups, norm.eps)?;
+        let names = ["to_q", "to_k", "to_v", "to_out.0"];
+        let h = self_attention(b, h, &Projections { names, bias: Bias::Yes, heads: 1, causal: false })?;
+        add(b, "sum", x, h)
+    })
+}

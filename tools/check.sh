@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# What CI runs, and what to run before a commit: format, lints, documentation, tests.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cargo fmt --check
+cargo clippy --release --all-targets -- -D warnings
+RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps
+cargo test --release
