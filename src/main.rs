@@ -1,3 +1,9 @@
-//! The `lienzo` command.
+//! The `lienzo` command: see [`cli`].
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -1,0 +1,151 @@
+//! The command line: what can be asked, and how errors become exit codes.
+
+pub mod bench;
+pub mod devices;
+pub mod generate;
+pub mod inspect;
+pub mod progress;
+pub mod samplers;
+pub mod verify;
+
+use clap::{Args, Parser, Subcommand};
+use lienzo::backend::cpu::{Cpu, WeightType};
+use lienzo::error::{Error, Result};
+use lienzo::simd::Isa;
+use lienzo::system;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Stable Diffusion with every kernel written by hand: a prompt becomes a picture, on any CPU.
+#[derive(Parser)]
+#[command(name = "lienzo", version, after_help = "Try:  lienzo generate \"a red apple on a blue background\"")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make pictures from a prompt
+    Generate(Box<generate::GenerateArgs>),
+    /// Check, then time kernels (conv2d, attention, ...) or a whole model (--arch sd15)
+    Bench(bench::BenchArgs),
+    /// Compare this machine's results with reference values
+    Verify(verify::VerifyArgs),
+    /// List the devices that pictures can be made on
+    Devices(devices::DevicesArgs),
+    /// Say what a checkpoint (or the embedded model, or a picture) contains
+    Inspect(inspect::InspectArgs),
+    /// List samplers and schedules with their names elsewhere
+    Samplers,
+}
+
+/// The device flags that several commands share.
+#[derive(Args, Clone, Debug)]
+pub struct DeviceArgs {
+    /// Where to run: auto or cpu
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub device: String,
+    /// Arithmetic: auto or f32
+    #[arg(long, default_value = "auto", value_name = "KIND")]
+    pub precision: String,
+    /// Threads [default: the physical cores that this process may use]
+    #[arg(short, long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// How weights are kept: auto (f16), f16, or f32 (as exact as the file)
+    #[arg(long = "type", default_value = "auto", value_name = "TYPE")]
+    pub weight_type: String,
+}
+
+impl DeviceArgs {
+    /// The CPU backend that these flags ask for; what is not available is said with what is.
+    pub fn cpu(&self) -> Result<Cpu> {
+        self.check()?;
+        let weight_type = match self.weight_type.to_ascii_lowercase().as_str() {
+            "auto" => WeightType::Auto,
+            "f16" => WeightType::F16,
+            "f32" => WeightType::F32,
+            other => return Err(Error::usage(format!("--type {other} is not known; use auto, f16 or f32"))),
+        };
+        Cpu::new(self.threads()?, Isa::from_env()?, weight_type)
+    }
+
+    /// The number of threads, checked.
+    pub fn threads(&self) -> Result<usize> {
+        match self.threads {
+            Some(0) => Err(Error::usage("-t 0: at least one thread is needed")),
+            Some(n) if n > 1024 => Err(Error::usage(format!("-t {n}: at most 1024 threads"))),
+            Some(n) => Ok(n),
+            None => Ok(system::physical_cores()),
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        match self.device.to_ascii_lowercase().as_str() {
+            "auto" | "cpu" => {}
+            other => {
+                let message = format!("--device {other} is not available in this build; available: auto, cpu");
+                return Err(Error::usage(message));
+            }
+        }
+        match self.precision.to_ascii_lowercase().as_str() {
+            "auto" | "f32" => Ok(()),
+            other => {
+                let message = format!("--precision {other} is not available on the CPU yet; available: auto, f32");
+                Err(Error::usage(message))
+            }
+        }
+    }
+}
+
+/// A model file or folder; without one, the model inside the binary.
+#[derive(Args, Clone, Debug)]
+pub struct ModelArgs {
+    /// Checkpoint: .safetensors, .ckpt or a diffusers folder [default: the small model in the binary]
+    #[arg(short, long, value_name = "FILE", alias = "ckpt")]
+    pub model: Option<PathBuf>,
+    /// Replace the model's VAE by this one
+    #[arg(long, value_name = "FILE")]
+    pub vae: Option<PathBuf>,
+}
+
+impl ModelArgs {
+    /// Reads headers and configurations; no weight yet.
+    pub fn open(&self) -> Result<lienzo::weights::Model> {
+        let model = match &self.model {
+            Some(path) => lienzo::weights::open(path)?,
+            None => lienzo::weights::Model::embedded()?,
+        };
+        match &self.vae {
+            Some(path) => lienzo::weights::open_with_vae(model, path),
+            None => Ok(model),
+        }
+    }
+}
+
+/// Parses the arguments, runs the command, prints an error as one line.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // clap prints help to stdout with code 0 and mistakes to stderr with code 2.
+            let _ = e.print();
+            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
+        }
+    };
+    let result = match cli.command {
+        Command::Generate(args) => generate::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Devices(args) => devices::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Samplers => samplers::run(),
+    };
+    match result {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("lienzo: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The long-lived object: backends, plans and loaded programs by size; it turns requests into pictures.
+
+use crate::backend::{Backend, Program, Run, Value};
+use crate::diffusion::unet::UnetShape;
+use crate::diffusion::{Stages, UnetCall, clip, unet, vae};
+use crate::error::{Error, Result};
+use crate::graph::Graph;
+use crate::graph::plan::Plan;
+use crate::tensor::{Shape, Tensor};
+use crate::weights::Model;
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// One of the six plans, at a size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Token rows to hidden states.
+    Text {
+        /// Chunks of 77 tokens.
+        chunks: usize,
+        /// Which hidden state, from the end.
+        clip_skip: usize,
+    },
+    /// A text embedding to keys and values.
+    Context {
+        /// Embeddings.
+        contexts: usize,
+        /// Tokens of each.
+        tokens: usize,
+    },
+    /// Timesteps to rows.
+    Time {
+        /// How many.
+        timesteps: usize,
+    },
+    /// The U-Net.
+    Step(UnetShape),
+    /// Latents to pixels; the size is that of the latents.
+    Decode {
+        /// Samples, height, width.
+        size: (usize, usize, usize),
+    },
+    /// Pixels to latents; the size is that of the picture.
+    Encode {
+        /// Samples, height, width.
+        size: (usize, usize, usize),
+    },
+}
+
+impl Stage {
+    /// Its graph for a model.
+    pub fn graph(&self, model: &Model) -> Result<Graph> {
+        match *self {
+            Self::Text { chunks, clip_skip } => clip::text(&model.clip, chunks, clip_skip),
+            Self::Context { contexts, tokens } => unet::context(&model.unet, contexts, tokens),
+            Self::Time { timesteps } => unet::time(&model.unet, timesteps),
+            Self::Step(shape) => unet::step(&model.unet, shape),
+            Self::Decode { size: (b, h, w) } => vae::decode(&model.vae, b, h, w),
+            Self::Encode { size: (b, h, w) } => vae::encode(&model.vae, b, h, w),
+        }
+    }
+}
+
+type Loaded = Arc<Mutex<Box<dyn Program>>>;
+
+/// Runs models on a backend. `Send + Sync`; programs are kept between requests.
+pub struct Engine {
+    backend: Arc<dyn Backend>,
+    programs: Mutex<HashMap<(usize, Stage), Loaded>>,
+}
+
+impl Engine {
+    /// An engine on one backend.
+    pub fn new(backend: Arc<dyn Backend>) -> Self {
+        Self { backend, programs: Mutex::default() }
+    }
+
+    /// The backend.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    /// The plan of a stage for this engine's device. No weight is read.
+    pub fn plan(&self, model: &Model, stage: Stage) -> Result<Plan> {
+        Plan::new(stage.graph(model)?, self.backend.caps())
+    }
+
+    /// A model on this engine; `cancel` stops whatever runs between two steps.
+    pub fn session<'a>(&'a self, model: &'a Arc<Model>, cancel: &'a AtomicBool) -> Session<'a> {
+        Session { engine: self, model, cancel }
+    }
+
+    /// Forgets loaded programs of a model, and with them the weights that no other program holds.
+    pub fn release(&self, model: &Arc<Model>, which: impl Fn(&Stage) -> bool) {
+        let id = Arc::as_ptr(model) as usize;
+        self.lock().retain(|(m, stage), _| *m != id || !which(stage));
+    }
+
+    fn program(&self, model: &Arc<Model>, stage: Stage) -> Result<Loaded> {
+        let key = (Arc::as_ptr(model) as usize, stage);
+        if let Some(found) = self.lock().get(&key) {
+            return Ok(found.clone());
+        }
+        let plan = Arc::new(self.plan(model, stage)?);
+        let loaded: Loaded = Arc::new(Mutex::new(self.backend.load(plan, model)?));
+        self.lock().insert(key, loaded.clone());
+        Ok(loaded)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(usize, Stage), Loaded>> {
+        self.programs.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+/// A model on an engine: what [`crate::diffusion`] calls.
+#[derive(Clone, Copy)]
+pub struct Session<'a> {
+    engine: &'a Engine,
+    model: &'a Arc<Model>,
+    cancel: &'a AtomicBool,
+}
+
+impl Session<'_> {
+    /// Loads a stage, sets its inputs, runs it, returns one output.
+    fn once(&self, stage: Stage, input: &str, value: Tensor, output: &str) -> Result<Tensor> {
+        let program = self.engine.program(self.model, stage)?;
+        let mut program = lock(&program);
+        program.set(input, &value.into())?;
+        program.run(Run::Fast { cancel: self.cancel })?;
+        take(program.get(output)?)
+    }
+}
+
+fn lock(program: &Loaded) -> MutexGuard<'_, Box<dyn Program>> {
+    // A program that panicked half-way is set anew before it runs again.
+    program.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+fn take(value: Value) -> Result<Tensor> {
+    Ok(Arc::unwrap_or_clone(value.host()?))
+}
+
+impl Stages for Session<'_> {
+    fn model(&self) -> &Model {
+        self.model
+    }
+
+    fn text(&self, tokens: Tensor, clip_skip: usize) -> Result<Tensor> {
+        let chunks = tokens.shape().b;
+        self.once(Stage::Text { chunks, clip_skip }, "tokens", tokens, "hidden").map_err(|e| e.at("text"))
+    }
+
+    fn unet(&self, shape: UnetShape, context: Tensor, times: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>> {
+        let stage = Stage::Context { contexts: shape.contexts, tokens: shape.tokens };
+        let program = self.engine.program(self.model, stage)?;
+        let mut program = lock(&program);
+        program.set("context", &context.into())?;
+        program.run(Run::Fast { cancel: self.cancel }).map_err(|e| e.at("context"))?;
+        let mut kv = Vec::new();
+        for (name, _) in self.model.unet.cross_attentions() {
+            let value = program.get(&name)?;
+            kv.push((name, value));
+        }
+        let mut call = SessionUnet {
+            session: *self,
+            step: self.engine.program(self.model, Stage::Step(shape))?,
+            kv,
+            rows: HashMap::new(),
+            width: self.model.unet.time_width(),
+        };
+        if let Some(times) = times.filter(|t| !t.is_empty()) {
+            call.announce(times)?;
+        }
+        Ok(Box::new(call))
+    }
+
+    fn decode(&self, latents: Tensor) -> Result<Tensor> {
+        let s = latents.shape();
+        self.once(Stage::Decode { size: (s.b, s.h, s.w) }, "latents", latents, "image").map_err(|e| e.at("decode"))
+    }
+
+    fn encode(&self, image: Tensor) -> Result<Tensor> {
+        let s = image.shape();
+        self.once(Stage::Encode { size: (s.b, s.h, s.w) }, "image", image, "moments").map_err(|e| e.at("encode"))
+    }
+}
+
+/// The U-Net with a prompt's keys and values set and the time rows it has computed so far.
+struct SessionUnet<'a> {
+    session: Session<'a>,
+    step: Loaded,
+    kv: Vec<(String, Value)>,
+    /// Time rows by the timestep's bits.
+    rows: HashMap<u32, Vec<f32>>,
+    width: usize,
+}
+
+impl SessionUnet<'_> {
+    /// Computes the rows of timesteps that have none yet, all in one run.
+    fn announce(&mut self, times: &[f32]) -> Result<()> {
+        let mut new: Vec<f32> = times.iter().copied().filter(|t| !self.rows.contains_key(&t.to_bits())).collect();
+        new.dedup();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let timesteps = Tensor::new(Shape::tokens(1, new.len(), 1), new.clone())?;
+        let stage = Stage::Time { timesteps: new.len() };
+        let rows = self.session.once(stage, "timesteps", timesteps, "rows").map_err(|e| e.at("time"))?;
+        for (t, row) in new.iter().zip(rows.data().chunks_exact(self.width)) {
+            self.rows.insert(t.to_bits(), row.to_vec());
+        }
+        Ok(())
+    }
+}
+
+impl UnetCall for SessionUnet<'_> {
+    fn predict(&mut self, latents: &Tensor, times: &[f32]) -> Result<Tensor> {
+        self.announce(times)?;
+        let missing = || Error::other("a timestep has no row");
+        let rows = times.iter().map(|t| self.rows.get(&t.to_bits()).ok_or_else(missing)).collect::<Result<Vec<_>>>()?;
+        let time = Tensor::new(Shape::new(times.len(), 1, 1, self.width), rows.into_iter().flatten().copied().collect())?;
+        let mut program = lock(&self.step);
+        // Another call may have used this program since: two chunk counts alternate, a batch of pictures does not.
+        for (name, value) in &self.kv {
+            program.set(name, value)?;
+        }
+        program.set("latents", &latents.clone().into())?;
+        program.set("time", &time.into())?;
+        program.run(Run::Fast { cancel: self.session.cancel }).map_err(|e| e.at("step"))?;
+        take(program.get("output")?)
+    }
+}
