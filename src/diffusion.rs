@@ -1,7 +1,186 @@
 //! What is computed, in the order of the data: prompt, tokens, embedding, denoising, pixels.
+//!
+//! [`generate`] is the whole story. It names no device: the six plans are run by whoever implements [`Stages`].
 
 pub mod bpe;
 pub mod clip;
 pub mod denoise;
+pub mod prompt;
 pub mod unet;
 pub mod vae;
+
+use crate::error::{Error, Kind, Result};
+use crate::image::Image;
+use crate::rng::RngKind;
+use crate::tensor::{Shape, Tensor};
+use crate::weights::Model;
+use bpe::Tokenizer;
+use denoise::guided::Guided;
+use denoise::noise::ImageNoise;
+use denoise::plan::{Plan, Settings};
+use denoise::run::{Progress, sample};
+use denoise::schedule::Schedule;
+use prompt::PromptedUnet;
+use std::ops::ControlFlow;
+use unet::UnetShape;
+
+/// The model's six plans, on whatever device: what the story needs of the engine.
+pub trait Stages {
+    /// The model.
+    fn model(&self) -> &Model;
+
+    /// Token rows `[chunks, 1, 77, width]` to hidden states.
+    fn text(&self, tokens: Tensor, clip_skip: usize) -> Result<Tensor>;
+
+    /// The U-Net for these sizes with `context [contexts, 1, tokens, width]` set. `times` are the timesteps that will be
+    /// asked for, if they are known.
+    fn unet(&self, shape: UnetShape, context: Tensor, times: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>>;
+
+    /// Latents `[b, h, w, 4]`, already divided by the scaling factor, to pixels in [-1, 1].
+    fn decode(&self, latents: Tensor) -> Result<Tensor>;
+
+    /// Pixels `[b, h, w, 3]` in [-1, 1] to the moments of the latents, not scaled.
+    fn encode(&self, image: Tensor) -> Result<Tensor>;
+}
+
+/// The U-Net with a prompt in it.
+pub trait UnetCall {
+    /// `latents [samples, h, w, c]` and one timestep, or one for each context, to `[contexts, h, w, 4]`.
+    fn predict(&mut self, latents: &Tensor, times: &[f32]) -> Result<Tensor>;
+}
+
+/// Everything that decides a picture.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What to draw.
+    pub prompt: String,
+    /// What to stay away from.
+    pub negative_prompt: String,
+    /// Pixels, a multiple of 8.
+    pub width: usize,
+    /// Pixels, a multiple of 8.
+    pub height: usize,
+    /// How strongly the picture follows the prompt; 1 does without the negative prompt.
+    pub guidance: f32,
+    /// Which hidden state of the text encoder, from the end; 1 is the last.
+    pub clip_skip: usize,
+    /// Sampler, schedule, steps.
+    pub sampling: Settings,
+    /// The first picture's seed; picture i has seed + i.
+    pub seed: u64,
+    /// How many pictures.
+    pub count: usize,
+    /// Which generator the noise comes from.
+    pub rng: RngKind,
+}
+
+/// What happens while a request is worked on.
+#[derive(Debug)]
+pub enum Event {
+    /// Something the user should know.
+    Note(String),
+    /// A stage begins: `text`, `denoise`, `decode`.
+    Stage {
+        /// Its name.
+        name: &'static str,
+        /// Which picture, from 0.
+        image: usize,
+        /// Units of work: evaluations of the U-Net, or 1. None where nobody knows.
+        units: Option<usize>,
+    },
+    /// So many units of the stage are done.
+    Done(usize),
+    /// A finished picture.
+    Picture {
+        /// Its number, from 0.
+        index: usize,
+        /// The seed that makes it alone.
+        seed: u64,
+        /// The pixels.
+        image: Image,
+    },
+}
+
+/// Who listens; `Break` stops the work with a `Cancelled` error.
+pub type Listener<'a> = dyn FnMut(Event) -> ControlFlow<()> + 'a;
+
+/// Smallest and largest side of a picture, in pixels.
+pub const SIZES: (usize, usize) = (64, 2048);
+
+impl Request {
+    /// Refuses what cannot be drawn, naming what can.
+    pub fn check(&self, model: &Model) -> Result<()> {
+        let step = model.vae.factor().max(8);
+        let (least, most) = SIZES;
+        for (name, side) in [("width", self.width), ("height", self.height)] {
+            if !side.is_multiple_of(step) || !(least..=most).contains(&side) {
+                let below = (side / step * step).clamp(least, most);
+                let above = (below + step).clamp(least, most);
+                let near = if below == above { format!("{below}") } else { format!("{below} and {above}") };
+                let rule = format!("sizes are multiples of {step} from {least} to {most}");
+                return Err(Error::usage(format!("{name} {side} is not possible: {rule}; the nearest are {near}")));
+            }
+        }
+        if !(0.0..=30.0).contains(&self.guidance) {
+            return Err(Error::usage(format!("guidance {} is out of range: use 0 to 30", self.guidance)));
+        }
+        if !(1..=model.clip.layers).contains(&self.clip_skip) {
+            let layers = model.clip.layers;
+            return Err(Error::usage(format!("clip skip {} is out of range: use 1 to {layers}", self.clip_skip)));
+        }
+        if self.count == 0 {
+            return Err(Error::usage("0 pictures asked for: use at least 1"));
+        }
+        Ok(())
+    }
+
+    /// Height and width of the latents.
+    pub fn latent_size(&self, model: &Model) -> (usize, usize) {
+        (self.height / model.vae.factor(), self.width / model.vae.factor())
+    }
+
+    /// Whether the unconditional half is computed.
+    pub fn guided(&self) -> bool {
+        self.guidance != 1.0
+    }
+}
+
+/// A request to pictures: prompt, tokens, embedding, then for each picture noise, latents, pixels.
+pub fn generate(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, listen: &mut Listener<'_>) -> Result<()> {
+    let model = stages.model();
+    request.check(model)?;
+    let schedule = Schedule::new(&model.schedule)?;
+    let plan = Plan::new(&schedule, &request.sampling)?;
+
+    tell(listen, Event::Stage { name: "text", image: 0, units: Some(1) })?;
+    let prompts = prompt::embed(stages, tokens, request, listen)?;
+    let (h, w) = request.latent_size(model);
+    let mut unet = PromptedUnet::new(stages, &prompts, (1, h, w), plan.times())?;
+
+    for index in 0..request.count {
+        let seed = request.seed.wrapping_add(index as u64);
+        tell(listen, Event::Stage { name: "denoise", image: index, units: plan.evaluations() })?;
+        let mut noise = ImageNoise::new(request.rng, &[seed]);
+        let mut guided = Guided::new(&schedule, request.guidance, &mut unet);
+        let mut heard = |p: &Progress<'_>| listen(Event::Done(p.at.evaluation + 1));
+        let len = model.unet.out_channels * h * w;
+        let latents = sample(&plan, (1, len), None, &mut noise, &mut guided, &mut heard)?;
+
+        tell(listen, Event::Stage { name: "decode", image: index, units: Some(1) })?;
+        let image = decode(stages, (h, w), &latents)?;
+        tell(listen, Event::Picture { index, seed, image })?;
+    }
+    Ok(())
+}
+
+/// Latents `[c, h, w]` as the sampler left them, to a picture; one that is not finite or has no content is an error.
+pub fn decode(stages: &dyn Stages, (h, w): (usize, usize), latents: &[f32]) -> Result<Image> {
+    let vae = &stages.model().vae;
+    let scaled: Vec<f32> = latents.iter().map(|v| v / vae.scaling).collect();
+    let latents = Tensor::from_nchw(Shape::new(1, h, w, vae.latent_channels), &scaled)?;
+    Image::from_tensor(&stages.decode(latents)?)
+}
+
+fn tell(listen: &mut Listener<'_>, event: Event) -> Result<()> {
+    if listen(event).is_break() { Err(Error::new(Kind::Cancelled, "stopped on request")) } else { Ok(()) }
+}

@@ -1,0 +1,102 @@
+//! The `parameters` text of a picture: the request in the webui's words.
+
+use super::GenerateArgs;
+use lienzo::diffusion::Request;
+use lienzo::diffusion::denoise::sigmas::ScheduleKind;
+use lienzo::diffusion::denoise::timesteps::Timesteps;
+use lienzo::error::{Error, Result};
+use lienzo::image::parameters::Parameters;
+use lienzo::rng::RngKind;
+use lienzo::weights::{Model, model_hash};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
+
+/// What is known before the picture is; the model's hash is computed beside the sampling.
+pub struct Metadata {
+    wanted: bool,
+    model_name: String,
+    vae_name: Option<String>,
+    hash: Option<JoinHandle<Result<String>>>,
+    known_hash: Option<String>,
+    exact_weights: bool,
+}
+
+impl Metadata {
+    /// Begins hashing the model in the background.
+    pub fn start(model: &Arc<Model>, args: &GenerateArgs, cancel: Arc<AtomicBool>) -> Self {
+        let wanted = !args.disable_image_metadata;
+        let hash = wanted.then(|| {
+            let model = model.clone();
+            std::thread::spawn(move || model_hash(&model, &cancel))
+        });
+        let stem = |p: &std::path::PathBuf| p.file_stem().map(|s| s.to_string_lossy().into_owned());
+        Self {
+            wanted,
+            model_name: model.name.clone(),
+            vae_name: args.model.vae.as_ref().and_then(stem),
+            hash,
+            known_hash: None,
+            exact_weights: args.device.weight_type.eq_ignore_ascii_case("f32"),
+        }
+    }
+
+    /// The text for one picture; none with `--disable-image-metadata`.
+    pub fn text(&mut self, request: &Request, seed: u64) -> Result<Option<String>> {
+        if !self.wanted {
+            return Ok(None);
+        }
+        if let Some(hash) = self.hash.take() {
+            let joined = hash.join().map_err(|_| Error::other("computing the model's hash failed"))?;
+            self.known_hash = Some(joined?.chars().take(10).collect());
+        }
+        let mut entries: Vec<(String, String)> = Vec::new();
+        let mut put = |key: &str, value: String| entries.push((key.into(), value));
+        let s = &request.sampling;
+        put("Steps", s.steps.to_string());
+        put("Sampler", s.sampler.name.to_string());
+        put("Schedule type", schedule_label(request));
+        put("CFG scale", request.guidance.to_string());
+        put("Seed", seed.to_string());
+        put("Size", format!("{}x{}", request.width, request.height));
+        if let Some(hash) = &self.known_hash {
+            put("Model hash", hash.clone());
+        }
+        put("Model", self.model_name.clone());
+        if let Some(vae) = &self.vae_name {
+            put("VAE", vae.clone());
+        }
+        if request.clip_skip > 1 {
+            put("Clip skip", request.clip_skip.to_string());
+        }
+        put("RNG", if request.rng == RngKind::Nv { "NV".into() } else { "CPU".into() });
+        if let Some(eta) = s.eta {
+            put("Eta", eta.to_string());
+        }
+        match s.timesteps {
+            Timesteps::Auto => {}
+            Timesteps::Spaced(spacing) => put("Timesteps", format!("{spacing:?}").to_lowercase()),
+            Timesteps::Webui => put("Timesteps", "webui".into()),
+        }
+        if self.exact_weights {
+            put("Weight type", "f32".into());
+        }
+        put("Version", format!("Lienzo v{}", env!("CARGO_PKG_VERSION")));
+        let parameters = Parameters {
+            prompt: request.prompt.clone(),
+            negative_prompt: request.negative_prompt.clone(),
+            entries,
+        };
+        Ok(Some(parameters.to_text()))
+    }
+}
+
+/// The webui prints a sampler's default schedule by name, and `Automatic` for samplers whose default is uniform.
+fn schedule_label(request: &Request) -> String {
+    let kind = match request.sampling.schedule {
+        ScheduleKind::Automatic => request.sampling.sampler.schedule,
+        chosen => chosen,
+    };
+    let automatic = request.sampling.schedule == ScheduleKind::Automatic && kind == ScheduleKind::Uniform;
+    if automatic { "Automatic".into() } else { kind.label().into() }
+}
