@@ -2,7 +2,10 @@
 
 pub mod diffusion;
 pub mod error;
+pub mod image;
+pub mod output;
 pub mod rng;
+pub mod system;
 pub mod tensor;
 pub mod weights;
 
