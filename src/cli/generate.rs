@@ -1,6 +1,7 @@
 //! `lienzo generate`: flags to a request, events to progress and files.
 
 mod memory;
+pub use memory::print_all;
 mod metadata;
 
 use super::progress::Progress;

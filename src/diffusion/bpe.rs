@@ -36,11 +36,13 @@ pub struct Chunk {
     pub truncated: usize,
 }
 
+/// A pair of ids to its rank (the pair learned first has 0) and to the id of the two joined.
+type Merges = HashMap<(u32, u32), (u32, u32)>;
+
 struct Vocabulary {
     /// The text of each id; empty where the vocabulary has no such id.
     tokens: Vec<String>,
-    /// A pair of ids to its rank and to the id of the two joined.
-    merges: HashMap<(u32, u32), (u32, u32)>,
+    merges: Merges,
     /// The id of each byte inside a word, and at a word's end.
     bytes: [[u32; 256]; 2],
     start: u32,
@@ -247,6 +249,7 @@ fn letter_byte(c: char) -> Option<u8> {
     BYTES.get_or_init(|| byte_letters().into_iter().map(|(b, c)| (c, b)).collect()).get(&c).copied()
 }
 
+/// The id of each byte inside a word and at a word's end; `unknown` where the vocabulary has none.
 fn byte_ids(ids: &HashMap<&str, u32>, unknown: u32) -> [[u32; 256]; 2] {
     let mut out = [[unknown; 256]; 2];
     for (byte, letter) in byte_letters() {
@@ -257,7 +260,7 @@ fn byte_ids(ids: &HashMap<&str, u32>, unknown: u32) -> [[u32; 256]; 2] {
     out
 }
 
-fn read_merges(text: &str, ids: &HashMap<&str, u32>) -> Result<HashMap<(u32, u32), (u32, u32)>, String> {
+fn read_merges(text: &str, ids: &HashMap<&str, u32>) -> Result<Merges, String> {
     let mut merges = HashMap::new();
     let lines = text.lines().enumerate().filter(|(_, line)| !line.starts_with("#version") && !line.is_empty());
     for ((number, line), rank) in lines.zip(0u32..) {

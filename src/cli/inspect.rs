@@ -1,0 +1,86 @@
+//! `lienzo inspect`: what a checkpoint, the embedded model or a picture contains.
+
+use super::generate::print_all;
+use clap::Args;
+use lienzo::error::{Error, Result};
+use lienzo::weights::{self, Model, arch, model_hash};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+
+/// What to look at.
+#[derive(Args, Debug)]
+pub struct InspectArgs {
+    /// A checkpoint (.safetensors, .ckpt, diffusers folder) or a PNG
+    #[arg(value_name = "FILE", required_unless_present = "embedded")]
+    file: Option<PathBuf>,
+    /// The model in the binary
+    #[arg(long, conflicts_with = "file")]
+    embedded: bool,
+    /// List every tensor with its shape and type
+    #[arg(long)]
+    tensors: bool,
+    /// Compute the sha256 too (reads the whole file)
+    #[arg(long)]
+    hash: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &InspectArgs) -> Result<ExitCode> {
+    if let Some(path) = args.file.as_deref().filter(|p| is_png(p)) {
+        return inspect_png(path);
+    }
+    let model = match &args.file {
+        Some(path) => weights::open(path)?,
+        None => Model::embedded()?,
+    };
+    let mut out = weights::describe(&model);
+    if args.embedded {
+        out.push_str(ATTRIBUTION);
+    }
+    if args.tensors {
+        for (name, _) in arch::required_of(&model) {
+            if let Some(info) = model.source.info(&name) {
+                out.push_str(&format!("{:?} {:?} {name}\n", info.dtype, info.shape));
+            }
+        }
+    }
+    if args.hash {
+        out.push_str(&format!("sha256: {}\n", model_hash(&model, &AtomicBool::new(false))?));
+    }
+    print_all(&out)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+const ATTRIBUTION: &str = "\
+trained on Microsoft Fluent Emoji (MIT, Copyright (c) Microsoft Corporation), names from Unicode CLDR (Unicode License v3)
+through emojibase-data (MIT); see NOTICE
+";
+
+fn is_png(path: &Path) -> bool {
+    use std::io::Read as _;
+    let mut magic = [0; 8];
+    let read = std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut magic));
+    read.is_ok() && magic == *b"\x89PNG\r\n\x1a\n"
+}
+
+fn inspect_png(path: &Path) -> Result<ExitCode> {
+    let (image, texts) = lienzo::image::read_png(path)?;
+    let mut out = format!("PNG, {}x{}\n", image.width, image.height);
+    match texts.iter().find(|(key, _)| key == "parameters") {
+        // The picture's own text, line by line, so that its line breaks stay and nothing else drives the terminal.
+        Some((_, text)) => text.lines().for_each(|line| {
+            out.push_str(&escape_line(line));
+            out.push('\n');
+        }),
+        None => return Err(Error::bad_file(path, "holds no 'parameters' text; it was not written by a Stable Diffusion program")),
+    }
+    print_all(&out)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Control characters escaped, without the cut that errors make.
+fn escape_line(line: &str) -> String {
+    let pieces: Vec<char> = line.chars().collect();
+    pieces.chunks(150).map(|c| lienzo::error::escape(&c.iter().collect::<String>())).collect()
+}

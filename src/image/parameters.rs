@@ -1,0 +1,249 @@
+//! The webui's `parameters` text: a prompt and its settings go in, the text that other tools read comes out, and back.
+//!
+//! The form is `prompt`, `Negative prompt: ...` and one line of `Key: value, Key: value`; a value that holds a comma, a
+//! colon or a line break is a JSON string.
+
+use std::fmt;
+
+/// What `Negative prompt:` lines begin with.
+const NEGATIVE: &str = "Negative prompt:";
+/// Fewer settings than this and the last line is prompt text.
+const MIN_ENTRIES: usize = 3;
+/// No tool writes more settings; a hostile text may hold millions.
+const MAX_ENTRIES: usize = 4096;
+
+/// What the `parameters` text of a picture says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parameters {
+    /// The prompt; may hold line breaks.
+    pub prompt: String,
+    /// The negative prompt; empty when there is none.
+    pub negative_prompt: String,
+    /// The settings in the order of the text.
+    pub entries: Vec<(String, String)>,
+}
+
+impl Parameters {
+    /// The value of `key`, of the first one if it is there twice.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.entries.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+    }
+
+    /// The text as it stands in a picture, without white space at its ends.
+    pub fn to_text(&self) -> String {
+        let mut text = self.prompt.clone();
+        if !self.negative_prompt.is_empty() {
+            text.push_str(&format!("\n{NEGATIVE} {}", self.negative_prompt));
+        }
+        for (i, (key, value)) in self.entries.iter().enumerate() {
+            text.push_str(if i == 0 { "\n" } else { ", " });
+            text.push_str(key);
+            // A setting that is nothing but its name is printed once.
+            if key != value {
+                text.push_str(": ");
+                text.push_str(&quote(value));
+            }
+        }
+        text.trim().to_string()
+    }
+
+    /// Reads a text; anything is some text, and what is no setting is prompt. Takes time linear in the text's length.
+    pub fn parse(text: &str) -> Self {
+        let text = text.trim();
+        let (body, last) = match text.rsplit_once('\n') {
+            Some((body, last)) => (body.strip_suffix('\r').unwrap_or(body), last),
+            None => ("", text),
+        };
+        let (entries, matches) = scan(last);
+        let (body, entries) = if matches < MIN_ENTRIES { (text, Vec::new()) } else { (body, entries) };
+        let mut out = Self { entries, ..Self::default() };
+        let (mut prompt, mut negative) = (Vec::new(), Vec::new());
+        let mut in_negative = false;
+        for line in body.lines() {
+            match line.trim_start().strip_prefix(NEGATIVE) {
+                Some(rest) => {
+                    in_negative = true;
+                    negative.push(rest.strip_prefix(' ').unwrap_or(rest));
+                }
+                None if in_negative => negative.push(line),
+                None => prompt.push(line),
+            }
+        }
+        out.prompt = prompt.join("\n");
+        out.negative_prompt = negative.join("\n");
+        out
+    }
+}
+
+impl fmt::Display for Parameters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_text())
+    }
+}
+
+/// A value as it stands in the text. Besides the webui's three characters, what its reader would not give back is quoted.
+fn quote(value: &str) -> String {
+    let plain = !value.contains([',', ':', '\n', '\r']) && !value.starts_with('"') && value.trim() == value;
+    if plain { value.to_string() } else { serde_json::Value::from(value).to_string() }
+}
+
+fn is_key(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '_' | ' ' | '-' | '/')
+}
+
+/// The settings of one line, and how many of them had a value.
+///
+/// A key is two or more letters, digits, `_`, spaces, `-` and `/`, the first a letter, digit or `_`, right before a
+/// colon; its value is a JSON string followed by a comma or the end, or else everything up to the next comma.
+fn scan(line: &str) -> (Vec<(String, String)>, usize) {
+    let mut entries = Vec::new();
+    let mut matches = 0;
+    let mut rest = line;
+    while !rest.is_empty() && entries.len() < MAX_ENTRIES {
+        // What cannot be in a key is skipped, so that a key is found behind any garbage.
+        rest = rest.trim_start_matches(|c: char| !is_key(c) || matches!(c, ' ' | '-' | '/'));
+        let (key, after) = rest.split_at(rest.find(|c| !is_key(c)).unwrap_or(rest.len()));
+        let long_enough = key.chars().nth(1).is_some();
+        if let Some(after) = after.strip_prefix(':').filter(|_| long_enough) {
+            let (value, after) = value(after.trim_start());
+            entries.push((key.to_string(), value));
+            matches += 1;
+            rest = after;
+        } else {
+            // Between commas and without a colon: a setting that equals its name.
+            let before = line[..line.len() - rest.len()].trim_end();
+            let alone = (before.is_empty() || before.ends_with(',')) && (after.is_empty() || after.starts_with(','));
+            if long_enough && alone && key == key.trim_end() {
+                entries.push((key.to_string(), key.to_string()));
+            }
+            rest = after;
+        }
+    }
+    (entries, matches)
+}
+
+/// The value at the front of `text`, and what is behind it and its comma.
+fn value(text: &str) -> (String, &str) {
+    if let Some(end) = quoted_end(text)
+        && (end == text.len() || text[end..].starts_with(','))
+    {
+        let raw = &text[..end];
+        let value = serde_json::from_str(raw).unwrap_or_else(|_| raw.to_string());
+        return (value, text[end..].strip_prefix(',').unwrap_or_default());
+    }
+    let (raw, after) = text.split_once(',').unwrap_or((text, ""));
+    (raw.trim_end().to_string(), after)
+}
+
+/// Where the JSON string at the front of `text` ends, its closing quote included.
+fn quoted_end(text: &str) -> Option<usize> {
+    let mut escaped = false;
+    let inside = text.strip_prefix('"')?;
+    for (at, byte) in inside.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return Some(at + 2),
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = "painting of a cat with glasses in a theater, 1960, by Velazquez, highly detailed\n\
+        Negative prompt: blurry, low quality\n\
+        Steps: 20, Sampler: Euler a, Schedule type: Automatic, CFG scale: 7.5, Seed: 42, Size: 512x512, \
+        Model hash: fe4efff1e1, Model: sd-v1-4, RNG: NV, Version: v1.10.1";
+
+    fn entries(list: &[(&str, &str)]) -> Vec<(String, String)> {
+        list.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
+    }
+
+    #[test]
+    fn the_worked_example_goes_there_and_back() {
+        let p = Parameters::parse(EXAMPLE);
+        assert_eq!(p.prompt, "painting of a cat with glasses in a theater, 1960, by Velazquez, highly detailed");
+        assert_eq!(p.negative_prompt, "blurry, low quality");
+        assert_eq!(p.entries.len(), 10);
+        assert_eq!((p.get("Sampler"), p.get("Seed"), p.get("Version")), (Some("Euler a"), Some("42"), Some("v1.10.1")));
+        assert_eq!(p.get("Nothing"), None);
+        assert_eq!(p.to_text(), EXAMPLE);
+    }
+
+    #[test]
+    fn every_key_goes_there_and_back() {
+        #[rustfmt::skip]
+        let list = [
+            ("Steps", "30"), ("Sampler", "DPM++ 2M SDE"), ("Schedule type", "Karras"), ("CFG scale", "7"),
+            ("Image CFG scale", "1.5"), ("Seed", "4294967295"), ("Face restoration", "CodeFormer"),
+            ("Size", "768x512"), ("Model hash", "fe4efff1e1"), ("Model", "a: b, \"c\" \\ d"), ("FP8 weight", "Enable"),
+            ("Cache FP16 weight for LoRA", "False"), ("VAE hash", "735e4c3a44"), ("VAE", "vae-ft-mse.safetensors"),
+            ("Variation seed", "1"), ("Variation seed strength", "0.25"), ("Seed resize from", "512x512"),
+            ("Denoising strength", "0.75"), ("Conditional mask weight", "1.0"), ("Clip skip", "2"), ("ENSD", "31337"),
+            ("Token merging ratio", "0.5"), ("Token merging ratio hr", "0.5"), ("Init image hash", "0123456789"),
+            ("RNG", "CPU"), ("Tiling", "Tiling"), ("Hires upscale", "2"), ("Hires steps", "10"),
+            ("Hires upscaler", "Latent (nearest-exact)"), ("Hires resize", "1024x1024"), ("Mask blur", "4"),
+            ("Inpaint area", "Only masked"), ("Masked area padding", "32"), ("Masked content", "latent noise"),
+            ("Mask mode", "Inpaint not masked"), ("TI hashes", "easynegative: c74b4e810b03"),
+            ("Lora hashes", "one: aaaa, two: bbbb"), ("Eta", "0.5"), ("Emphasis", "No norm"), ("Empty", ""),
+            ("Odd", " line\nbreak\t\u{1}é中 "), ("Quoted", "\"x\""), ("Version", "Lienzo v0.1.0"),
+        ];
+        for negative in ["", "ugly,\nblurry: very"] {
+            let p = Parameters {
+                prompt: "two lines,\n  of (prompt:1.2)".into(),
+                negative_prompt: negative.into(),
+                entries: entries(&list),
+            };
+            let text = p.to_text();
+            assert_eq!(Parameters::parse(&text), p);
+            assert_eq!(Parameters::parse(&text).to_text(), text);
+        }
+    }
+
+    #[test]
+    fn values_are_quoted_as_the_webui_quotes() {
+        let p = |v: &str| Parameters { entries: entries(&[("Model", v)]), ..Default::default() }.to_text();
+        assert_eq!(p("plain"), "Model: plain");
+        assert_eq!(p("a:b"), r#"Model: "a:b""#);
+        assert_eq!(p("é, \"q\"\n"), r#"Model: "é, \"q\"\n""#);
+        assert_eq!(p("Model"), "Model");
+    }
+
+    #[test]
+    fn a_last_line_with_few_settings_is_prompt() {
+        let p = Parameters::parse("a cat\nratio: 1, mood: good");
+        assert_eq!((p.prompt.as_str(), p.entries.len()), ("a cat\nratio: 1, mood: good", 0));
+        let p = Parameters::parse("Negative prompt: no dogs\nSteps: 1, Seed: 2, Size: 8x8");
+        assert_eq!((p.prompt.as_str(), p.negative_prompt.as_str(), p.entries.len()), ("", "no dogs", 3));
+        assert_eq!(Parameters::parse(&p.to_text()), p);
+        let p = Parameters::parse("Steps: 1, Seed: 2, Size: 8x8");
+        assert_eq!((p.prompt.as_str(), p.entries.len()), ("", 3));
+        assert_eq!(Parameters::parse(""), Parameters::default());
+        assert_eq!(Parameters::parse("a\r\nb\r\nSteps: 1, Seed: 2, Size: 8x8\r\n").prompt, "a\nb");
+    }
+
+    #[test]
+    fn other_tools_texts_are_read() {
+        let p = Parameters::parse(
+            "x\nSteps: 20, CFG scale: 7.0, Sampler: euler_a karras, RNG: cuda, Version: stable-diffusion.cpp, \
+             SDCPP: {\"a\": 1, \"bb\": [2]}",
+        );
+        assert_eq!((p.get("Sampler"), p.get("RNG")), (Some("euler_a karras"), Some("cuda")));
+        assert_eq!(p.get("SDCPP"), Some("{\"a\": 1"));
+        // A broken quote reads up to the comma, and a key is found behind garbage.
+        let p = Parameters::parse("x\nModel: \"a, ((Steps: 3, Seed: \"1\"2, Size: 8x8");
+        assert_eq!(p.entries, entries(&[("Model", "\"a"), ("Steps", "3"), ("Seed", "\"1\"2"), ("Size", "8x8")]));
+    }
+
+    #[test]
+    fn hostile_texts_are_bounded() {
+        for unit in ["aa:\"b,", "aa:\"\\\",", "aa, ", "aa:", "\n", " ", "\"", "Negative prompt:", "-", "a ", ":\\\""] {
+            let p = Parameters::parse(&unit.repeat(500_000));
+            assert!(p.entries.len() <= MAX_ENTRIES);
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! What `-o` says and finished files go in; whole files under their final names come out, or none.
+//!
+//! A file is written beside its final name as `.lienzo-*.tmp`, flushed to the disk and then renamed without replacing
+//! what is there, so that neither a full disk nor a second process nor a kill leaves half a picture under a real name.
+
+use crate::error::{Error, Kind, Result, escape};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The name without `-o`.
+const DEFAULT_NAME: &str = "output.png";
+/// Extensions of pictures that are not PNG: asked for by mistake, not part of a name.
+const OTHER_FORMATS: [&str; 10] = ["jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "avif", "jxl", "ppm"];
+
+/// Where the pictures of one run go.
+#[derive(Clone, Debug)]
+pub struct OutputPlan {
+    folder: PathBuf,
+    naming: Naming,
+    overwrite: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Naming {
+    /// `%d`, `{index}` or `{seed}` in the name.
+    Pattern(String),
+    /// The one file, or `stem_1.png`, `stem_2.png`, ... for several.
+    Plain { stem: String, several: bool },
+    /// A free name per picture, found when the plan was made (and again when another process was faster).
+    Free(Vec<String>),
+}
+
+impl OutputPlan {
+    /// Reads `-o` for `count` pictures and checks what can be checked before a model is read: the folder exists and can
+    /// be written to, the names differ, and none of them is taken (unless `overwrite`).
+    ///
+    /// `spec` is a file name, one with `%d`, `%03d`, `{index}` (1, 2, ...) or `{seed}`, or a folder (one that exists, or
+    /// with a slash at its end). Without `spec`, and in a folder, `output.png` takes the next free number.
+    pub fn new(spec: Option<&str>, count: usize, overwrite: bool) -> Result<Self> {
+        let named = spec.map_or(Ok(None), split_name)?;
+        let folder = match &named {
+            Some((folder, _)) => folder.clone(),
+            None => PathBuf::from(spec.unwrap_or(".")),
+        };
+        check_folder(&folder)?;
+        let naming = match named {
+            Some((_, name)) if is_pattern(&name) => Naming::Pattern(name),
+            Some((_, name)) => plain(&name, count),
+            None if overwrite => plain(DEFAULT_NAME, count),
+            None => Naming::Free(free_names(&folder, count)),
+        };
+        let plan = Self { folder, naming, overwrite };
+        // Seeds are not known yet; two of them stand for all.
+        if count > 1 && plan.path(0, 0) == plan.path(1, 1) {
+            return Err(Error::usage(format!(
+                "-o {}: all {count} pictures would have one name: use {{index}}, {{seed}} or %03d",
+                escape(spec.unwrap_or(DEFAULT_NAME))
+            )));
+        }
+        if !matches!(&plan.naming, Naming::Pattern(name) if name.contains("{seed}")) {
+            plan.check_free((0..count).map(|i| (i, 0)))?;
+        }
+        Ok(plan)
+    }
+
+    /// Refuses names that are taken, of `count` pictures whose first has the seed `seed`: for patterns with `{seed}`,
+    /// once the seed is known. Other names were checked by [`OutputPlan::new`].
+    pub fn check_seeds(&self, seed: u64, count: usize) -> Result<()> {
+        self.check_free((0..count).map(|i| (i, seed.wrapping_add(i as u64))))
+    }
+
+    /// The path of picture `index` (from 0) with the seed `seed`. In the current folder it has no `./` in front.
+    pub fn path(&self, index: usize, seed: u64) -> PathBuf {
+        let name = match &self.naming {
+            Naming::Pattern(pattern) => expand(pattern, index as u64 + 1, seed),
+            Naming::Plain { stem, several: true } => format!("{stem}_{}.png", index + 1),
+            Naming::Plain { stem, .. } => format!("{stem}.png"),
+            Naming::Free(names) => names.get(index).cloned().unwrap_or_else(|| numbered(index as u64 + 1)),
+        };
+        in_folder(&self.folder, &name)
+    }
+
+    /// Writes picture `index`; gives the path that it has now.
+    pub fn write(&self, index: usize, seed: u64, bytes: &[u8]) -> Result<PathBuf> {
+        let path = self.path(index, seed);
+        if !matches!(self.naming, Naming::Free(_)) {
+            return write_png(&path, bytes, self.overwrite);
+        }
+        let temporary = Temporary::create(&path, bytes)?;
+        let mut number = 0;
+        let mut free = path;
+        loop {
+            match temporary.publish(&free, false) {
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                    number += 1;
+                    free = in_folder(&self.folder, &numbered(number));
+                }
+                result => return result.map(|()| free.clone()).map_err(|e| cannot_write(&free, &e)),
+            }
+        }
+    }
+
+    fn check_free(&self, pictures: impl Iterator<Item = (usize, u64)>) -> Result<()> {
+        if self.overwrite || matches!(self.naming, Naming::Free(_)) {
+            return Ok(());
+        }
+        for (index, seed) in pictures {
+            let path = self.path(index, seed);
+            if path.symlink_metadata().is_ok() {
+                return Err(taken(&path));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes a whole file under `path`, or nothing; a file that is there stays, unless `overwrite`.
+pub fn write_png(path: &Path, bytes: &[u8], overwrite: bool) -> Result<PathBuf> {
+    let temporary = Temporary::create(path, bytes)?;
+    match temporary.publish(path, overwrite) {
+        Ok(()) => Ok(path.to_path_buf()),
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => Err(taken(path)),
+        Err(e) => Err(cannot_write(path, &e)),
+    }
+}
+
+/// A file under a temporary name, removed when dropped.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    /// A new file in the folder of `path` with `bytes` in it, on the disk.
+    fn create(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let (temporary, mut file) =
+            Self::open(path.parent().unwrap_or(Path::new(""))).map_err(|e| cannot_write(path, &e))?;
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| cannot_write(path, &e))?;
+        Ok(temporary)
+    }
+
+    fn open(folder: &Path) -> io::Result<(Self, File)> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = folder.join(format!(".lienzo-{}-{number}.tmp", std::process::id()));
+            match OpenOptions::new().write(true).create_new(true).open(&path) {
+                // What a killed process of the same number left behind.
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => continue,
+                Err(e) => return Err(e),
+                Ok(file) => return Ok((Self(path), file)),
+            }
+        }
+    }
+
+    /// Gives the file its final name.
+    fn publish(&self, path: &Path, overwrite: bool) -> io::Result<()> {
+        if overwrite {
+            return fs::rename(&self.0, path);
+        }
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::{CWD, RenameFlags, renameat_with};
+            use rustix::io::Errno;
+            match renameat_with(CWD, &self.0, CWD, path, RenameFlags::NOREPLACE) {
+                // File systems and kernels without it: the next best.
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {}
+                result => return Ok(result?),
+            }
+        }
+        match fs::hard_link(&self.0, path) {
+            // The drop removes the temporary name.
+            Ok(()) => Ok(()),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => Err(e),
+            // No links here (FAT): a look and a rename, which a second process can only come between by a hair.
+            Err(_) if path.symlink_metadata().is_ok() => Err(ErrorKind::AlreadyExists.into()),
+            Err(_) => fs::rename(&self.0, path),
+        }
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // After a rename there is nothing left to remove, and that is no error.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// `-o` as folder and file name with `.png`; none if all of it is a folder.
+fn split_name(spec: &str) -> Result<Option<(PathBuf, String)>> {
+    let path = Path::new(spec);
+    if spec.is_empty() {
+        return Err(Error::usage("-o is empty: give a file name such as picture.png"));
+    }
+    if spec.ends_with(std::path::is_separator) || path.is_dir() {
+        return Ok(None);
+    }
+    let Some(name) = path.file_name().and_then(|n| n.to_str()) else { return Ok(None) };
+    let extension = Path::new(name).extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
+    if OTHER_FORMATS.contains(&extension.as_str()) {
+        return Err(Error::usage(format!("-o {}: only PNG is written: end the name in .png", escape(spec))));
+    }
+    let name = if extension == "png" { name.to_string() } else { format!("{name}.png") };
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(Some((folder.to_path_buf(), name)))
+}
+
+fn plain(name: &str, count: usize) -> Naming {
+    let stem = name.get(..name.len() - 4).unwrap_or(name).to_string();
+    Naming::Plain { stem, several: count > 1 }
+}
+
+fn check_folder(folder: &Path) -> Result<()> {
+    let name = escape(&folder.to_string_lossy());
+    match fs::metadata(folder) {
+        Ok(m) if m.is_dir() => {}
+        Ok(_) => return Err(Error::usage(format!("-o: '{name}' is a file, not a folder"))),
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            return Err(Error::usage(format!("-o: the folder '{name}' does not exist: create it first")));
+        }
+        Err(e) => return Err(Error::usage(format!("-o: the folder '{name}' cannot be used: {e}"))),
+    }
+    // Only trying tells: permission bits know nothing of read-only mounts and access lists.
+    Temporary::open(folder).map(drop).map_err(|e| cannot_write(folder, &e))
+}
+
+/// The first names that are free, all behind the last one that is taken, so that files sort by age.
+fn free_names(folder: &Path, count: usize) -> Vec<String> {
+    let is_free = |name: &str| folder.join(name).symlink_metadata().is_err();
+    if count <= 1 && is_free(DEFAULT_NAME) {
+        return vec![DEFAULT_NAME.to_string()];
+    }
+    let mut names = Vec::new();
+    for name in (1..).map(numbered) {
+        if names.len() >= count.max(1) {
+            break;
+        }
+        if is_free(&name) { names.push(name) } else { names.clear() }
+    }
+    names
+}
+
+fn numbered(number: u64) -> String {
+    format!("output_{number}.png")
+}
+
+fn in_folder(folder: &Path, name: &str) -> PathBuf {
+    if folder == Path::new(".") { PathBuf::from(name) } else { folder.join(name) }
+}
+
+/// A `%d` or `%0Nd` at the front of `text`: its width and what is behind it.
+fn counter(text: &str) -> Option<(usize, &str)> {
+    let rest = text.strip_prefix('%')?;
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    // A file name has room for no more; two digits also keep a hostile width small.
+    let width = if digits == 0 { 0 } else { rest.get(..digits).filter(|_| digits <= 2)?.parse().ok()? };
+    Some((width, rest[digits..].strip_prefix('d')?))
+}
+
+fn is_pattern(name: &str) -> bool {
+    name.contains("{index}")
+        || name.contains("{seed}")
+        || name.match_indices('%').any(|(i, _)| counter(&name[i..]).is_some())
+}
+
+fn expand(pattern: &str, index: u64, seed: u64) -> String {
+    let mut out = String::new();
+    let mut rest = pattern;
+    while let Some(c) = rest.chars().next() {
+        if let Some((width, after)) = counter(rest) {
+            out.push_str(&format!("{index:0width$}"));
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix("{index}") {
+            out.push_str(&index.to_string());
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix("{seed}") {
+            out.push_str(&seed.to_string());
+            rest = after;
+        } else {
+            out.push(c);
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+    out
+}
+
+fn taken(path: &Path) -> Error {
+    let name = escape(&path.to_string_lossy());
+    Error::usage(format!("'{name}' exists: choose another -o, or give --overwrite"))
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Error {
+    let name = escape(&path.to_string_lossy());
+    let why = match error.kind() {
+        ErrorKind::StorageFull => "the disk is full: free some space or choose another -o".to_string(),
+        ErrorKind::QuotaExceeded => "the disk quota is used up: free some space or choose another -o".to_string(),
+        ErrorKind::ReadOnlyFilesystem => "the file system is read-only: choose another -o".to_string(),
+        ErrorKind::PermissionDenied => "no permission to write there: choose another -o".to_string(),
+        ErrorKind::NotFound => "the folder does not exist (any more)".to_string(),
+        ErrorKind::InvalidFilename => "the name is too long or not allowed: choose another -o".to_string(),
+        _ => error.to_string(),
+    };
+    Error::new(Kind::Other, format!("'{name}' cannot be written: {why}"))
+}
+
+#[cfg(test)]
+mod tests;
