@@ -161,7 +161,7 @@ pub fn generate(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, list
         let seed = request.seed.wrapping_add(index as u64);
         tell(listen, Event::Stage { name: "denoise", image: index, units: plan.evaluations() })?;
         let mut noise = ImageNoise::new(request.rng, &[seed]);
-        let mut guided = Guided::new(&schedule, request.guidance, &mut unet);
+        let mut guided = Guided::new(&mut unet, model.schedule.prediction, request.guidance);
         let mut heard = |p: &Progress<'_>| listen(Event::Done(p.at.evaluation + 1));
         let len = model.unet.out_channels * h * w;
         let latents = sample(&plan, (1, len), None, &mut noise, &mut guided, &mut heard)?;
@@ -178,7 +178,7 @@ pub fn decode(stages: &dyn Stages, (h, w): (usize, usize), latents: &[f32]) -> R
     let vae = &stages.model().vae;
     let scaled: Vec<f32> = latents.iter().map(|v| v / vae.scaling).collect();
     let latents = Tensor::from_nchw(Shape::new(1, h, w, vae.latent_channels), &scaled)?;
-    Image::from_tensor(&stages.decode(latents)?)
+    Image::from_decoded(&stages.decode(latents)?, 0)
 }
 
 fn tell(listen: &mut Listener<'_>, event: Event) -> Result<()> {

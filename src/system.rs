@@ -47,6 +47,13 @@ pub fn physical_cores() -> usize {
     cores.min(threads).min(quota).max(1)
 }
 
+/// What the processor calls itself.
+pub fn processor_name() -> Option<String> {
+    let info = read("/proc/cpuinfo")?;
+    let line = info.lines().find(|l| l.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
 /// `2.13 GB`: three digits or two after the point, in powers of 1000.
 pub fn format_bytes(bytes: u64) -> String {
     let units = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];

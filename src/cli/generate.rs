@@ -123,6 +123,9 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
     let model = Arc::new(args.model.open()?);
     let request = args.request(&model, prompt, count)?;
     request.check(&model)?;
+    if let Some(output) = &output {
+        output.check_seeds(request.seed, count)?;
+    }
     let engine = Engine::new(Arc::new(cpu));
     memory::check(&engine, &model, &request, args)?;
     if args.plan {

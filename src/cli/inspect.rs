@@ -65,7 +65,7 @@ fn is_png(path: &Path) -> bool {
 }
 
 fn inspect_png(path: &Path) -> Result<ExitCode> {
-    let (image, texts) = lienzo::image::read_png(path)?;
+    let (image, texts) = lienzo::image::read_png(path, lienzo::image::Limits::default())?;
     let mut out = format!("PNG, {}x{}\n", image.width, image.height);
     match texts.iter().find(|(key, _)| key == "parameters") {
         // The picture's own text, line by line, so that its line breaks stay and nothing else drives the terminal.

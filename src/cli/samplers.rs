@@ -1,7 +1,7 @@
 //! `lienzo samplers`: every sampler and schedule, with the names that other programs use.
 
 use super::generate::print_all;
-use lienzo::diffusion::denoise::samplers::SAMPLERS;
+use lienzo::diffusion::denoise::samplers::{Calls, SAMPLERS};
 use lienzo::diffusion::denoise::sigmas::ScheduleKind;
 use lienzo::error::Result;
 use std::process::ExitCode;
@@ -10,7 +10,12 @@ use std::process::ExitCode;
 pub fn run() -> Result<ExitCode> {
     let mut out = format!("{:<20} {:>15}  {:<12} also called\n", "sampler", "U-Net calls", "schedule");
     for s in SAMPLERS {
-        let calls = s.calls.map_or("varies".into(), |n| format!("{n} a step"));
+        let calls = match s.calls {
+            Calls::One => "1 a step",
+            Calls::OneMore => "1 a step, + 1",
+            Calls::Two => "2 a step",
+            Calls::Varies => "as needed",
+        };
         let line = format!("{:<20} {calls:>15}  {:<12} {}\n", s.name, s.schedule.name(), s.aliases.join(", "));
         out.push_str(&line);
     }

@@ -2,6 +2,7 @@
 
 use super::bpe::Tokenizer;
 use super::denoise::guided::Unet;
+use super::denoise::run::At;
 use super::unet::UnetShape;
 use super::{Event, Listener, Request, Stages, UnetCall};
 use crate::error::{Error, Result};
@@ -71,7 +72,7 @@ pub struct PromptedUnet<'a> {
     calls: Calls<'a>,
     /// Samples, height, width.
     size: (usize, usize, usize),
-    channels: (usize, usize),
+    channels: usize,
 }
 
 enum Calls<'a> {
@@ -104,27 +105,29 @@ impl<'a> PromptedUnet<'a> {
             Some(uncond) if uncond.shape() == cond.shape() => Calls::Joint(call(&[uncond, cond])?),
             Some(uncond) => Calls::Apart { uncond: call(&[uncond])?, cond: call(&[cond])? },
         };
-        let unet = &stages.model().unet;
-        Ok(Self { calls, size: (n, h, w), channels: (unet.in_channels, unet.out_channels) })
+        Ok(Self { calls, size: (n, h, w), channels: stages.model().unet.in_channels })
     }
 }
 
 impl Unet for PromptedUnet<'_> {
-    fn predict(&mut self, x: &[f32], t: f32, uncond: &mut [f32], cond: &mut [f32]) -> Result<()> {
+    fn predict(&mut self, x: &[f32], at: At, uncond: Option<&mut [f32]>, conds: &mut [Vec<f32>]) -> Result<()> {
         let (n, h, w) = self.size;
-        let latents = Tensor::from_nchw(Shape::new(n, h, w, self.channels.0), x)?;
-        match &mut self.calls {
-            Calls::Joint(call) => {
-                let both = call.predict(&latents, &[t])?.to_nchw();
+        let latents = Tensor::from_nchw(Shape::new(n, h, w, self.channels), x)?;
+        let time = &[at.t];
+        let [cond] = conds else { return Err(Error::other("one prompt is embedded, and another number is asked for")) };
+        match (&mut self.calls, uncond) {
+            (Calls::Joint(call), Some(uncond)) => {
+                let both = call.predict(&latents, time)?.to_nchw();
                 let (first, second) = both.split_at(both.len() / 2);
                 uncond.copy_from_slice(first);
                 cond.copy_from_slice(second);
             }
-            Calls::Apart { uncond: a, cond: b } => {
-                uncond.copy_from_slice(&a.predict(&latents, &[t])?.to_nchw());
-                cond.copy_from_slice(&b.predict(&latents, &[t])?.to_nchw());
+            (Calls::Apart { uncond: a, cond: b }, Some(uncond)) => {
+                uncond.copy_from_slice(&a.predict(&latents, time)?.to_nchw());
+                cond.copy_from_slice(&b.predict(&latents, time)?.to_nchw());
             }
-            Calls::Cond(call) => cond.copy_from_slice(&call.predict(&latents, &[t])?.to_nchw()),
+            (Calls::Cond(call), None) => cond.copy_from_slice(&call.predict(&latents, time)?.to_nchw()),
+            _ => return Err(Error::other("guidance and prompts do not belong together")),
         }
         Ok(())
     }

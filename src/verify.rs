@@ -1,0 +1,233 @@
+//! Reference values in, one line per comparison out: is this machine computing what diffusers computes?
+//!
+//! A check is named after the reference tensor that it compares. Its error is `max|y - ref| / rms(ref)`; tokens are
+//! compared exactly, 8-bit pictures may differ by one level. Everything is computed by the functions that `generate` calls.
+
+mod model;
+pub mod reference;
+mod sampling;
+
+use crate::diffusion::Stages;
+use crate::diffusion::bpe::Tokenizer;
+use crate::error::{Error, Result};
+use reference::Reference;
+use serde::Serialize;
+
+/// What became of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Within the limit.
+    Pass,
+    /// Outside of the limit, or it could not be computed.
+    Fail,
+    /// The file has a name that verify does not know.
+    Unknown,
+    /// The capability is not built yet.
+    Unbuilt,
+}
+
+/// One comparison.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    /// The reference tensor's name, or the table's.
+    pub name: String,
+    /// `max|y - ref| / rms(ref)`; levels for pictures, differing tokens for tokens. None where nothing was computed.
+    pub error: Option<f64>,
+    /// The largest error that passes.
+    pub limit: f64,
+    /// What became of it.
+    pub status: Status,
+    /// Why it failed without an error figure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// Which checks run, and how strictly.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Dot-separated names: each selects itself and everything below it. Empty selects all.
+    pub only: Vec<String>,
+    /// Replaces every limit.
+    pub tolerance: Option<f64>,
+}
+
+impl Options {
+    fn selects(&self, name: &str) -> bool {
+        let below = |only: &String| name.strip_prefix(only.as_str()).is_some_and(|r| r.is_empty() || r.starts_with('.'));
+        self.only.is_empty() || self.only.iter().any(below)
+    }
+}
+
+/// A comparison that can be made.
+enum Job {
+    /// Part of the model or of the sampling; the name says which.
+    Compute(f64),
+    Tokens(usize),
+    Unbuilt,
+    Unknown,
+}
+
+/// Limits, for f32 arithmetic.
+mod limit {
+    pub const MODEL: f64 = 1e-4;
+    pub const LOOP: f64 = 2e-3;
+    pub const NOISE: f64 = 2e-6;
+    pub const SAMPLER: f64 = 1e-5;
+    /// One level of 255.
+    pub const PICTURE: f64 = 1.0;
+}
+
+/// What the checks are computed with.
+pub(crate) struct Bench<'a> {
+    stages: &'a dyn Stages,
+    tokens: &'a Tokenizer,
+    reference: &'a Reference,
+}
+
+/// Runs every selected check and reports it; an `only` that selects nothing is a usage error.
+pub fn verify(
+    stages: &dyn Stages,
+    tokens: &Tokenizer,
+    reference: &Reference,
+    options: &Options,
+    report: &mut dyn FnMut(&Check),
+) -> Result<()> {
+    let jobs: Vec<(String, Job)> = jobs(reference, stages.model().unet.in_channels == 9)
+        .into_iter()
+        .filter(|(name, _)| options.selects(name))
+        .collect();
+    if jobs.is_empty() {
+        let only = crate::error::escape(&options.only.join(","));
+        return Err(Error::usage(format!("--only {only} selects no check of this reference and model")));
+    }
+    let bench = Bench { stages, tokens, reference };
+    for (name, job) in jobs {
+        report(&bench.check(name, &job, options.tolerance)?);
+    }
+    Ok(())
+}
+
+impl Bench<'_> {
+    fn check(&self, name: String, job: &Job, tolerance: Option<f64>) -> Result<Check> {
+        let (limit, computed) = match job {
+            Job::Compute(limit) => (tolerance.unwrap_or(*limit), self.compute(&name)),
+            Job::Tokens(i) => (0.0, self.tokens(*i)),
+            Job::Unbuilt | Job::Unknown => {
+                let status = if matches!(job, Job::Unbuilt) { Status::Unbuilt } else { Status::Unknown };
+                return Ok(Check { name, error: None, limit: 0.0, status, note: None });
+            }
+        };
+        match computed {
+            Ok(error) => {
+                // A NaN is not within any limit.
+                let status = if error <= limit { Status::Pass } else { Status::Fail };
+                Ok(Check { name, error: Some(error), limit, status, note: None })
+            }
+            Err(e) if *e.kind() == crate::Kind::Cancelled => Err(e),
+            Err(e) => Ok(Check { name, error: None, limit, status: Status::Fail, note: Some(e.to_string()) }),
+        }
+    }
+
+    fn compute(&self, name: &str) -> Result<f64> {
+        let family = name.split('.').next().unwrap_or("");
+        match family {
+            "text" | "unet" | "unet9" | "vae" => self.model_part(name),
+            "txt2img" | "img2img" => self.picture(name),
+            _ => self.sampling(name),
+        }
+    }
+
+    fn tokens(&self, i: usize) -> Result<f64> {
+        let case = &self.reference.tokens[i];
+        let padded = self.tokens.encode_chunk(&case.prompt, case.ids77.len());
+        let bare = self.tokens.encode(&case.prompt);
+        let differ = |a: &[u32], b: &[u32]| {
+            a.iter().zip(b).filter(|(a, b)| a != b).count() + a.len().abs_diff(b.len())
+        };
+        Ok((differ(&padded.ids, &case.ids77) + differ(&bare, &case.ids)) as f64)
+    }
+}
+
+/// Every check that a reference asks for, in the order of the data. Those of another kind of model are left out.
+fn jobs(reference: &Reference, nine_channels: bool) -> Vec<(String, Job)> {
+    let mut jobs: Vec<(String, Job)> =
+        (0..reference.tokens.len()).map(|i| (format!("tokens.{i}"), Job::Tokens(i))).collect();
+    for name in reference.names() {
+        if let Some(job) = job(name, nine_channels) {
+            jobs.push((name.to_owned(), job));
+        }
+        let loop_name = name.strip_prefix("loop.").and_then(|n| n.strip_suffix(".latents"));
+        if let Some((l, s)) = loop_name.and_then(|l| Some((l, reference.loops.get(l)?))) {
+            if !nine_channels {
+                jobs.push((format!("loop.{l}.timesteps"), Job::Compute(limit::SAMPLER)));
+                if !s.sigmas.is_empty() {
+                    jobs.push((format!("loop.{l}.sigmas"), Job::Compute(limit::SAMPLER)));
+                }
+            }
+        }
+    }
+    jobs
+}
+
+/// The check that a tensor of the file stands for; none if it is an input of others or belongs to another model.
+fn job(name: &str, nine_channels: bool) -> Option<Job> {
+    let parts: Vec<&str> = name.split('.').collect();
+    let own = |for_nine: bool, job: Job| (for_nine == nine_channels).then_some(job);
+    match parts.as_slice() {
+        ["text", _, "ids"] | ["unet" | "unet9", .., "sample" | "timestep" | "context" | "context154"] => None,
+        ["vae", "latents" | "image"] | ["loop", "uncond" | "cond"] | ["loop", _, "noise"] => None,
+        ["k", "mean" | "noise"] | ["k", _, "x0"] => None,
+        ["txt2img" | "img2img", "noise" | "image"] | ["inpaint", "init" | "noise" | "mask"] => None,
+        ["text", _, "last_hidden_state" | "clip_skip_2"] => Some(Job::Compute(limit::MODEL)),
+        ["vae", "decoded" | "mean" | "logvar"] => Some(Job::Compute(limit::MODEL)),
+        ["unet", _, "output" | "output154"] => own(false, Job::Compute(limit::MODEL)),
+        ["unet9", "output"] | ["unet9", _, "output"] => own(true, Job::Compute(limit::MODEL)),
+        ["loop", _, "latents"] => own(false, Job::Compute(limit::LOOP)),
+        ["txt2img" | "img2img", "latents"] => own(false, Job::Compute(limit::LOOP)),
+        ["txt2img", "image_u8"] => own(false, Job::Compute(limit::PICTURE)),
+        ["inpaint", "latents"] => own(false, Job::Unbuilt),
+        ["inpaint9", "latents"] => own(true, Job::Unbuilt),
+        ["randn", _, _] => Some(Job::Compute(limit::NOISE)),
+        ["brownian", _] | ["k", ..] => Some(Job::Compute(limit::SAMPLER)),
+        _ => Some(Job::Unknown),
+    }
+}
+
+/// `max|y - ref| / rms(ref)`. An all-zero reference is compared absolutely; a NaN gives NaN.
+pub(crate) fn error(y: &[f32], reference: &[f32]) -> Result<f64> {
+    if y.len() != reference.len() {
+        return Err(Error::other(format!("{} values computed where the reference has {}", y.len(), reference.len())));
+    }
+    let rms = (reference.iter().map(|r| f64::from(*r).powi(2)).sum::<f64>() / reference.len().max(1) as f64).sqrt();
+    let scale = if rms > 0.0 { rms } else { 1.0 };
+    let mut worst = 0.0;
+    for (y, r) in y.iter().zip(reference) {
+        let e = (f64::from(*y) - f64::from(*r)).abs() / scale;
+        if e.is_nan() {
+            return Ok(f64::NAN);
+        }
+        worst = f64::max(worst, e);
+    }
+    Ok(worst)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_selects_by_whole_parts() {
+        let only = |s: &str| Options { only: vec![s.into()], tolerance: None };
+        assert!(only("unet").selects("unet.cfg.output") && !only("unet").selects("unet9.output"));
+        assert!(only("loop.euler").selects("loop.euler.latents"));
+        assert!(!only("loop.euler").selects("loop.euler_karras.latents"));
+    }
+
+    #[test]
+    fn a_nan_never_passes() {
+        assert!(error(&[1.0, f32::NAN], &[1.0, 1.0]).is_ok_and(f64::is_nan));
+        assert_eq!(error(&[3.0, 0.0], &[1.0, 1.0]).ok(), Some(2.0));
+        assert!(error(&[1.0], &[1.0, 1.0]).is_err());
+    }
+}

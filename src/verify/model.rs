@@ -1,0 +1,135 @@
+//! The checks of the network's parts: text encoder, U-Net, autoencoder, and whole pictures.
+
+use super::reference::Values;
+use super::{Bench, error};
+use crate::diffusion::denoise::guided::Guided;
+use crate::diffusion::denoise::noise::FixedNoise;
+use crate::diffusion::denoise::plan::{Plan, Settings};
+use crate::diffusion::denoise::run::sample;
+use crate::diffusion::denoise::samplers;
+use crate::diffusion::denoise::schedule::Schedule;
+use crate::diffusion::prompt::{PromptedUnet, Prompts, encode};
+use crate::diffusion::unet::UnetShape;
+use crate::diffusion::{self};
+use crate::error::{Error, Result};
+use crate::tensor::{Shape, Tensor};
+use std::ops::ControlFlow;
+
+impl Bench<'_> {
+    /// `text.*`, `unet.*`, `unet9.*`, `vae.*`.
+    pub(super) fn model_part(&self, name: &str) -> Result<f64> {
+        let want = &self.reference.get(name)?.data;
+        let (stem, last) = name.rsplit_once('.').unwrap_or((name, ""));
+        match (name.split('.').next().unwrap_or(""), last) {
+            ("text", _) => {
+                let clip_skip = if last == "clip_skip_2" { 2 } else { 1 };
+                let ids = self.reference.get(&format!("{stem}.ids"))?;
+                let ids: Vec<u32> = ids.data.iter().map(|id| *id as u32).collect();
+                let positions = self.stages.model().clip.positions;
+                let mut all = Vec::new();
+                for chunk in ids.chunks(positions) {
+                    all.extend_from_slice(encode(self.stages, chunk, clip_skip)?.data());
+                }
+                error(&all, want)
+            }
+            ("vae", "decoded") => {
+                let latents = self.reference.get("vae.latents")?;
+                let scaling = self.stages.model().vae.scaling;
+                let scaled = Values { data: latents.data.iter().map(|v| v / scaling).collect(), ..latents.clone() };
+                error(&self.stages.decode(nhwc(&scaled)?)?.to_nchw(), want)
+            }
+            ("vae", _) => {
+                let moments = self.stages.encode(nhwc(self.reference.get("vae.image")?)?)?;
+                let c = moments.shape().c / 2;
+                let first = if last == "mean" { 0 } else { c };
+                error(&columns(&moments, first, c)?.to_nchw(), want)
+            }
+            _ => {
+                let context = format!("{stem}.context{}", last.trim_start_matches("output"));
+                let get = |part: &str| self.reference.get(&format!("{stem}.{part}"));
+                error(&self.unet(get("sample")?, &get("timestep")?.data, self.reference.get(&context)?)?, want)
+            }
+        }
+    }
+
+    fn unet(&self, sample: &Values, times: &[f32], context: &Values) -> Result<Vec<f32>> {
+        let latents = nhwc(sample)?;
+        let context = tokens(context)?;
+        let (s, c) = (latents.shape(), context.shape());
+        let same = times.iter().all(|t| *t == times[0]);
+        let times = if same { &times[..1] } else { times };
+        let shape = UnetShape { samples: s.b, contexts: c.b, times: times.len(), h: s.h, w: s.w, tokens: c.w };
+        let mut call = self.stages.unet(shape, context, Some(times))?;
+        Ok(call.predict(&latents, times)?.to_nchw())
+    }
+
+    /// The contexts of the guided loops.
+    pub(super) fn prompts(&self) -> Result<Prompts> {
+        let get = |name| tokens(self.reference.get(name)?);
+        Ok(Prompts { uncond: Some(get("loop.uncond")?), cond: get("loop.cond")? })
+    }
+
+    /// Runs a sampler's plan, guided, from `noise`, over `init`.
+    pub(super) fn guided(&self, plan: &Plan, cfg: f32, noise: &Values, init: Option<&[f32]>) -> Result<Vec<f32>> {
+        let &[n, _, h, w] = noise.shape.as_slice() else {
+            return Err(Error::other(format!("noise of shape {:?} is not a batch of latents", noise.shape)));
+        };
+        let mut unet = PromptedUnet::new(self.stages, &self.prompts()?, (n, h, w), plan.times())?;
+        let mut guided = Guided::new(&mut unet, self.stages.model().schedule.prediction, cfg);
+        let mut source = FixedNoise::new(vec![noise.data.clone()]);
+        let mut heard = |_: &_| ControlFlow::Continue(());
+        sample(plan, (n, noise.data.len() / n.max(1)), init, &mut source, &mut guided, &mut heard)
+    }
+
+    /// `txt2img.*` and `img2img.*`.
+    pub(super) fn picture(&self, name: &str) -> Result<f64> {
+        let (kind, part) = name.split_once('.').unwrap_or((name, ""));
+        let noise = self.reference.get(&format!("{kind}.noise"))?;
+        let schedule = Schedule::new(&self.stages.model().schedule)?;
+        let ddim = samplers::find("ddim")?;
+        let want = &self.reference.get(name)?.data;
+        if kind == "img2img" {
+            let settings = Settings { strength: Some(0.6), ..Settings::new(ddim, 10) };
+            let moments = self.stages.encode(nhwc(self.reference.get("img2img.image")?)?)?;
+            let model = self.stages.model();
+            let mean = columns(&moments, 0, model.vae.latent_channels)?;
+            let init: Vec<f32> = mean.to_nchw().iter().map(|v| v * model.vae.scaling).collect();
+            let latents = self.guided(&Plan::new(&schedule, &settings)?, 7.5, noise, Some(&init))?;
+            return error(&latents, want);
+        }
+        let latents = self.guided(&Plan::new(&schedule, &Settings::new(ddim, 6))?, 7.5, noise, None)?;
+        if part == "latents" {
+            return error(&latents, want);
+        }
+        let image = diffusion::decode(self.stages, (noise.shape[2], noise.shape[3]), &latents)?;
+        let pixels = image.width * image.height;
+        if want.len() != 3 * pixels {
+            return Err(Error::other(format!("{}x{} drawn, {} values expected", image.width, image.height, want.len())));
+        }
+        let level = |i: usize| (f32::from(image.rgb[i % pixels * 3 + i / pixels]) - want[i]).abs();
+        Ok((0..want.len()).map(level).fold(0.0f32, f32::max).into())
+    }
+}
+
+/// torch's `[b, c, h, w]` to a tensor.
+fn nhwc(v: &Values) -> Result<Tensor> {
+    match *v.shape.as_slice() {
+        [b, c, h, w] => Tensor::from_nchw(Shape::new(b, h, w, c), &v.data),
+        _ => Err(Error::other(format!("a tensor of shape {:?} is not [b, c, h, w]", v.shape))),
+    }
+}
+
+/// torch's `[b, tokens, width]` to a tensor.
+fn tokens(v: &Values) -> Result<Tensor> {
+    match *v.shape.as_slice() {
+        [b, t, c] => Tensor::new(Shape::tokens(b, t, c), v.data.clone()),
+        _ => Err(Error::other(format!("a tensor of shape {:?} is not [b, tokens, width]", v.shape))),
+    }
+}
+
+/// Channels `first .. first + count`.
+fn columns(t: &Tensor, first: usize, count: usize) -> Result<Tensor> {
+    let s = t.shape();
+    let data = t.data().chunks_exact(s.c).flat_map(|row| &row[first..first + count]).copied().collect();
+    Tensor::new(s.with_c(count), data)
+}

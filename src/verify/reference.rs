@@ -1,0 +1,152 @@
+//! A folder of reference values: `reference.safetensors`, `samplers.json`, `tokens.json`.
+
+use crate::error::{Error, Result};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Files above this are not reference values.
+const MAX_FILE: u64 = 1 << 30;
+
+/// Named tensors, torch-shaped, and what belongs to them.
+#[derive(Debug, Default)]
+pub struct Reference {
+    tensors: BTreeMap<String, Values>,
+    /// The sampling loops, by name.
+    pub loops: BTreeMap<String, Loop>,
+    /// Steps and tables of the `k.*` checks.
+    pub k: K,
+    /// Prompts with their ids.
+    pub tokens: Vec<Tokens>,
+}
+
+/// A tensor of the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Values {
+    /// Dimensions, outermost first.
+    pub shape: Vec<usize>,
+    /// Elements, whatever they were stored as.
+    pub data: Vec<f32>,
+}
+
+/// One guided sampling loop.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Loop {
+    /// Sampler steps.
+    pub steps: usize,
+    /// Guidance scale.
+    pub cfg: f32,
+    /// The timesteps that are asked for, in order.
+    pub timesteps: Vec<f32>,
+    /// The noise levels, 0 at the end; empty for DDIM and PLMS.
+    #[serde(default)]
+    pub sigmas: Vec<f32>,
+    /// The start is noise times this.
+    #[serde(default = "one")]
+    pub init_noise_sigma: f64,
+    /// diffusers' configuration of the scheduler.
+    #[serde(default)]
+    pub config: serde_json::Map<String, serde_json::Value>,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// What the analytic sampler checks share.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct K {
+    /// Sampler steps.
+    #[serde(default)]
+    pub steps: usize,
+    /// Everything else, by name.
+    #[serde(flatten)]
+    pub rest: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A prompt with its ids.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Tokens {
+    /// The text.
+    pub prompt: String,
+    /// Padded and truncated, with start and end.
+    pub ids77: Vec<u32>,
+    /// Bare.
+    pub ids: Vec<u32>,
+}
+
+impl Reference {
+    /// Reads a folder. The two JSON files may be missing; their checks are then left out.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join("reference.safetensors");
+        let mut reference = Self::from_safetensors(&read(&path)?).map_err(|e| Error::bad_file(&path, e))?;
+        let path = folder.join("samplers.json");
+        if path.exists() {
+            reference.read_samplers(&read(&path)?).map_err(|e| Error::bad_file(&path, e))?;
+        }
+        let path = folder.join("tokens.json");
+        if path.exists() {
+            reference.tokens = serde_json::from_slice(&read(&path)?).map_err(|e| Error::bad_file(&path, e))?;
+        }
+        Ok(reference)
+    }
+
+    /// Tensors of type f32, i32, i64 and u8.
+    pub fn from_safetensors(bytes: &[u8]) -> Result<Self> {
+        let file = safetensors::SafeTensors::deserialize(bytes).map_err(|e| Error::other(e.to_string()))?;
+        let mut tensors = BTreeMap::new();
+        for (name, view) in file.tensors() {
+            let raw = view.data();
+            let data = match view.dtype() {
+                safetensors::Dtype::F32 => words(raw, f32::from_le_bytes),
+                safetensors::Dtype::I32 => words(raw, |b| i32::from_le_bytes(b) as f32),
+                safetensors::Dtype::I64 => words(raw, |b| i64::from_le_bytes(b) as f32),
+                safetensors::Dtype::U8 => raw.iter().map(|b| f32::from(*b)).collect(),
+                other => return Err(Error::other(format!("tensor {name} is of type {other:?}, which no reference has"))),
+            };
+            tensors.insert(name, Values { shape: view.shape().to_vec(), data });
+        }
+        Ok(Self { tensors, ..Self::default() })
+    }
+
+    /// Adds the loops of a `samplers.json`.
+    pub fn read_samplers(&mut self, json: &[u8]) -> Result<()> {
+        let wrong = |e: serde_json::Error| Error::other(e.to_string());
+        let all: BTreeMap<String, serde_json::Value> = serde_json::from_slice(json).map_err(wrong)?;
+        for (name, value) in all {
+            if name == "k" {
+                self.k = serde_json::from_value(value).map_err(wrong)?;
+            } else {
+                self.loops.insert(name, serde_json::from_value(value).map_err(wrong)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The tensors' names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// A tensor that a check needs.
+    pub fn get(&self, name: &str) -> Result<&Values> {
+        self.tensors.get(name).ok_or_else(|| Error::other(format!("the reference has no tensor {name}")))
+    }
+}
+
+fn words<const N: usize>(raw: &[u8], f: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    let mut word = [0; N];
+    let one = |b: &[u8]| {
+        word.copy_from_slice(b);
+        f(word)
+    };
+    raw.chunks_exact(N).map(one).collect()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let size = std::fs::metadata(path).map_err(|e| Error::bad_file(path, e))?.len();
+    if size > MAX_FILE {
+        return Err(Error::bad_file(path, format!("{size} bytes; reference values are at most {MAX_FILE}")));
+    }
+    std::fs::read(path).map_err(|e| Error::bad_file(path, e))
+}
