@@ -11,6 +11,29 @@ use crate::error::Result;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub mod arch;
+mod bytes;
+mod ckpt;
+mod config;
+mod convert;
+mod describe;
+mod diffusers;
+mod embedded;
+mod hash;
+mod names;
+mod open;
+mod safetensors;
+mod save;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use convert::{decode_f32, encode};
+pub use describe::describe;
+pub use hash::{model_hash, sha256_file};
+pub use open::{open, open_with_vae};
+pub use save::save_safetensors;
+
 /// How a tensor's elements are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dtype {
@@ -73,6 +96,11 @@ pub trait WeightSource: Send + Sync {
 
     /// Replaces `out` by rows `first .. first + count` of dimension 0, as stored.
     fn read_rows(&self, name: &str, first: usize, count: usize, out: &mut Vec<u8>) -> Result<()>;
+
+    /// The format, for people.
+    fn about(&self) -> String {
+        "in memory".into()
+    }
 }
 
 /// What a checkpoint is: its architecture, its schedule, its words and where its tensors are.

@@ -1,0 +1,495 @@
+//! A pickle to the tensors of the state dict in it, as data: names of classes and functions are only looked at.
+//!
+//! A pickle is a program for a stack machine. Here every opcode makes plain values; a call of anything but the four
+//! functions that torch writes around tensors makes an inert value. Values are small and refer to each other by index,
+//! so depth costs nothing, cycles leak nothing, and what a program can allocate is bounded by its number of opcodes.
+
+use super::Cursor;
+use crate::error::escape;
+use crate::weights::Dtype;
+use std::collections::HashMap;
+
+/// SD 1.x with its EMA copy and optimizer states has a few hundred thousand.
+const MAX_OPCODES: usize = 2_000_000;
+const MAX_STACK: usize = 1_000_000;
+const MAX_MEMO: usize = 1_000_000;
+const MAX_MARKS: usize = 10_000;
+/// Items copied into containers; bounds what calls on memoized lists can multiply.
+const MAX_ITEMS: usize = 4_000_000;
+
+/// A tensor as the pickle describes it; nothing of it has been compared with the storage yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    /// None: a type that is not read.
+    pub dtype: Option<Dtype>,
+    /// The storage's name in `data/`.
+    pub storage: String,
+    /// Elements of the storage, as the pickle says.
+    pub elements: u64,
+    /// First element of the view.
+    pub offset: u64,
+    /// Dimensions, outermost first.
+    pub shape: Vec<usize>,
+    /// Elements from one index to the next, one a dimension.
+    pub strides: Vec<usize>,
+}
+
+#[derive(Clone, Copy)]
+enum Value {
+    /// Whatever plays no part in a state dict: None, numbers with a fraction, objects.
+    Inert,
+    Int(i64),
+    Text(Text),
+    Tuple(usize),
+    List(usize),
+    Dict(usize),
+    Global(Global),
+    Storage(usize),
+    Tensor(usize),
+}
+
+/// A string, where it lies in the pickle.
+#[derive(Clone, Copy)]
+struct Text {
+    start: usize,
+    len: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Global {
+    /// `torch._utils._rebuild_tensor_v2` and its predecessor.
+    RebuildTensor,
+    /// `torch._utils._rebuild_parameter` and `torch.nn.parameter.Parameter`, whose first argument is the tensor.
+    Parameter,
+    /// `collections.OrderedDict`.
+    OrderedDict,
+    /// `torch.HalfStorage` and the like.
+    Storage(Option<Dtype>),
+    Other,
+}
+
+struct Storage {
+    dtype: Option<Dtype>,
+    key: Text,
+    elements: u64,
+}
+
+struct View {
+    storage: usize,
+    offset: u64,
+    shape: Vec<usize>,
+    strides: Vec<usize>,
+}
+
+struct Machine<'a> {
+    code: Cursor<'a>,
+    stack: Vec<Value>,
+    /// Heights of the stack at the open marks.
+    marks: Vec<usize>,
+    memo: HashMap<u64, Value>,
+    tuples: Vec<Vec<Value>>,
+    lists: Vec<Vec<Value>>,
+    dicts: Vec<Vec<(Value, Value)>>,
+    storages: Vec<Storage>,
+    views: Vec<View>,
+    items: usize,
+}
+
+type Step<T> = Result<T, String>;
+
+/// The tensors under `state_dict`, or at the top level when there is none, with their names.
+///
+/// # Errors
+/// A sentence that continues "its pickle ...".
+pub fn state_dict(data: &[u8]) -> Step<Vec<(String, Tensor)>> {
+    let mut machine = Machine::new(data);
+    let top = machine.run()?;
+    let Value::Dict(top) = top else { return Err("holds no dictionary of tensors".into()) };
+    let inner = machine.dicts[top].iter().find_map(|(key, value)| match (key, value) {
+        (Value::Text(t), Value::Dict(d)) if machine.text(*t) == b"state_dict" => Some(*d),
+        _ => None,
+    });
+    let mut out = Vec::new();
+    for (key, value) in &machine.dicts[inner.unwrap_or(top)] {
+        let (Value::Text(key), Value::Tensor(view)) = (key, value) else { continue };
+        let name = machine.string(*key)?;
+        let View { storage, offset, shape, strides } = &machine.views[*view];
+        let Storage { dtype, key, elements } = machine.storages[*storage];
+        let (shape, strides) = (shape.clone(), strides.clone());
+        out.push((name, Tensor { dtype, storage: machine.string(key)?, elements, offset: *offset, shape, strides }));
+    }
+    if out.is_empty() { Err("holds no dictionary of tensors".into()) } else { Ok(out) }
+}
+
+fn cut() -> String {
+    "ends too early".into()
+}
+
+fn global(module: &[u8], name: &[u8]) -> Global {
+    match (module, name) {
+        (b"torch._utils", b"_rebuild_tensor_v2" | b"_rebuild_tensor") => Global::RebuildTensor,
+        (b"torch._utils", b"_rebuild_parameter") | (b"torch.nn.parameter", b"Parameter") => Global::Parameter,
+        (b"collections", b"OrderedDict") => Global::OrderedDict,
+        (b"torch", b"FloatStorage") => Global::Storage(Some(Dtype::F32)),
+        (b"torch", b"HalfStorage") => Global::Storage(Some(Dtype::F16)),
+        (b"torch", b"BFloat16Storage") => Global::Storage(Some(Dtype::Bf16)),
+        (b"torch" | b"torch.storage", name) if name.ends_with(b"Storage") => Global::Storage(None),
+        _ => Global::Other,
+    }
+}
+
+impl<'a> Machine<'a> {
+    fn new(data: &'a [u8]) -> Self {
+        Self {
+            code: Cursor { data, at: 0 },
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+            tuples: Vec::new(),
+            lists: Vec::new(),
+            dicts: Vec::new(),
+            storages: Vec::new(),
+            views: Vec::new(),
+            items: 0,
+        }
+    }
+
+    fn run(&mut self) -> Step<Value> {
+        for _ in 0..MAX_OPCODES {
+            let at = self.code.at;
+            let op = self.code.uint(1).ok_or_else(cut)? as u8;
+            if op == b'.' {
+                return self.pop();
+            }
+            let known = self.literal(op)? || self.container(op)? || self.memory(op)? || self.object(op)?;
+            if !known {
+                return Err(format!("has opcode {op:#04x} at byte {at}, which PyTorch does not write"));
+            }
+            if self.stack.len() > MAX_STACK || self.memo.len() > MAX_MEMO || self.marks.len() > MAX_MARKS {
+                return Err("is larger than any checkpoint's: its stack, memo or nesting has no end".into());
+            }
+            if self.items > MAX_ITEMS {
+                return Err("is larger than any checkpoint's: its containers have no end".into());
+            }
+        }
+        Err(format!("has more than {MAX_OPCODES} opcodes, more than any checkpoint's"))
+    }
+
+    fn text(&self, t: Text) -> &'a [u8] {
+        &self.code.data[t.start..t.start + t.len]
+    }
+
+    fn string(&self, t: Text) -> Step<String> {
+        let text = std::str::from_utf8(self.text(t)).map_err(|_| "has a name that is not UTF-8")?;
+        // The longest name of the family has 100 characters.
+        if text.len() > 1000 { Err(format!("has a name of {} bytes", text.len())) } else { Ok(text.to_owned()) }
+    }
+
+    fn pop(&mut self) -> Step<Value> {
+        // Nothing may be taken from below the innermost mark.
+        if self.marks.last().is_some_and(|&mark| self.stack.len() <= mark) {
+            return Err("takes more from its stack than is there".into());
+        }
+        self.stack.pop().ok_or_else(|| "takes more from its stack than is there".into())
+    }
+
+    fn pop_mark(&mut self) -> Step<Vec<Value>> {
+        let mark = self.marks.pop().ok_or("closes a mark that is not open")?;
+        let items = self.stack.split_off(mark.min(self.stack.len()));
+        self.items += items.len();
+        Ok(items)
+    }
+
+    fn push(&mut self, value: Value) -> bool {
+        self.stack.push(value);
+        true
+    }
+
+    fn push_tuple(&mut self, items: Vec<Value>) -> bool {
+        self.tuples.push(items);
+        self.push(Value::Tuple(self.tuples.len() - 1))
+    }
+
+    /// A string or byte string whose length takes `n` bytes.
+    fn counted(&mut self, n: usize) -> Step<Text> {
+        let len = self.code.uint(n).and_then(|len| usize::try_from(len).ok()).ok_or_else(cut)?;
+        let start = self.code.at;
+        self.code.take(len).ok_or_else(cut)?;
+        Ok(Text { start, len })
+    }
+
+    fn line(&mut self) -> Step<&'a [u8]> {
+        let rest = &self.code.data[self.code.at..];
+        let len = rest.iter().position(|&b| b == b'\n').ok_or_else(cut)?;
+        self.code.at += len + 1;
+        Ok(&rest[..len])
+    }
+
+    fn literal(&mut self, op: u8) -> Step<bool> {
+        let value = match op {
+            0x80 => return self.code.take(1).map(|_| true).ok_or_else(cut),
+            // A frame only says how much to read ahead.
+            0x95 => return self.code.take(8).map(|_| true).ok_or_else(cut),
+            b'N' | 0x88 | 0x89 => Value::Inert,
+            b'K' => Value::Int(self.code.uint(1).ok_or_else(cut)? as i64),
+            b'M' => Value::Int(self.code.uint(2).ok_or_else(cut)? as i64),
+            b'J' => Value::Int(i64::from(self.code.uint(4).ok_or_else(cut)? as u32 as i32)),
+            b'G' => self.code.take(8).map(|_| Value::Inert).ok_or_else(cut)?,
+            0x8a => self.long()?,
+            0x8b => self.counted(4).map(|_| Value::Inert)?,
+            b'X' | b'T' | b'B' => Value::Text(self.counted(4)?),
+            b'U' | b'C' | 0x8c => Value::Text(self.counted(1)?),
+            0x8d | 0x8e | 0x96 => Value::Text(self.counted(8)?),
+            _ => return Ok(false),
+        };
+        Ok(self.push(value))
+    }
+
+    /// A little-endian two's complement integer of up to 8 bytes; a longer one is no size of anything.
+    fn long(&mut self) -> Step<Value> {
+        let text = self.counted(1)?;
+        let bytes = self.text(text);
+        if bytes.len() > 8 {
+            return Ok(Value::Inert);
+        }
+        let fill = if bytes.last().is_some_and(|b| b & 0x80 != 0) { 0xff } else { 0 };
+        Ok(Value::Int(i64::from_le_bytes(std::array::from_fn(|i| *bytes.get(i).unwrap_or(&fill)))))
+    }
+
+    fn container(&mut self, op: u8) -> Step<bool> {
+        match op {
+            b'(' => self.marks.push(self.stack.len()),
+            b')' => return Ok(self.push_tuple(Vec::new())),
+            0x85..=0x87 => {
+                let mut items = (0x84..op).map(|_| self.pop()).collect::<Step<Vec<_>>>()?;
+                items.reverse();
+                self.items += items.len();
+                return Ok(self.push_tuple(items));
+            }
+            b't' => {
+                let items = self.pop_mark()?;
+                return Ok(self.push_tuple(items));
+            }
+            b']' => return Ok(self.push_list(Vec::new())),
+            b'l' => {
+                let items = self.pop_mark()?;
+                return Ok(self.push_list(items));
+            }
+            b'}' => return Ok(self.push_dict(Vec::new())),
+            b'd' => {
+                let pairs = pairs(self.pop_mark()?)?;
+                return Ok(self.push_dict(pairs));
+            }
+            b'a' => {
+                let item = self.pop()?;
+                self.append(vec![item])?;
+            }
+            b'e' | 0x90 => {
+                let items = self.pop_mark()?;
+                self.append(items)?;
+            }
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.set_items(vec![(key, value)])?;
+            }
+            b'u' => {
+                let pairs = pairs(self.pop_mark()?)?;
+                self.set_items(pairs)?;
+            }
+            // Sets hold no tensors.
+            0x8f => return Ok(self.push(Value::Inert)),
+            0x91 => {
+                self.pop_mark()?;
+                return Ok(self.push(Value::Inert));
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn push_list(&mut self, items: Vec<Value>) -> bool {
+        self.lists.push(items);
+        self.push(Value::List(self.lists.len() - 1))
+    }
+
+    fn push_dict(&mut self, pairs: Vec<(Value, Value)>) -> bool {
+        self.dicts.push(pairs);
+        self.push(Value::Dict(self.dicts.len() - 1))
+    }
+
+    fn append(&mut self, items: Vec<Value>) -> Step<()> {
+        let target = self.pop()?;
+        self.push(target);
+        self.items += items.len();
+        match target {
+            Value::List(list) => self.lists[list].extend(items),
+            Value::Inert => {}
+            _ => return Err("appends to what is not a list".into()),
+        }
+        Ok(())
+    }
+
+    fn set_items(&mut self, pairs: Vec<(Value, Value)>) -> Step<()> {
+        let target = self.pop()?;
+        self.push(target);
+        self.items += pairs.len();
+        match target {
+            Value::Dict(dict) => self.dicts[dict].extend(pairs),
+            Value::Inert => {}
+            _ => return Err("sets items of what is not a dictionary".into()),
+        }
+        Ok(())
+    }
+
+    fn memory(&mut self, op: u8) -> Step<bool> {
+        let index = match op {
+            b'q' | b'h' => self.code.uint(1).ok_or_else(cut)?,
+            b'r' | b'j' => self.code.uint(4).ok_or_else(cut)?,
+            0x94 => self.memo.len() as u64,
+            b'0' => return self.pop().map(|_| true),
+            b'1' => return self.pop_mark().map(|_| true),
+            b'2' => {
+                let top = self.pop()?;
+                self.push(top);
+                return Ok(self.push(top));
+            }
+            _ => return Ok(false),
+        };
+        if matches!(op, b'h' | b'j') {
+            let value =
+                *self.memo.get(&index).ok_or_else(|| format!("recalls memo {index}, which was never stored"))?;
+            return Ok(self.push(value));
+        }
+        let top = self.pop()?;
+        self.push(top);
+        self.memo.insert(index, top);
+        Ok(true)
+    }
+
+    fn object(&mut self, op: u8) -> Step<bool> {
+        match op {
+            b'c' => {
+                let (module, name) = (self.line()?, self.line()?);
+                Ok(self.push(Value::Global(global(module, name))))
+            }
+            0x93 => {
+                let (name, module) = (self.pop()?, self.pop()?);
+                let known = match (module, name) {
+                    (Value::Text(m), Value::Text(n)) => global(self.text(m), self.text(n)),
+                    _ => Global::Other,
+                };
+                Ok(self.push(Value::Global(known)))
+            }
+            b'R' => {
+                let (arguments, callee) = (self.pop()?, self.pop()?);
+                let made = self.call(callee, arguments)?;
+                Ok(self.push(made))
+            }
+            // NEWOBJ and NEWOBJ_EX make instances; an OrderedDict is one that matters.
+            0x81 | 0x92 => {
+                if op == 0x92 {
+                    self.pop()?;
+                }
+                let (_arguments, class) = (self.pop()?, self.pop()?);
+                match class {
+                    Value::Global(Global::OrderedDict) => Ok(self.push_dict(Vec::new())),
+                    _ => Ok(self.push(Value::Inert)),
+                }
+            }
+            // BUILD sets attributes, which no tensor here depends on.
+            b'b' => {
+                self.pop()?;
+                let target = self.pop()?;
+                Ok(self.push(target))
+            }
+            b'Q' => {
+                let id = self.pop()?;
+                let storage = self.storage(id)?;
+                Ok(self.push(storage))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn call(&mut self, callee: Value, arguments: Value) -> Step<Value> {
+        let (Value::Global(callee), Value::Tuple(tuple)) = (callee, arguments) else { return Ok(Value::Inert) };
+        match callee {
+            Global::RebuildTensor => self.rebuild(tuple),
+            Global::Parameter => Ok(self.tuples[tuple].first().copied().unwrap_or(Value::Inert)),
+            Global::OrderedDict => self.ordered_dict(tuple),
+            Global::Storage(_) | Global::Other => Ok(Value::Inert),
+        }
+    }
+
+    /// `OrderedDict()` or `OrderedDict([(key, value), ...])`.
+    fn ordered_dict(&mut self, tuple: usize) -> Step<Value> {
+        let mut pairs = Vec::new();
+        if let Some(&Value::List(list)) = self.tuples[tuple].first() {
+            self.items += self.lists[list].len();
+            if self.items > MAX_ITEMS {
+                return Err("is larger than any checkpoint's: its containers have no end".into());
+            }
+            for item in &self.lists[list] {
+                let (Value::Tuple(pair) | Value::List(pair)) = *item else { continue };
+                let pair = if matches!(item, Value::Tuple(_)) { &self.tuples[pair] } else { &self.lists[pair] };
+                if let [key, value] = pair[..] {
+                    pairs.push((key, value));
+                }
+            }
+        }
+        self.dicts.push(pairs);
+        Ok(Value::Dict(self.dicts.len() - 1))
+    }
+
+    /// `(storage, offset, shape, strides, ...)`.
+    fn rebuild(&mut self, tuple: usize) -> Step<Value> {
+        let malformed = || "describes a tensor in a way that PyTorch does not".to_owned();
+        let [storage, offset, shape, strides, ..] = self.tuples[tuple][..] else { return Err(malformed()) };
+        let Value::Storage(storage) = storage else { return Ok(Value::Inert) };
+        let Value::Int(offset) = offset else { return Err(malformed()) };
+        let offset = u64::try_from(offset).map_err(|_| malformed())?;
+        let (shape, strides) = (self.sizes(shape)?, self.sizes(strides)?);
+        self.views.push(View { storage, offset, shape, strides });
+        Ok(Value::Tensor(self.views.len() - 1))
+    }
+
+    fn sizes(&self, value: Value) -> Step<Vec<usize>> {
+        let malformed = "has a tensor whose shape or strides are no sizes";
+        let Value::Tuple(tuple) = value else { return Err(malformed.into()) };
+        let items = &self.tuples[tuple];
+        if items.len() > 64 {
+            return Err(format!("has a tensor of {} dimensions", items.len()));
+        }
+        let size = |item: &Value| match item {
+            Value::Int(n) => usize::try_from(*n).map_err(|_| malformed.to_owned()),
+            _ => Err(malformed.to_owned()),
+        };
+        items.iter().map(size).collect()
+    }
+
+    /// `('storage', class, key, location, elements)`.
+    fn storage(&mut self, id: Value) -> Step<Value> {
+        let Value::Tuple(tuple) = id else { return Ok(Value::Inert) };
+        let [Value::Text(kind), class, key, _, elements, ..] = self.tuples[tuple][..] else { return Ok(Value::Inert) };
+        if self.text(kind) != b"storage" {
+            return Err(format!(
+                "refers to {}, which is no storage",
+                escape(&String::from_utf8_lossy(self.text(kind)))
+            ));
+        }
+        let (Value::Text(key), Value::Int(elements)) = (key, elements) else {
+            return Err("describes a storage in a way that PyTorch does not".into());
+        };
+        let elements = u64::try_from(elements).map_err(|_| "has a storage of negative size")?;
+        let dtype = if let Value::Global(Global::Storage(dtype)) = class { dtype } else { None };
+        self.storages.push(Storage { dtype, key, elements });
+        Ok(Value::Storage(self.storages.len() - 1))
+    }
+}
+
+fn pairs(items: Vec<Value>) -> Step<Vec<(Value, Value)>> {
+    if !items.len().is_multiple_of(2) {
+        return Err("has a dictionary key without a value".into());
+    }
+    Ok(items.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
+}

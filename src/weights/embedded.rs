@@ -1,0 +1,24 @@
+//! The model in the binary: a bundle, read in place.
+
+use super::bytes::Bytes;
+use super::{Model, open, safetensors};
+use crate::error::Result;
+use std::sync::Arc;
+
+static BUNDLE: &[u8] = include_bytes!("../assets/embedded.safetensors");
+
+impl Model {
+    /// The model that `generate` uses without `--model`; `tools/embed_model.py` made its file.
+    ///
+    /// # Errors
+    /// Bad file, when the binary was built with a broken bundle.
+    pub fn embedded() -> Result<Self> {
+        let bytes = Bytes::memory("the embedded model", BUNDLE);
+        open::single(safetensors::read(Arc::new(bytes))?, "embedded".into())
+    }
+
+    /// The embedded bundle's bytes, for hashing.
+    pub(super) fn embedded_bytes() -> &'static [u8] {
+        BUNDLE
+    }
+}

@@ -1,0 +1,209 @@
+//! A .safetensors file to its tensors' places: the header is parsed and every number in it is checked.
+
+use super::bytes::Bytes;
+use super::table::{Located, MAX_RANK, RawFile, product};
+use super::{Dtype, TensorInfo};
+use crate::error::{Result, escape};
+use safetensors::Dtype as Stored;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// The format's own limit.
+const MAX_HEADER: u64 = 100_000_000;
+/// SD 1.x has 1143 tensors; the cap bounds the memory that a hostile header can ask for.
+const MAX_TENSORS: usize = 100_000;
+
+/// Reads the header; no tensor is touched.
+///
+/// # Errors
+/// Bad file: what is wrong with the header or with which tensor, and what to do.
+pub fn read(bytes: Arc<Bytes>) -> Result<RawFile> {
+    let header = read_header(&bytes)?;
+    let data_start = 8 + header.len;
+    let data_len = bytes.len() - data_start;
+    let mut order: Vec<_> = header.parsed.tensors.iter().collect();
+    order.sort_by_key(|(name, entry)| (entry.data_offsets, *name));
+    let mut end = 0;
+    for (name, entry) in order {
+        check_entry(entry, end)
+            .map_err(|why| bytes.bad(format!("tensor {} {why}; download it again", escape(name))))?;
+        end = entry.data_offsets.1;
+    }
+    if end > data_len {
+        let (want, have) = (data_start.saturating_add(end), bytes.len());
+        return Err(bytes.bad(format!("is truncated: {have} of {want} bytes; download it again")));
+    }
+    if end < data_len {
+        return Err(bytes.bad(format!("has {} bytes that belong to no tensor; download it again", data_len - end)));
+    }
+    let (mut tensors, mut other) = (BTreeMap::new(), Vec::new());
+    for (name, entry) in header.parsed.tensors {
+        match dtype(entry.dtype) {
+            Some(dtype) if !entry.shape.0.contains(&0) => {
+                let info = TensorInfo { dtype, shape: entry.shape.0 };
+                tensors.insert(name, Located::contiguous(bytes.clone(), data_start + entry.data_offsets.0, info));
+            }
+            _ => other.push((name, format!("{:?}", entry.dtype))),
+        }
+    }
+    Ok(RawFile { bytes, format: "safetensors", tensors, other, lienzo: header.parsed.lienzo })
+}
+
+struct Header {
+    len: u64,
+    parsed: Parsed,
+}
+
+fn read_header(bytes: &Bytes) -> Result<Header> {
+    if bytes.len() < 8 {
+        return Err(bytes.bad(format!("is {} bytes long; a safetensors file has at least 8", bytes.len())));
+    }
+    let mut length = [0; 8];
+    bytes.read_at(0, &mut length)?;
+    let len = u64::from_le_bytes(length);
+    if len > MAX_HEADER {
+        return Err(bytes.bad(format!("has a header of {len} bytes, more than the format allows; download it again")));
+    }
+    if len > bytes.len() - 8 {
+        return Err(bytes.bad(format!("is truncated inside its header of {len} bytes; download it again")));
+    }
+    let text = bytes.vec_at(8, len)?;
+    if text.first() != Some(&b'{') {
+        return Err(bytes.bad("has a header that does not begin with {; it is not a safetensors file"));
+    }
+    let text = std::str::from_utf8(&text)
+        .map_err(|e| bytes.bad(format!("has a header that is not UTF-8 at byte {}", 8 + e.valid_up_to())))?;
+    let parsed = serde_json::from_str(text)
+        .map_err(|e| bytes.bad(format!("has a malformed header: {}; download it again", escape(&e.to_string()))))?;
+    Ok(Header { len, parsed })
+}
+
+/// One tensor against where the previous one ended: no hole, no overlap, and as many bytes as the shape needs.
+fn check_entry(entry: &Entry, end: u64) -> Result<(), String> {
+    let (from, to) = entry.data_offsets;
+    if from != end || to < from {
+        let what = if from < end { "overlaps another" } else { "leaves a gap before it" };
+        return Err(format!("at bytes {from} to {to} {what}"));
+    }
+    let bits = product(&entry.shape.0).and_then(|n| n.checked_mul(entry.dtype.bitsize() as u64));
+    match bits {
+        Some(bits) if bits % 8 == 0 && bits / 8 == to - from => Ok(()),
+        Some(bits) => Err(format!("of shape {:?} needs {} bytes and has {}", entry.shape.0, bits / 8, to - from)),
+        None => Err(format!("has a shape that overflows: {:?}", entry.shape.0)),
+    }
+}
+
+fn dtype(stored: Stored) -> Option<Dtype> {
+    match stored {
+        Stored::F32 => Some(Dtype::F32),
+        Stored::F16 => Some(Dtype::F16),
+        Stored::BF16 => Some(Dtype::Bf16),
+        _ => None,
+    }
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    dtype: Stored,
+    shape: Shape,
+    data_offsets: (u64, u64),
+}
+
+/// A shape of at most [`MAX_RANK`] dimensions; a longer one is refused while it is parsed, before it is stored.
+struct Shape(Vec<usize>);
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Dims;
+        impl<'de> Visitor<'de> for Dims {
+            type Value = Shape;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "at most {MAX_RANK} dimensions")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
+                let mut dims = Vec::new();
+                while let Some(n) = seq.next_element()? {
+                    if dims.len() == MAX_RANK {
+                        return Err(A::Error::custom(format!("more than {MAX_RANK} dimensions")));
+                    }
+                    dims.push(n);
+                }
+                Ok(Shape(dims))
+            }
+        }
+        from.deserialize_seq(Dims)
+    }
+}
+
+struct Parsed {
+    tensors: BTreeMap<String, Entry>,
+    lienzo: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Parsed {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Parsed;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parsed, A::Error> {
+                let (mut tensors, mut metadata) = (BTreeMap::new(), None);
+                while let Some(key) = map.next_key::<String>()? {
+                    if key == "__metadata__" {
+                        if metadata.replace(map.next_value::<Metadata>()?).is_some() {
+                            return Err(A::Error::custom("two __metadata__"));
+                        }
+                        continue;
+                    }
+                    let entry = map.next_value().map_err(|e| A::Error::custom(format!("tensor {key}: {e}")))?;
+                    if tensors.len() == MAX_TENSORS {
+                        return Err(A::Error::custom(format!("more than {MAX_TENSORS} tensors")));
+                    }
+                    if let Some(Entry { .. }) = tensors.insert(key, entry) {
+                        return Err(A::Error::custom("two tensors of one name"));
+                    }
+                }
+                Ok(Parsed { tensors, lienzo: metadata.and_then(|m| m.0) })
+            }
+        }
+        from.deserialize_map(Keys)
+    }
+}
+
+/// Only our own entry is kept; training logs of megabytes are skipped without being stored.
+struct Metadata(Option<String>);
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Metadata;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
+                let mut lienzo = None;
+                while let Some(key) = map.next_key::<String>()? {
+                    if key == "lienzo" {
+                        lienzo = Some(map.next_value()?);
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(Metadata(lienzo))
+            }
+        }
+        from.deserialize_map(Entries)
+    }
+}

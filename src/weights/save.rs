@@ -1,0 +1,180 @@
+//! A model to a clean single .safetensors file in the original key layout.
+
+use super::arch::required_of;
+use super::table::product;
+use super::{Dtype, Model, WeightSource, config, convert, names};
+use crate::error::{Error, Result, escape};
+use serde_json::{Map, Value, json};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Layers that the original layout stores as 1x1 kernels, as it does the VAE's attention.
+const KERNELS_1X1: [&str; 5] = ["conv_shortcut", "proj_in", "proj_out", "quant_conv", "post_quant_conv"];
+
+struct Item {
+    canonical: String,
+    original: String,
+    shape: Vec<usize>,
+}
+
+/// Writes every tensor that the model needs, and nothing else, as `dtype` (f16 or f32), one tensor in memory at a time.
+/// What the shapes of an SD 1.x file do not tell (another schedule, other heads, an own vocabulary) goes into the
+/// metadata entry `lienzo`. The file appears under its name only when it is complete.
+///
+/// # Errors
+/// Usage: the output exists or is the input. Otherwise what kept it from being read or written; nothing is left behind.
+pub fn save_safetensors(model: &Model, path: &Path, dtype: Dtype) -> Result<()> {
+    refuse_input(model, path)?;
+    let items = items(model)?;
+    let header = header(model, &items, dtype)?;
+    let temp = temp_path(path)?;
+    let result = write(model, &items, &header, &temp, dtype).and_then(|()| rename_new(&temp, path));
+    if result.is_err() {
+        // The first error is the one worth telling.
+        let _ = fs::remove_file(&temp);
+    }
+    result
+}
+
+fn items(model: &Model) -> Result<Vec<Item>> {
+    let item = |(canonical, mut shape): (String, Vec<usize>)| {
+        let original = names::original(&canonical, &model.unet, model.vae.channels.len())
+            .ok_or_else(|| Error::other(format!("{}: has no name in the original layout", escape(&canonical))))?;
+        let layer = canonical.strip_suffix(".weight").unwrap_or("");
+        let layer = layer.strip_suffix(".0").unwrap_or(layer).rsplit('.').next().unwrap_or("");
+        let vae_attention = canonical.starts_with("vae.") && matches!(layer, "to_q" | "to_k" | "to_v" | "to_out");
+        let kernel = vae_attention || KERNELS_1X1.contains(&layer);
+        if kernel && shape.len() == 2 {
+            shape.extend([1, 1]);
+        }
+        Ok(Item { canonical, original, shape })
+    };
+    let mut items = required_of(model).into_iter().map(item).collect::<Result<Vec<_>>>()?;
+    items.sort_by(|a, b| a.original.cmp(&b.original));
+    Ok(items)
+}
+
+fn header(model: &Model, items: &[Item], dtype: Dtype) -> Result<Vec<u8>> {
+    let stored = match dtype {
+        Dtype::F32 => "F32",
+        Dtype::F16 => "F16",
+        Dtype::Bf16 => "BF16",
+    };
+    let mut header = Map::new();
+    let mut metadata = json!({"format": "pt"});
+    let lienzo = config::to_json(model, &model_of_shapes(model)?);
+    if lienzo.as_object().is_some_and(|o| !o.is_empty()) {
+        metadata["lienzo"] = Value::String(lienzo.to_string());
+    }
+    header.insert("__metadata__".into(), metadata);
+    let mut at = 0;
+    for item in items {
+        // The model was opened, so its shapes were checked.
+        let end = at + product(&item.shape).unwrap_or(0) * dtype.bytes() as u64;
+        let entry = json!({"dtype": stored, "shape": item.shape, "data_offsets": [at, end]});
+        header.insert(item.original.clone(), entry);
+        at = end;
+    }
+    let mut text = Value::Object(header).to_string().into_bytes();
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let mut out = (text.len() as u64).to_le_bytes().to_vec();
+    out.append(&mut text);
+    Ok(out)
+}
+
+/// What a reader would take the file for without metadata.
+fn model_of_shapes(model: &Model) -> Result<Model> {
+    let source: &dyn WeightSource = &*model.source;
+    Ok(Model {
+        name: String::new(),
+        path: None,
+        source: model.source.clone(),
+        clip: super::arch::clip(source).map_err(Error::other)?,
+        unet: super::arch::unet(source).map_err(Error::other)?,
+        vae: super::arch::vae(source).map_err(Error::other)?,
+        schedule: Default::default(),
+        tokenizer: None,
+        defaults: Default::default(),
+    })
+}
+
+fn write(model: &Model, items: &[Item], header: &[u8], temp: &Path, dtype: Dtype) -> Result<()> {
+    let told = |e: io::Error| Error::other(format!("{}: cannot be written: {e}", escape(&temp.to_string_lossy())));
+    let file = OpenOptions::new().write(true).create_new(true).open(temp).map_err(told)?;
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    out.write_all(header).map_err(told)?;
+    let (mut stored, mut values, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+    for Item { canonical, .. } in items {
+        model.source.read(canonical, &mut stored)?;
+        let from = model.source.info(canonical).map_or(dtype, |info| info.dtype);
+        if from == dtype {
+            out.write_all(&stored).map_err(told)?;
+            continue;
+        }
+        convert::decode_f32(from, &stored, &mut values);
+        if dtype == Dtype::F16 && values.iter().any(|v| v.is_finite() && v.abs() >= 65_520.0) {
+            let why = format!("{} has values beyond the range of f16; use --type f32", escape(canonical));
+            return Err(Error::other(why));
+        }
+        convert::encode(dtype, &values, &mut bytes);
+        out.write_all(&bytes).map_err(told)?;
+    }
+    let file: File = out.into_inner().map_err(|e| told(e.into_error()))?;
+    file.sync_all().map_err(told)
+}
+
+/// The output must be new, and above all not one of the files that are read, under whatever name.
+fn refuse_input(model: &Model, path: &Path) -> Result<()> {
+    let shown = escape(&path.to_string_lossy());
+    if let Some(input) = &model.path
+        && inputs(input).iter().any(|input| same_file(input, path))
+    {
+        return Err(Error::usage(format!("{shown}: is the checkpoint that is read; choose another output name")));
+    }
+    if path.symlink_metadata().is_ok() {
+        return Err(Error::usage(format!("{shown}: exists already; remove it or choose another output name")));
+    }
+    Ok(())
+}
+
+fn inputs(input: &Path) -> Vec<PathBuf> {
+    let list =
+        |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect::<Vec<_>>();
+    let mut out = vec![input.to_path_buf()];
+    for part in ["unet", "vae", "text_encoder"] {
+        out.extend(list(&input.join(part)));
+    }
+    out
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let id = |p: &Path| fs::metadata(p).ok().map(|m| (m.dev(), m.ino()));
+        id(a).is_some_and(|a| Some(a) == id(b))
+    }
+    #[cfg(not(unix))]
+    {
+        let id = |p: &Path| fs::canonicalize(p).ok();
+        id(a).is_some_and(|a| Some(a) == id(b))
+    }
+}
+
+fn temp_path(path: &Path) -> Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| Error::usage("the output needs a file name, like model.safetensors"))?;
+    let name = format!(".lienzo-{}-{}.tmp", std::process::id(), name.to_string_lossy());
+    Ok(path.with_file_name(name))
+}
+
+/// Gives the file its name without replacing one that appeared meanwhile; a link is the portable way to do that.
+fn rename_new(temp: &Path, path: &Path) -> Result<()> {
+    let told = |e: io::Error| Error::other(format!("{}: cannot be written: {e}", escape(&path.to_string_lossy())));
+    match fs::hard_link(temp, path) {
+        Ok(()) => fs::remove_file(temp).map_err(told),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(told(e)),
+        // A file system without links.
+        Err(_) => fs::rename(temp, path).map_err(told),
+    }
+}

@@ -1,0 +1,259 @@
+//! Tensors with their places in files to a [`WeightSource`]: every format ends here.
+
+use super::bytes::Bytes;
+use super::{Dtype, TensorInfo, WeightSource};
+use crate::error::{Error, Result, escape};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Dimensions that any tensor of the family needs, with room to spare.
+pub const MAX_RANK: usize = 8;
+
+/// A tensor and where its elements are.
+#[derive(Clone)]
+pub struct Located {
+    /// Type and shape.
+    pub info: TensorInfo,
+    bytes: Arc<Bytes>,
+    /// Of the first element, in the file.
+    offset: u64,
+    /// In elements, one a dimension, for tensors that are not row-major in the file (only pickles have them).
+    strides: Option<Vec<usize>>,
+}
+
+/// What a file holds before its names are understood.
+pub struct RawFile {
+    /// The file.
+    pub bytes: Arc<Bytes>,
+    /// What to call the format.
+    pub format: &'static str,
+    /// Tensors under the file's own names.
+    pub tensors: BTreeMap<String, Located>,
+    /// Tensors of other types (name, type): integers, doubles, quantised ones. They are not read.
+    pub other: Vec<(String, String)>,
+    /// The `lienzo` entry of a safetensors file's metadata.
+    pub lienzo: Option<String>,
+}
+
+impl Located {
+    /// A row-major tensor at `offset`. The caller has checked that shape and file agree.
+    pub fn contiguous(bytes: Arc<Bytes>, offset: u64, info: TensorInfo) -> Self {
+        Self { info, bytes, offset, strides: None }
+    }
+
+    /// A view of a storage of `elements` at file offset `start`, as torch describes it.
+    ///
+    /// # Errors
+    /// A sentence when the view leaves its storage, or has more elements than it (torch's expanded tensors).
+    pub fn strided(
+        bytes: Arc<Bytes>,
+        (start, elements): (u64, u64),
+        info: TensorInfo,
+        first: u64,
+        strides: &[usize],
+    ) -> Result<Self, String> {
+        if info.shape.len() != strides.len() || info.shape.len() > MAX_RANK {
+            return Err(format!("has {} dimensions and {} strides", info.shape.len(), strides.len()));
+        }
+        let count = product(&info.shape).ok_or("has a shape that overflows")?;
+        if count == 0 {
+            return Err("is empty".into());
+        }
+        let mut last = first;
+        for (&n, &stride) in info.shape.iter().zip(strides) {
+            let reach = (n as u64 - 1).checked_mul(stride as u64);
+            last = reach.and_then(|r| last.checked_add(r)).ok_or("has strides that overflow")?;
+        }
+        if last >= elements || count > elements {
+            return Err(format!("reaches element {last} of a storage of {elements}"));
+        }
+        let offset = start + first * info.dtype.bytes() as u64;
+        let strides = (!row_major(&info.shape, strides)).then(|| strides.to_vec());
+        Ok(Self { info, bytes, offset, strides })
+    }
+
+    /// Shows a 1x1 kernel `[out, in, 1, 1]` as the matrix `[out, in]` that it is.
+    pub fn flatten_1x1(&mut self) {
+        if let [_, _, 1, 1] = self.info.shape[..] {
+            self.info.shape.truncate(2);
+            if let Some(strides) = &mut self.strides {
+                strides.truncate(2);
+            }
+        }
+    }
+
+    fn read(&self, out: &mut Vec<u8>) -> Result<()> {
+        let Some(strides) = &self.strides else {
+            return self.bytes.read_into(self.offset, self.info.bytes() as u64, out);
+        };
+        let size = self.info.dtype.bytes();
+        let span: usize = 1 + self.info.shape.iter().zip(strides).map(|(n, s)| (n - 1) * s).sum::<usize>();
+        let span = self.bytes.vec_at(self.offset, (span * size) as u64)?;
+        out.clear();
+        out.reserve_exact(self.info.bytes());
+        gather(&span, size, &self.info.shape, strides, out);
+        Ok(())
+    }
+
+    fn rows(&self, first: usize, count: usize) -> Option<Self> {
+        let rows = *self.info.shape.first()?;
+        if count == 0 || first.checked_add(count)? > rows {
+            return None;
+        }
+        let mut part = self.clone();
+        part.info.shape[0] = count;
+        let row = self.strides.as_ref().map_or(self.info.len() / rows, |s| s[0]);
+        part.offset += (first * row * self.info.dtype.bytes()) as u64;
+        Some(part)
+    }
+}
+
+/// The product of a shape, or none when it overflows.
+pub fn product(shape: &[usize]) -> Option<u64> {
+    shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64))
+}
+
+fn row_major(shape: &[usize], strides: &[usize]) -> bool {
+    let mut expect = 1;
+    shape.iter().zip(strides).rev().all(|(&n, &stride)| {
+        let fits = n == 1 || stride == expect;
+        expect *= n;
+        fits
+    })
+}
+
+/// Copies the elements of a strided view in row-major order; shape and strides have been checked against `span`.
+fn gather(span: &[u8], size: usize, shape: &[usize], strides: &[usize], out: &mut Vec<u8>) {
+    let mut index = [0usize; MAX_RANK];
+    let mut at = 0;
+    loop {
+        out.extend_from_slice(&span[at * size..][..size]);
+        let mut d = shape.len();
+        loop {
+            if d == 0 {
+                return;
+            }
+            d -= 1;
+            index[d] += 1;
+            at += strides[d];
+            if index[d] < shape[d] {
+                break;
+            }
+            at -= strides[d] * shape[d];
+            index[d] = 0;
+        }
+    }
+}
+
+/// Tensors under canonical names.
+#[derive(Clone)]
+pub struct Table {
+    tensors: BTreeMap<String, Located>,
+    about: String,
+}
+
+impl Table {
+    /// `about` is what `inspect` prints of the format.
+    pub fn new(tensors: BTreeMap<String, Located>, about: impl Into<String>) -> Self {
+        Self { tensors, about: about.into() }
+    }
+
+    /// Drops the tensors that the model does not need.
+    #[must_use]
+    pub fn keep(mut self, required: &[super::arch::Required]) -> Self {
+        let tensors = required.iter().filter_map(|(name, _)| self.tensors.remove_entry(name)).collect();
+        Self { tensors, about: self.about }
+    }
+
+    fn get(&self, name: &str) -> Result<&Located> {
+        self.tensors.get(name).ok_or_else(|| no_such(name))
+    }
+}
+
+fn no_such(name: &str) -> Error {
+    Error::other(format!("the checkpoint has no tensor {}", escape(name)))
+}
+
+impl WeightSource for Table {
+    fn names(&self) -> Vec<&str> {
+        self.tensors.keys().map(String::as_str).collect()
+    }
+
+    fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.tensors.get(name).map(|t| &t.info)
+    }
+
+    fn read(&self, name: &str, out: &mut Vec<u8>) -> Result<()> {
+        self.get(name)?.read(out).map_err(|e| e.at(escape(name)))
+    }
+
+    fn read_rows(&self, name: &str, first: usize, count: usize, out: &mut Vec<u8>) -> Result<()> {
+        let tensor = self.get(name)?;
+        if count == 0 {
+            out.clear();
+            return Ok(());
+        }
+        let part = tensor.rows(first, count).ok_or_else(|| {
+            let shape = &tensor.info.shape;
+            Error::other(format!("{}: rows {first} to {first} + {count} of a tensor {shape:?}", escape(name)))
+        })?;
+        part.read(out).map_err(|e| e.at(escape(name)))
+    }
+
+    fn about(&self) -> String {
+        self.about.clone()
+    }
+}
+
+/// A source whose names under one prefix come from another source (`--vae FILE`).
+pub struct Replaced {
+    /// Everything else.
+    pub base: Arc<dyn WeightSource>,
+    /// The names that are replaced, all of them.
+    pub prefix: &'static str,
+    /// The replacement.
+    pub with: Table,
+}
+
+impl Replaced {
+    fn side(&self, name: &str) -> &dyn WeightSource {
+        if name.starts_with(self.prefix) { &self.with } else { &*self.base }
+    }
+}
+
+impl WeightSource for Replaced {
+    fn names(&self) -> Vec<&str> {
+        let mut names = self.base.names();
+        names.retain(|n| !n.starts_with(self.prefix));
+        names.extend(self.with.names());
+        names.sort_unstable();
+        names
+    }
+
+    fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.side(name).info(name)
+    }
+
+    fn read(&self, name: &str, out: &mut Vec<u8>) -> Result<()> {
+        self.side(name).read(name, out)
+    }
+
+    fn read_rows(&self, name: &str, first: usize, count: usize, out: &mut Vec<u8>) -> Result<()> {
+        self.side(name).read_rows(name, first, count, out)
+    }
+
+    fn about(&self) -> String {
+        format!("{}, VAE: {}", self.base.about(), self.with.about())
+    }
+}
+
+impl Dtype {
+    /// `f32`, `f16` or `bf16`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+}

@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""A diffusers folder to one bundle, the file that the binary embeds: canonical names, configs in the metadata.
+
+usage: embed_model.py FOLDER OUT --size 64 --steps 20 --guidance 6 --sampler ddim --name NAME
+"""
+import argparse
+import json
+import os
+import struct
+
+PARTS = {"text_encoder": "model", "unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+def tensors(folder, part):
+    """Yields (canonical name, dtype, shape, bytes)."""
+    with open(os.path.join(folder, part, PARTS[part] + ".safetensors"), "rb") as f:
+        length = struct.unpack("<Q", f.read(8))[0]
+        header = json.loads(f.read(length))
+        data = f.read()
+    for name, info in header.items():
+        if name == "__metadata__" or name.endswith("position_ids"):
+            continue
+        if part == "text_encoder" and name.startswith("text_model."):
+            name = name[len("text_model."):]
+        if part == "vae":
+            for old, new in OLD_ATTENTION.items():
+                name = name.replace(f"mid_block.attentions.0.{old}.", f"mid_block.attentions.0.{new}.")
+        start, end = info["data_offsets"]
+        yield f"{part}.{name}", info["dtype"], info["shape"], data[start:end]
+
+
+def text(*path):
+    with open(os.path.join(*path), encoding="utf-8") as f:
+        return f.read()
+
+
+def metadata(args):
+    entry = {part: json.loads(text(args.folder, part, "config.json")) for part in PARTS}
+    entry["scheduler"] = json.loads(text(args.folder, "scheduler", "scheduler_config.json"))
+    if os.path.exists(os.path.join(args.folder, "tokenizer", "vocab.json")):
+        read = lambda name: text(args.folder, "tokenizer", name)
+        entry["tokenizer"] = {"vocab": read("vocab.json"), "merges": read("merges.txt")}
+    keys = ("size", "steps", "guidance", "sampler")
+    entry["defaults"] = {key: getattr(args, key) for key in keys}
+    entry["name"] = args.name
+    return json.dumps(entry, ensure_ascii=False, sort_keys=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder")
+    parser.add_argument("out")
+    parser.add_argument("--size", type=int, default=512, help="side of its pictures in pixels")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--guidance", type=float, default=7.5)
+    parser.add_argument("--sampler", default="euler_a")
+    parser.add_argument("--name", required=True, help="what pictures' metadata calls it")
+    args = parser.parse_args()
+    found = sorted(t for part in PARTS for t in tensors(args.folder, part))
+    header, at = {"__metadata__": {"format": "pt", "lienzo": metadata(args)}}, 0
+    for name, dtype, shape, data in found:
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + len(data)]}
+        at += len(data)
+    head = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    # Tensors start on a multiple of 8, as the format's own writer does.
+    head += b" " * (-len(head) % 8)
+    with open(args.out + ".tmp", "wb") as f:
+        f.write(struct.pack("<Q", len(head)) + head)
+        for _, _, _, data in found:
+            f.write(data)
+    os.replace(args.out + ".tmp", args.out)
+    print(f"{args.out}: {len(found)} tensors, {8 + len(head) + at} bytes")
+
+
+if __name__ == "__main__":
+    main()
