@@ -93,7 +93,7 @@ pub fn sane(clip: &ClipConfig, unet: &UnetConfig, vae: &VaeConfig) -> Result<(),
         fits.then_some(()).ok_or_else(|| format!("has {value} {what}; between {from} and {to} are supported"))
     };
     let divides = |what: &str, parts: usize, whole: usize| {
-        let fits = parts > 0 && whole % parts == 0;
+        let fits = parts > 0 && whole.is_multiple_of(parts);
         fits.then_some(()).ok_or_else(|| format!("has {whole} channels, not divisible into {parts} {what}"))
     };
     within("text layers", clip.layers, 1, 128)?;

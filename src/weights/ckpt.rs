@@ -40,7 +40,7 @@ pub fn read(bytes: Arc<Bytes>) -> Result<RawFile> {
     let (mut tensors, mut other) = (BTreeMap::new(), Vec::new());
     for (name, tensor) in found {
         if tensor.dtype.is_none() || tensor.shape.contains(&0) {
-            other.push((name, "another type or empty".into()));
+            other.push((name, "integer or double".into()));
             continue;
         }
         let located = locate(&bytes, &storages, &tensor)

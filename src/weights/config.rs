@@ -87,7 +87,8 @@ pub fn unet(config: &Value) -> Parsed<UnetConfig> {
     if get(config, "addition_embed_type").is_some() {
         return Err("is SDXL's U-Net; SDXL is not supported, use a Stable Diffusion 1.x or 2.x model".into());
     }
-    let unsupported = ["class_embed_type", "num_class_embeds", "encoder_hid_dim", "time_cond_proj_dim", "time_embedding_dim"];
+    let unsupported =
+        ["class_embed_type", "num_class_embeds", "encoder_hid_dim", "time_cond_proj_dim", "time_embedding_dim"];
     absent(config, &unsupported)?;
     let fixed = [
         ("act_fn", json!("silu")),
@@ -219,7 +220,13 @@ pub fn schedule(config: &Value) -> Parsed<ScheduleConfig> {
         Some("leading") => Spacing::Leading,
         Some("linspace") => Spacing::Linspace,
         Some("trailing") => Spacing::Trailing,
-        None => if first_kind { Spacing::Leading } else { Spacing::Linspace },
+        None => {
+            if first_kind {
+                Spacing::Leading
+            } else {
+                Spacing::Linspace
+            }
+        }
         Some(s) => return Err(format!("has timestep_spacing = {}; leading, linspace, trailing are", escape(s))),
     };
     let parsed = ScheduleConfig {

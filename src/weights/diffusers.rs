@@ -64,7 +64,10 @@ fn refuse_other_pipelines(folder: &Path) -> Result<()> {
     let class = if index.exists() { json(&index, MAX_CONFIG)? } else { Value::Null };
     let class = class.get("_class_name").and_then(Value::as_str).unwrap_or("");
     if class.contains("XL") || folder.join("text_encoder_2").exists() {
-        return Err(Error::bad_file(folder, "is an SDXL model; SDXL is not supported, use Stable Diffusion 1.x or 2.x"));
+        return Err(Error::bad_file(
+            folder,
+            "is an SDXL model; SDXL is not supported, use Stable Diffusion 1.x or 2.x",
+        ));
     }
     if !folder.join("unet").is_dir() {
         let what = if folder.join("transformer").is_dir() { "a transformer model" } else { "no diffusers model" };

@@ -40,7 +40,7 @@ pub fn model_hash(model: &Model, cancel: &AtomicBool) -> Result<String> {
 
 fn unet_file(path: &Path) -> PathBuf {
     let unet = path.join("unet");
-    let names = ["safetensors", "fp16.safetensors", "bin", "fp16.bin"];
+    let names = ["safetensors", "safetensors.index.json", "fp16.safetensors", "bin", "fp16.bin"];
     let files = names.iter().map(|ext| unet.join(format!("diffusion_pytorch_model.{ext}")));
     files.into_iter().find(|f| f.is_file()).unwrap_or_else(|| path.to_path_buf())
 }

@@ -229,9 +229,7 @@ pub fn vae_file(names: &[&str]) -> Vec<Option<String>> {
     let bare: Vec<Option<&str>> = names.iter().map(|n| n.strip_prefix(prefix)).collect();
     let levels = vae_levels(bare.iter().copied().flatten());
     let diffusers = bare.iter().flatten().any(|n| n.contains("mid_block."));
-    bare.into_iter()
-        .map(|name| if diffusers { component("vae", name?) } else { vae_name(name?, levels) })
-        .collect()
+    bare.into_iter().map(|name| if diffusers { component("vae", name?) } else { vae_name(name?, levels) }).collect()
 }
 
 fn refuse_other_kinds(names: &[&str]) -> Result<(), String> {

@@ -5,6 +5,7 @@ use super::config::{self, Sections};
 use super::table::{Located, RawFile, Replaced, Table};
 use super::{Model, WeightSource, arch, ckpt, diffusers, names, safetensors};
 use crate::diffusion::denoise::schedule::{Prediction, ScheduleConfig};
+use crate::diffusion::vae::VaeConfig;
 use crate::error::{Error, Result, escape};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -173,7 +174,7 @@ pub fn open_with_vae(model: Model, vae_path: &Path) -> Result<Model> {
         Some(config) => config::vae(&config).map_err(bad)?,
         None => {
             let shapes = arch::vae(&table).map_err(|why| bad(format!("{why}; --vae takes a VAE")))?;
-            crate::diffusion::vae::VaeConfig { scaling: model.vae.scaling, ..shapes }
+            VaeConfig { scaling: model.vae.scaling, ..shapes }
         }
     };
     arch::sane(&model.clip, &model.unet, &vae).map_err(bad)?;

@@ -28,7 +28,8 @@ pub fn read(bytes: Arc<Bytes>) -> Result<RawFile> {
     order.sort_by_key(|(name, entry)| (entry.data_offsets, *name));
     let mut end = 0;
     for (name, entry) in order {
-        check_entry(entry, end).map_err(|why| bytes.bad(format!("tensor {} {why}; download it again", escape(name))))?;
+        check_entry(entry, end)
+            .map_err(|why| bytes.bad(format!("tensor {} {why}; download it again", escape(name))))?;
         end = entry.data_offsets.1;
     }
     if end > data_len {

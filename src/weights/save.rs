@@ -139,7 +139,8 @@ fn refuse_input(model: &Model, path: &Path) -> Result<()> {
 }
 
 fn inputs(input: &Path) -> Vec<PathBuf> {
-    let list = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect::<Vec<_>>();
+    let list =
+        |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect::<Vec<_>>();
     let mut out = vec![input.to_path_buf()];
     for part in ["unet", "vae", "text_encoder"] {
         out.extend(list(&input.join(part)));

@@ -356,7 +356,8 @@ impl<'a> Machine<'a> {
             _ => return Ok(false),
         };
         if matches!(op, b'h' | b'j') {
-            let value = *self.memo.get(&index).ok_or_else(|| format!("recalls memo {index}, which was never stored"))?;
+            let value =
+                *self.memo.get(&index).ok_or_else(|| format!("recalls memo {index}, which was never stored"))?;
             return Ok(self.push(value));
         }
         let top = self.pop()?;
@@ -471,7 +472,10 @@ impl<'a> Machine<'a> {
         let Value::Tuple(tuple) = id else { return Ok(Value::Inert) };
         let [Value::Text(kind), class, key, _, elements, ..] = self.tuples[tuple][..] else { return Ok(Value::Inert) };
         if self.text(kind) != b"storage" {
-            return Err(format!("refers to {}, which is no storage", escape(&String::from_utf8_lossy(self.text(kind)))));
+            return Err(format!(
+                "refers to {}, which is no storage",
+                escape(&String::from_utf8_lossy(self.text(kind)))
+            ));
         }
         let (Value::Text(key), Value::Int(elements)) = (key, elements) else {
             return Err("describes a storage in a way that PyTorch does not".into());
@@ -484,7 +488,7 @@ impl<'a> Machine<'a> {
 }
 
 fn pairs(items: Vec<Value>) -> Step<Vec<(Value, Value)>> {
-    if items.len() % 2 != 0 {
+    if !items.len().is_multiple_of(2) {
         return Err("has a dictionary key without a value".into());
     }
     Ok(items.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())

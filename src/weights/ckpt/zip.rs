@@ -57,7 +57,8 @@ pub fn entries(bytes: &Bytes) -> Result<BTreeMap<String, Entry>> {
         }
         entry.data = data_offset(bytes, &name, header)?;
         let last = entry.data.checked_add(packed).filter(|&last| last <= directory.offset);
-        end = last.ok_or_else(|| bytes.bad(format!("has a zip entry {shown} that leaves the file; download it again")))?;
+        end =
+            last.ok_or_else(|| bytes.bad(format!("has a zip entry {shown} that leaves the file; download it again")))?;
         entry.stored &= packed == entry.len;
         // Entries whose names are no text are nothing that a checkpoint needs.
         let Ok(name) = String::from_utf8(name) else { continue };
