@@ -1,3 +1,44 @@
 //! Noise to latents: schedules, samplers and the loop that calls the U-Net.
+//!
+//! [`samplers::find`] gives a sampler, [`plan::Plan::new`] its tables for a model's [`schedule::Schedule`], and
+//! [`run::sample`] the final latents, drawing from a [`noise::Noise`] and asking a [`run::Denoiser`], which is mostly a
+//! [`guided::Guided`] around the U-Net. A new sampler is one function in one file and one entry of [`samplers::SAMPLERS`].
+//!
+//! All vectors are `[n][c][h][w]` flat, which is torch's order and so the order of the noise; the samplers work value
+//! by value and never look at the shape. The engine's own NHWC begins behind [`guided::Unet`].
+//!
+//! There are two spaces. k-samplers live where `x = clean + sigma noise`, DDIM, PLMS and UniPC where
+//! `x = sqrt(abar) clean + sqrt(1 - abar) noise`; the final latents are the same kind of thing in both.
 
+mod ddim;
+pub mod diffusers;
+mod dpm2;
+mod dpm_solver;
+mod dpmpp;
+mod dpmpp_sde;
+mod euler;
+#[cfg(test)]
+pub(crate) mod golden;
+pub mod guided;
+mod heun;
+mod lcm;
+mod lms;
+pub mod noise;
+pub mod plan;
+mod restart;
+pub mod run;
+pub mod samplers;
 pub mod schedule;
+pub mod sigmas;
+pub mod timesteps;
+mod unipc;
+
+#[cfg(test)]
+mod tests;
+
+pub use plan::{Plan, Settings};
+pub use run::{At, Denoiser, Progress, run, sample};
+pub use samplers::{SAMPLERS, SamplerInfo, find};
+pub use schedule::{Prediction, Schedule, ScheduleConfig, Spacing};
+pub use sigmas::ScheduleKind;
+pub use timesteps::Timesteps;

@@ -1,0 +1,320 @@
+//! The name of a sigma schedule and a step count in, the falling noise levels of the k-samplers out, with the webui's rules.
+//!
+//! Sources: k-diffusion `sampling.py` and `external.py` for the formulas, the webui's choices as its metadata implies them.
+
+use super::schedule::{Schedule, exp, linspace};
+use crate::error::{Error, Result, escape};
+
+/// How noise levels are spaced (`--scheduler`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ScheduleKind {
+    /// The sampler's own.
+    #[default]
+    Automatic,
+    /// Even in timesteps from the last to 0; `discrete` elsewhere.
+    Uniform,
+    /// Even in sigma^(1/7) (Karras et al. 2022).
+    Karras,
+    /// Even in log sigma.
+    Exponential,
+    /// Even in log sigma to the power rho, here 1.
+    Polyexponential,
+    /// Even in timesteps, without the last point (Stability's generative models).
+    SgmUniform,
+    /// Every (1000 / n)-th entry of the table, from the top.
+    Simple,
+    /// Even in timesteps between the table's ends.
+    Normal,
+    /// Quantiles of the Beta(0.6, 0.6) distribution (Lee et al. 2024).
+    Beta,
+    /// Even in the arctangent of sigma.
+    KlOptimal,
+    /// The levels optimised for SD 1.x (Sabour et al. 2024).
+    AlignYourSteps,
+    /// Every (1000 / n)-th entry of the table, from index 1.
+    Ddim,
+}
+
+/// Every kind with the webui's label and the other names it goes by.
+const NAMES: &[(ScheduleKind, &str, &[&str])] = &[
+    (ScheduleKind::Automatic, "Automatic", &["auto", "default"]),
+    (ScheduleKind::Uniform, "Uniform", &["discrete"]),
+    (ScheduleKind::Karras, "Karras", &[]),
+    (ScheduleKind::Exponential, "Exponential", &[]),
+    (ScheduleKind::Polyexponential, "Polyexponential", &[]),
+    (ScheduleKind::SgmUniform, "SGM Uniform", &[]),
+    (ScheduleKind::KlOptimal, "KL Optimal", &[]),
+    (ScheduleKind::AlignYourSteps, "Align Your Steps", &["ays"]),
+    (ScheduleKind::Simple, "Simple", &[]),
+    (ScheduleKind::Normal, "Normal", &[]),
+    (ScheduleKind::Ddim, "DDIM", &["ddim_uniform"]),
+    (ScheduleKind::Beta, "Beta", &[]),
+];
+
+/// Schedules of other programs, each with the nearest of ours.
+const FOREIGN: &[(&str, &str)] = &[
+    ("gits", "Align Your Steps"),
+    ("align_your_steps_gits", "Align Your Steps"),
+    ("align_your_steps_11", "Align Your Steps"),
+    ("align_your_steps_32", "Align Your Steps"),
+    ("smoothstep", "Beta"),
+    ("linear_quadratic", "Simple"),
+    ("bong_tangent", "KL Optimal"),
+    ("turbo", "SGM Uniform"),
+    ("lcm", "SGM Uniform"),
+];
+
+/// A name without what people vary: case, spaces, dashes, underscores, and `++` for `pp`.
+pub(super) fn normalised(name: &str) -> String {
+    let plain: String = name.chars().filter(|c| !matches!(c, ' ' | '-' | '_')).collect();
+    plain.to_lowercase().replace("++", "pp")
+}
+
+impl ScheduleKind {
+    /// All kinds, in the webui's order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        NAMES.iter().map(|(kind, ..)| *kind)
+    }
+
+    /// The webui's label.
+    pub fn name(self) -> &'static str {
+        NAMES.iter().find(|(kind, ..)| *kind == self).map_or("Automatic", |(_, name, _)| name)
+    }
+
+    /// The kind of this name, if there is one.
+    pub(super) fn lookup(name: &str) -> Option<Self> {
+        let wanted = normalised(name);
+        let matches = |n: &&str| normalised(n) == wanted;
+        NAMES.iter().find(|(_, n, aliases)| matches(n) || aliases.iter().any(|a| matches(a))).map(|(kind, ..)| *kind)
+    }
+
+    /// Reads a name of the webui, stable-diffusion.cpp or ComfyUI, ignoring case, spaces, dashes and underscores.
+    pub fn parse(name: &str) -> Result<Self> {
+        if let Some(kind) = Self::lookup(name) {
+            return Ok(kind);
+        }
+        let wanted = normalised(name);
+        if let Some((_, near)) = FOREIGN.iter().find(|(n, _)| normalised(n) == wanted) {
+            return Err(Error::usage(format!("schedule '{}' is not built in; the nearest is {near}", escape(name))));
+        }
+        let all: Vec<&str> = NAMES.iter().map(|(_, name, _)| *name).collect();
+        Err(Error::usage(format!("unknown schedule '{}': use one of {}", escape(name), all.join(", "))))
+    }
+}
+
+/// Noise levels from high to low for `steps` steps, then 0. `Automatic` counts as `Uniform` here.
+///
+/// The list has `steps + 1` entries, but for `Ddim` where the rule may give more (31 evaluations for 30 steps).
+/// One step goes from the largest level to 0 with every schedule, where some of the formulas divide by 0.
+pub fn sigmas(schedule: &Schedule, kind: ScheduleKind, steps: usize) -> Vec<f32> {
+    let n = steps.max(1);
+    let (min, max) = (schedule.sigma_min(), schedule.sigma_max());
+    let at_times = |times: &[f32]| times.iter().map(|&t| schedule.sigma_at(t)).collect::<Vec<f32>>();
+    let mut list = match kind {
+        _ if n == 1 => vec![max],
+        ScheduleKind::Automatic | ScheduleKind::Uniform => at_times(&linspace(schedule.last_time(), 0.0, n)),
+        ScheduleKind::Karras => karras(n, min, max),
+        ScheduleKind::Exponential => linspace(log(max) as f32, log(min) as f32, n).into_iter().map(exp).collect(),
+        ScheduleKind::Polyexponential => {
+            let (low, range) = (log(min) as f32, (log(max) - log(min)) as f32);
+            linspace(1.0, 0.0, n).into_iter().map(|r| exp(r * range + low)).collect()
+        }
+        ScheduleKind::SgmUniform => {
+            let times = linspace(schedule.time_of(max), schedule.time_of(min), n + 1);
+            at_times(&times[..n])
+        }
+        ScheduleKind::Normal => at_times(&linspace(schedule.time_of(max), schedule.time_of(min), n)),
+        ScheduleKind::Simple => simple(schedule.sigmas(), n),
+        ScheduleKind::Beta => (0..n)
+            .map(|i| {
+                let quantile = beta_quantile(1.0 - i as f64 / (n - 1) as f64);
+                (f64::from(min) + quantile * (f64::from(max) - f64::from(min))) as f32
+            })
+            .collect(),
+        ScheduleKind::KlOptimal => (0..n)
+            .map(|i| {
+                let f = i as f64 / (n - 1) as f64;
+                (f * f64::from(min).atan() + (1.0 - f) * f64::from(max).atan()).tan() as f32
+            })
+            .collect(),
+        ScheduleKind::AlignYourSteps => align_your_steps(n),
+        ScheduleKind::Ddim => ddim(schedule.sigmas(), n),
+    };
+    list.push(0.0);
+    list
+}
+
+fn log(sigma: f32) -> f64 {
+    f64::from(sigma).ln()
+}
+
+/// Karras et al. (2022), equation 5, rho 7, without the final 0. One value is `max`.
+pub(super) fn karras(n: usize, min: f32, max: f32) -> Vec<f32> {
+    let root = |s: f32| f64::from(s).powf(1.0 / 7.0);
+    let (high, range) = (root(max) as f32, (root(min) - root(max)) as f32);
+    linspace(0.0, 1.0, n).into_iter().map(|r| f64::from(high + r * range).powi(7) as f32).collect()
+}
+
+fn simple(table: &[f32], n: usize) -> Vec<f32> {
+    let stride = table.len() as f64 / n as f64;
+    (0..n).map(|i| table[table.len() - 1 - (i as f64 * stride) as usize]).collect()
+}
+
+fn ddim(table: &[f32], n: usize) -> Vec<f32> {
+    let stride = (table.len() / n).max(1);
+    let mut list: Vec<f32> = table.iter().skip(1).step_by(stride).copied().collect();
+    list.reverse();
+    list
+}
+
+/// The eleven levels for SD 1.x, log-linear in between. `n` is at least 2.
+fn align_your_steps(n: usize) -> Vec<f32> {
+    const KNOTS: [f64; 11] = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029];
+    let at = |i: usize| {
+        let place = i as f64 * (KNOTS.len() - 1) as f64 / (n - 1) as f64;
+        let low = (place as usize).min(KNOTS.len() - 2);
+        let w = place - low as f64;
+        ((1.0 - w) * KNOTS[low].ln() + w * KNOTS[low + 1].ln()).exp() as f32
+    };
+    (0..n).map(at).collect()
+}
+
+/// The quantile function of Beta(0.6, 0.6), by bisection: exact to f64's last digits and quick enough for a table.
+fn beta_quantile(p: f64) -> f64 {
+    if p <= 0.0 || p >= 1.0 {
+        return p.clamp(0.0, 1.0);
+    }
+    // The distribution is symmetric; in the lower half small quantiles keep their relative precision.
+    if p > 0.5 {
+        return 1.0 - beta_quantile(1.0 - p);
+    }
+    let (mut low, mut high) = (0.0f64, 0.5f64);
+    for _ in 0..100 {
+        let middle = 0.5 * (low + high);
+        if beta_cdf(middle) < p { low = middle } else { high = middle }
+    }
+    0.5 * (low + high)
+}
+
+/// The regularised incomplete beta function I_x(a, a) for a = 0.6 and x at most 1/2, by its power series.
+///
+/// `x^a / B * sum_k (1 - a)_k x^k / (k! (a + k))` (DLMF 8.17.7), whose terms fall by at least 1/2.
+fn beta_cdf(x: f64) -> f64 {
+    const A: f64 = 0.6;
+    // B(0.6, 0.6) = gamma(0.6)^2 / gamma(1.2)
+    const GAMMA_A: f64 = 1.489_192_248_812_817_1;
+    const GAMMA_2A: f64 = 0.918_168_742_399_760_6;
+    let (mut term, mut sum) = (1.0, 1.0 / A);
+    for k in 1..80 {
+        let k = f64::from(k);
+        term *= x * (k - A) / k;
+        sum += term / (A + k);
+    }
+    x.powf(A) * sum * GAMMA_2A / (GAMMA_A * GAMMA_A)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diffusion::denoise::golden::{Golden, assert_near};
+    use crate::diffusion::denoise::schedule::ScheduleConfig;
+
+    fn table(kind: ScheduleKind, n: usize) -> Vec<f32> {
+        sigmas(&Schedule::new(&ScheduleConfig::default()).unwrap(), kind, n)
+    }
+
+    #[test]
+    fn k_diffusions_tables() {
+        let golden = Golden::open();
+        for (name, kind) in [
+            ("discrete", ScheduleKind::Uniform),
+            ("karras", ScheduleKind::Karras),
+            ("exponential", ScheduleKind::Exponential),
+        ] {
+            let (ours, reference) = (table(kind, 6), golden.f32(&format!("k.sigmas.{name}")));
+            golden.check(&format!("k.sigmas.{name}"), &ours, 1e-6);
+            // The Brownian tree rounds sigmas to six decimals: stay with torch to the last bit or so.
+            for (a, b) in ours.iter().zip(&reference) {
+                assert!((a - b).abs() <= b.abs() * 2.4e-7, "{name}: {a} is not {b}");
+            }
+        }
+    }
+
+    /// Ten steps of the webui, as the formulas of k-diffusion give them for SD 1.x's table.
+    #[test]
+    fn ten_steps_of_the_webui() {
+        let uniform = [14.6146, 7.8399, 4.6092, 2.9183, 1.9502, 1.3449, 0.9324, 0.6250, 0.3687, 0.0292, 0.0];
+        assert_near(&table(ScheduleKind::Uniform, 10), &uniform, 6e-5);
+        assert_near(&table(ScheduleKind::Automatic, 10), &uniform, 6e-5);
+        assert_near(&table(ScheduleKind::Normal, 10), &uniform, 6e-5);
+        let karras = [14.6146, 9.1029, 5.4784, 3.1686, 1.7494, 0.9141, 0.4469, 0.2014, 0.0819, 0.0292, 0.0];
+        assert_near(&table(ScheduleKind::Karras, 10), &karras, 6e-5);
+        // Sabour et al. (2024): eleven steps are the published levels.
+        let knots = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029, 0.0];
+        assert_near(&table(ScheduleKind::AlignYourSteps, 11), &knots, 1e-5);
+    }
+
+    /// Each rule recomputed from its definition.
+    #[test]
+    fn defining_properties() {
+        let schedule = Schedule::new(&ScheduleConfig::default()).unwrap();
+        let all = schedule.sigmas();
+        let s = table(ScheduleKind::Simple, 20);
+        assert!((0..20).all(|i| s[i] == all[999 - 50 * i]));
+        let s = table(ScheduleKind::SgmUniform, 20);
+        let expected: Vec<f32> = (0..20).map(|i| schedule.sigma_at(999.0 - 49.95 * i as f32)).collect();
+        assert_near(&s[..20], &expected, 1e-4);
+        let s = table(ScheduleKind::Ddim, 20);
+        assert!(s.len() == 21 && (0..20).all(|i| s[i] == all[951 - 50 * i]));
+        // The rule's own count: indices 1, 34, ..., 991.
+        assert_eq!(table(ScheduleKind::Ddim, 30).len(), 32);
+        assert_eq!(table(ScheduleKind::Polyexponential, 7)[3], table(ScheduleKind::Exponential, 7)[3]);
+        let s = table(ScheduleKind::KlOptimal, 5);
+        let middle = (0.5 * (f64::from(s[0]).atan() + f64::from(s[4]).atan())).tan();
+        assert!((f64::from(s[2]) - middle).abs() < 1e-6);
+    }
+
+    /// The quantiles against numerical integration of the density with u = x^0.6, which removes the pole at 0.
+    #[test]
+    fn beta_quantiles() {
+        let cdf = |x: f64| {
+            let n = 20_000;
+            let top = x.powf(0.6);
+            let f = |u: f64| (1.0 - u.powf(1.0 / 0.6)).powf(-0.4);
+            (0..n).map(|i| f((f64::from(i) + 0.5) / f64::from(n) * top)).sum::<f64>() * top / f64::from(n) / 0.6
+        };
+        // The density is symmetric, so the integral up to 1/2 is half of the whole.
+        let whole = 2.0 * cdf(0.5);
+        for p in [0.01, 0.1, 0.3, 0.5] {
+            assert!((cdf(beta_quantile(p)) / whole - p).abs() < 1e-7, "{p}");
+            assert!((beta_quantile(1.0 - p) - (1.0 - beta_quantile(p))).abs() < 1e-12);
+        }
+        let s = table(ScheduleKind::Beta, 3);
+        assert_near(&s, &[14.614647, 0.5 * (14.614647 + 0.029168), 0.029168, 0.0], 1e-5);
+    }
+
+    #[test]
+    fn every_schedule_falls_to_zero_for_every_count() {
+        for kind in ScheduleKind::all() {
+            for n in [1, 2, 3, 7, 11, 30, 100, 999, 1000] {
+                let s = table(kind, n);
+                assert!(s.iter().all(|v| v.is_finite()) && s.is_sorted_by(|a, b| a >= b), "{kind:?} {n}");
+                assert!(s[s.len() - 2] > 0.0 && s[s.len() - 1] == 0.0, "{kind:?} {n}");
+                assert!(kind == ScheduleKind::Ddim || s.len() == n + 1, "{kind:?} {n}");
+            }
+            assert_near(&table(kind, 1), &[14.614647, 0.0], 1e-5);
+        }
+    }
+
+    #[test]
+    fn names() {
+        for kind in ScheduleKind::all() {
+            assert_eq!(ScheduleKind::parse(kind.name()).unwrap(), kind);
+        }
+        assert_eq!(ScheduleKind::parse("sgm-UNIFORM").unwrap(), ScheduleKind::SgmUniform);
+        assert_eq!(ScheduleKind::parse("SGMUniform").unwrap(), ScheduleKind::SgmUniform);
+        assert_eq!(ScheduleKind::parse("discrete").unwrap(), ScheduleKind::Uniform);
+        assert!(ScheduleKind::parse("gits").unwrap_err().to_string().contains("Align Your Steps"));
+        assert!(ScheduleKind::parse("kerras").unwrap_err().to_string().contains("Karras"));
+    }
+}
