@@ -14,6 +14,7 @@ pub mod rng;
 pub mod simd;
 pub mod system;
 pub mod tensor;
+pub mod verify;
 pub mod weights;
 
 pub use error::{Error, Kind, Result};

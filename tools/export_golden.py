@@ -5,7 +5,7 @@
     tools/export_golden.py FOLDER OUT [--size 64] [--prompt TEXT ...]
 
 Everything is float32 on the CPU, one thread, with fixed seeds. Names are those of tests/golden/README.md. The embedded model's
-values are made with `tools/export_golden.py FOLDER OUT` and then copied to src/assets/embedded_reference.safetensors.
+values are made with `tools/export_golden.py FOLDER OUT` and then copied to src/assets/reference/.
 """
 import argparse
 import json

@@ -91,6 +91,15 @@ impl Reference {
         Ok(reference)
     }
 
+    /// The embedded model's values, made by diffusers (`tools/export_golden.py`).
+    pub fn embedded() -> Result<Self> {
+        let mut reference = Self::from_safetensors(include_bytes!("../assets/reference/reference.safetensors"))?;
+        reference.read_samplers(include_bytes!("../assets/reference/samplers.json"))?;
+        let tokens = serde_json::from_slice(include_bytes!("../assets/reference/tokens.json"));
+        reference.tokens = tokens.map_err(|e| Error::other(format!("the embedded tokens.json: {e}")))?;
+        Ok(reference)
+    }
+
     /// Tensors of type f32, i32, i64 and u8.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self> {
         let file = safetensors::SafeTensors::deserialize(bytes).map_err(|e| Error::other(e.to_string()))?;

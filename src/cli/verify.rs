@@ -1,0 +1,86 @@
+//! `lienzo verify`: is this machine computing what diffusers computes? One line a check.
+
+use super::generate::print_all;
+use super::{DeviceArgs, ModelArgs};
+use clap::Args;
+use lienzo::diffusion::bpe::Tokenizer;
+use lienzo::engine::Engine;
+use lienzo::error::{Error, Result};
+use lienzo::verify::reference::Reference;
+use lienzo::verify::{Check, Options, Status, verify};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// Without arguments: the embedded model against its embedded reference.
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Folder with reference.safetensors, samplers.json and tokens.json
+    #[arg(long, value_name = "FOLDER")]
+    reference: Option<PathBuf>,
+    /// Only these checks and what is below them: unet,loop.euler
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Replace every limit
+    #[arg(long, value_name = "T")]
+    tolerance: Option<f64>,
+    /// Print a JSON array of {name, error, limit, status}
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// Runs the command.
+pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
+    if args.tolerance.is_some_and(|t| !(t >= 0.0)) {
+        return Err(Error::usage("--tolerance must be 0 or more"));
+    }
+    if args.reference.is_none() && args.model.model.is_some() {
+        return Err(Error::usage("--model needs --reference FOLDER: the built-in values belong to the embedded model"));
+    }
+    let engine = Engine::new(Arc::new(args.device.cpu()?));
+    let model = Arc::new(args.model.open()?);
+    let reference = match &args.reference {
+        Some(folder) => Reference::open(folder)?,
+        None => Reference::embedded()?,
+    };
+    let tokens = match &model.tokenizer {
+        Some(files) => Tokenizer::from_files(&files.vocab, &files.merges)?,
+        None => Tokenizer::clip(),
+    };
+    let cancel = AtomicBool::new(false);
+    let session = engine.session(&model, &cancel);
+    let options = Options { only: args.only.clone(), tolerance: args.tolerance };
+    let mut checks: Vec<Check> = Vec::new();
+    verify(&session, &tokens, &reference, &options, &mut |check| {
+        if !args.json {
+            println!("{}", line(check));
+        }
+        checks.push(check.clone());
+    })?;
+    let count = |status| checks.iter().filter(|c| c.status == status).count();
+    let failed = count(Status::Fail);
+    if args.json {
+        let text = serde_json::to_string_pretty(&checks).map_err(|e| Error::other(e.to_string()))?;
+        print_all(&format!("{text}\n"))?;
+    } else {
+        let left = count(Status::Unknown) + count(Status::Unbuilt);
+        println!("{} passed, {failed} failed, {left} not compared, on {}", count(Status::Pass), engine.backend().name());
+    }
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn line(check: &Check) -> String {
+    let status = format!("{:?}", check.status).to_lowercase();
+    // Names and notes can come from a file.
+    let name = lienzo::error::escape(&check.name);
+    match (check.error, &check.note) {
+        (Some(error), _) => format!("{name:<32} error {error:.2e}  limit {:.0e}  {status}", check.limit),
+        (None, Some(note)) => format!("{name:<32} {status}: {}", lienzo::error::escape(note)),
+        (None, None) => format!("{name:<32} {status}"),
+    }
+}
