@@ -22,6 +22,7 @@ mod embedded;
 mod hash;
 mod names;
 mod open;
+mod random;
 mod safetensors;
 mod save;
 mod table;

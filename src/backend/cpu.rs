@@ -85,7 +85,8 @@ impl Cpu {
             return Err(Error::new(Kind::BadFile, format!("{names}: {count} values where {} are expected", dims.len())));
         }
         let keep_f32 = self.weight_type == WeightType::F32 && stored.dtype != Dtype::F16;
-        Ok(panels::pack(dims, want.packing, want.geglu, stored.dtype, &stored.bytes, keep_f32, &self.workers))
+        let values = panels::Stored { dtype: stored.dtype, bytes: &stored.bytes };
+        panels::pack(dims, want.packing, want.geglu, values, keep_f32, &self.workers)
     }
 }
 

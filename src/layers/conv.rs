@@ -5,7 +5,7 @@ use crate::graph::{Builder, Value};
 use crate::kernels::concat::Concat;
 use crate::kernels::conv2d::{Conv2d, Pad};
 use crate::kernels::upsample::Upsample;
-use crate::kernels::{Dims, conv2d};
+use crate::kernels::Dims;
 
 /// A 3x3 convolution with bias, `[b, h, w, k]` to `[b, h, w, n]`.
 pub fn conv2d(b: &mut Builder, name: &str, x: Value, n: usize) -> Result<Value> {
@@ -33,7 +33,7 @@ pub fn concat(b: &mut Builder, name: &str, x: Value, y: Value) -> Result<Value> 
     b.push(name, Concat, &[x, y], vec![])
 }
 
-fn push(b: &mut Builder, name: &str, x: Value, n: usize, op: conv2d::Conv2d) -> Result<Value> {
+fn push(b: &mut Builder, name: &str, x: Value, n: usize, op: Conv2d) -> Result<Value> {
     let mut w = vec![b.weight(&format!("{name}.weight"), Dims::filter3(n, x.shape.c))];
     if op.bias {
         w.push(b.weight(&format!("{name}.bias"), Dims::vector(n)));

@@ -5,7 +5,7 @@ use super::{Bench, error};
 use crate::diffusion::denoise::guided::Guided;
 use crate::diffusion::denoise::noise::FixedNoise;
 use crate::diffusion::denoise::plan::{Plan, Settings};
-use crate::diffusion::denoise::run::sample;
+use crate::diffusion::denoise::run::{Progress, sample};
 use crate::diffusion::denoise::samplers;
 use crate::diffusion::denoise::schedule::Schedule;
 use crate::diffusion::prompt::{PromptedUnet, Prompts, encode};
@@ -77,7 +77,7 @@ impl Bench<'_> {
         let mut unet = PromptedUnet::new(self.stages, &self.prompts()?, (n, h, w), plan.times())?;
         let mut guided = Guided::new(&mut unet, self.stages.model().schedule.prediction, cfg);
         let mut source = FixedNoise::new(vec![noise.data.clone()]);
-        let mut heard = |_: &_| ControlFlow::Continue(());
+        let mut heard = |_: &Progress<'_>| ControlFlow::Continue(());
         sample(plan, (n, noise.data.len() / n.max(1)), init, &mut source, &mut guided, &mut heard)
     }
 

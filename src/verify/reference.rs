@@ -121,7 +121,8 @@ impl Reference {
     /// Adds the loops of a `samplers.json`.
     pub fn read_samplers(&mut self, json: &[u8]) -> Result<()> {
         let wrong = |e: serde_json::Error| Error::other(e.to_string());
-        let all: BTreeMap<String, serde_json::Value> = serde_json::from_slice(json).map_err(wrong)?;
+        let all: BTreeMap<String, serde_json::Value> =
+            serde_json::from_slice(&without_python_numbers(json)).map_err(wrong)?;
         for (name, value) in all {
             if name == "k" {
                 self.k = serde_json::from_value(value).map_err(wrong)?;
@@ -143,6 +144,29 @@ impl Reference {
     }
 }
 
+/// Python's json module writes `NaN`, `Infinity` and `-Infinity`, which JSON does not have: they become null.
+fn without_python_numbers(json: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(json.len());
+    let (mut at, mut quoted) = (0, false);
+    while at < json.len() {
+        let word = [&b"-Infinity"[..], b"Infinity", b"NaN"].into_iter().find(|w| !quoted && json[at..].starts_with(w));
+        if let Some(word) = word {
+            out.extend_from_slice(b"null");
+            at += word.len();
+            continue;
+        }
+        if quoted && json[at] == b'\\' {
+            out.push(json[at]);
+            at += 1;
+        } else if json[at] == b'"' {
+            quoted = !quoted;
+        }
+        out.extend(json.get(at));
+        at += 1;
+    }
+    out
+}
+
 fn words<const N: usize>(raw: &[u8], f: impl Fn([u8; N]) -> f32) -> Vec<f32> {
     let mut word = [0; N];
     let one = |b: &[u8]| {
@@ -158,4 +182,17 @@ fn read(path: &Path) -> Result<Vec<u8>> {
         return Err(Error::bad_file(path, format!("{size} bytes; reference values are at most {MAX_FILE}")));
     }
     std::fs::read(path).map_err(|e| Error::bad_file(path, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_python_numbers;
+
+    #[test]
+    fn pythons_infinities_become_null() {
+        let json = br#"{"a": -Infinity, "b": [NaN, 1], "c": "NaN \" Infinity", "d": Infinity}"#;
+        let clean = String::from_utf8(without_python_numbers(json)).unwrap();
+        assert_eq!(clean, r#"{"a": null, "b": [null, 1], "c": "NaN \" Infinity", "d": null}"#);
+        assert_eq!(without_python_numbers(br#""\"#), br#""\"#);
+    }
 }

@@ -5,7 +5,7 @@ use super::{Bench, error};
 use crate::diffusion::denoise::diffusers::{self, LoopConfig};
 use crate::diffusion::denoise::noise::FixedNoise;
 use crate::diffusion::denoise::plan::Plan;
-use crate::diffusion::denoise::run::{At, Denoiser, run};
+use crate::diffusion::denoise::run::{At, Denoiser, Progress, run};
 use crate::diffusion::denoise::samplers;
 use crate::diffusion::denoise::schedule::{Schedule, Spacing};
 use crate::diffusion::denoise::sigmas::{ScheduleKind, sigmas};
@@ -72,13 +72,13 @@ impl Bench<'_> {
         Schedule::new(&self.stages.model().schedule)
     }
 
-    fn analytic(&self, name: &str, table: &str, sampler: &str, eta: Option<f64>) -> Result<f64> {
+    fn analytic(&self, name: &str, table: &str, sampler: &str, eta: Option<f32>) -> Result<f64> {
         let mean = self.reference.get("k.mean")?.data.clone();
         let draws = &self.reference.get("k.noise")?.data;
         let noise = draws.chunks_exact(mean.len().max(1)).map(<[f32]>::to_vec).collect();
         let plan = Plan::on_sigmas(&self.schedule()?, samplers::find(sampler)?, self.table(table)?, eta)?;
         let mut x = self.reference.get(&format!("k.{table}.x0"))?.data.clone();
-        let mut heard = |_: &_| ControlFlow::Continue(());
+        let mut heard = |_: &Progress<'_>| ControlFlow::Continue(());
         run(&plan, &mut x, 1, &mut FixedNoise::new(noise), &mut Analytic { mean }, &mut heard)?;
         error(&x, &self.reference.get(name)?.data)
     }

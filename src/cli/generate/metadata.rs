@@ -93,10 +93,7 @@ impl Metadata {
 
 /// The webui prints a sampler's default schedule by name, and `Automatic` for samplers whose default is uniform.
 fn schedule_label(request: &Request) -> String {
-    let kind = match request.sampling.schedule {
-        ScheduleKind::Automatic => request.sampling.sampler.schedule,
-        chosen => chosen,
-    };
-    let automatic = request.sampling.schedule == ScheduleKind::Automatic && kind == ScheduleKind::Uniform;
-    if automatic { "Automatic".into() } else { kind.label().into() }
+    let (asked, own) = (request.sampling.schedule, request.sampling.sampler.schedule);
+    let kind = if asked == ScheduleKind::Automatic && own != ScheduleKind::Uniform { own } else { asked };
+    kind.name().into()
 }
