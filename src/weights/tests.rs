@@ -370,7 +370,7 @@ fn what_a_folder_says_is_honoured_or_refused() {
         ("unet/config.json", "down_block_types", json!(vec!["\u{1b}[2J"; 4]), "\\u001b[2J"),
         ("vae/config.json", "latent_channels", json!(16), "latent channels"),
         ("vae/config.json", "scaling_factor", json!(0), "scaling factor"),
-        ("text_encoder/config.json", "hidden_size", json!(1024), "do not fit"),
+        ("text_encoder/config.json", "hidden_size", json!(96), "do not fit"),
         ("scheduler/scheduler_config.json", "beta_schedule", json!("squaredcos_cap_v2"), "squaredcos_cap_v2"),
         ("scheduler/scheduler_config.json", "beta_start", json!(2.0), "betas"),
     ] {
