@@ -111,7 +111,7 @@ const SDE: SamplerInfo = SamplerInfo { schedule: ScheduleKind::Exponential, draw
 pub const SAMPLERS: &[SamplerInfo] = &[
     SamplerInfo {
         name: "DPM++ 2M",
-        aliases: &["DPMSolverMultistep", "dpmsolver", "dpm_solver"],
+        aliases: &["DPMSolverMultistep", "dpmsolver"],
         schedule: ScheduleKind::Karras,
         run: dpmpp::dpmpp_2m,
         ..BASE
@@ -239,7 +239,6 @@ const FOREIGN: &[(&str, &str)] = &[
     ("res_2s", "DPM++ 2S a"),
     ("er_sde", "DPM++ 3M SDE"),
     ("sa_solver", "DPM++ 3M SDE"),
-    ("SASolver", "DPM++ 3M SDE"),
     ("seeds_2", "DPM++ SDE"),
     ("seeds_3", "DPM++ SDE"),
     ("gradient_estimation", "Euler"),
