@@ -20,13 +20,17 @@ fn epsilon(run: &mut Run<'_>, x: &[f32], t: f32) -> Result<Vec<f32>> {
     Ok(e)
 }
 
+/// Where order 3 evaluates, in parts of the step.
+const R1: f32 = 1.0 / 3.0;
+const R2: f32 = 2.0 / 3.0;
+
 fn exp_m1(h: f32) -> f32 {
     f64::from(h).exp_m1() as f32
 }
 
-/// Order 1: no further evaluation.
-fn first(x: &[f32], e: &[f32], (t, next): (f32, f32)) -> Vec<f32> {
-    let gain = exp(-next) * exp_m1(next - t);
+/// Order 1 over the step `h`: no further evaluation. `h` is given because `t + h - t` need not be `h` in f32.
+fn first(x: &[f32], e: &[f32], t: f32, h: f32) -> Vec<f32> {
+    let gain = exp(-(t + h)) * exp_m1(h);
     x.iter().zip(e).map(|(x, e)| x - gain * e).collect()
 }
 
@@ -43,7 +47,6 @@ fn second(x: &[f32], e: &[f32], er: &[f32], (t, next): (f32, f32), r: f32) -> Ve
 
 /// Order 3 with r1 = 1/3 and r2 = 2/3, given the noise at t and at t + h / 3: one further evaluation.
 fn third(run: &mut Run<'_>, x: &[f32], e: &[f32], e1: &[f32], (t, next): (f32, f32)) -> Result<Vec<f32>> {
-    const R2: f32 = 2.0 / 3.0;
     let h = next - t;
     let s2 = t + R2 * h;
     let (sigma, growth) = (exp(-s2), exp_m1(R2 * h));
@@ -102,13 +105,13 @@ pub(super) fn dpm_fast(run: &mut Run<'_>, x: &mut [f32]) -> Result<()> {
         let h = target - t;
         let e = epsilon(run, x, t)?;
         let moved = match order {
-            1 => first(x, &e, (t, target)),
+            1 => corrected(x, &e, &e, exp(-target) * exp_m1(h), 0.0),
             2 => {
-                let er = epsilon(run, &first(x, &e, (t, t + h / 2.0)), t + h / 2.0)?;
+                let er = epsilon(run, &first(x, &e, t, 0.5 * h), t + 0.5 * h)?;
                 second(x, &e, &er, (t, target), 0.5)
             }
             _ => {
-                let e1 = epsilon(run, &first(x, &e, (t, t + h / 3.0)), t + h / 3.0)?;
+                let e1 = epsilon(run, &first(x, &e, t, R1 * h), t + R1 * h)?;
                 third(run, x, &e, &e1, (t, target))?
             }
         };
@@ -143,10 +146,10 @@ pub(super) fn dpm_adaptive(run: &mut Run<'_>, x: &mut [f32]) -> Result<()> {
         }
         let next = end.min(s + h as f32);
         let (target, up) = aim(run, s, next, end);
-        let third_of = (target - s) / 3.0;
+        let part = R1 * (target - s);
         let e = epsilon(run, x, s)?;
-        let e1 = epsilon(run, &first(x, &e, (s, s + third_of)), s + third_of)?;
-        let low = second(x, &e, &e1, (s, target), 1.0 / 3.0);
+        let e1 = epsilon(run, &first(x, &e, s, part), s + part)?;
+        let low = second(x, &e, &e1, (s, target), R1);
         let high = third(run, x, &e, &e1, (s, target))?;
         let error = error(&low, &high, &previous);
         if !error.is_finite() {
