@@ -2,75 +2,83 @@
 //!
 //! Lu et al. 2022 (arXiv 2206.00927), in t = -ln sigma, with k-diffusion's noise and step control. Both end at the
 //! smallest positive level, not at 0.
+//!
+//! All in f32 and in torch's order of operations: the adaptive step size follows from differences so small that they are
+//! partly rounding, and other rounding would lead to other steps.
 
 use super::euler::ancestral;
-use super::run::{Run, combine};
+use super::run::Run;
+use super::schedule::{exp, linspace, ln};
 use crate::error::{Error, Result};
 
 /// The predicted noise (x - D) / sigma at -ln sigma = t.
-fn epsilon(run: &mut Run<'_>, x: &[f32], t: f64) -> Result<Vec<f32>> {
-    let sigma = (-t).exp();
+fn epsilon(run: &mut Run<'_>, x: &[f32], t: f32) -> Result<Vec<f32>> {
+    let sigma = exp(-t);
     let mut e = vec![0.0; x.len()];
-    run.denoise(x, sigma, &mut e)?;
-    combine(&mut e, -1.0 / sigma, &[(1.0 / sigma, x)]);
+    run.denoise(x, f64::from(sigma), &mut e)?;
+    e.iter_mut().zip(x).for_each(|(e, x)| *e = (x - *e) / sigma);
     Ok(e)
 }
 
-/// Order 1: no further evaluation.
-fn first(x: &[f32], e: &[f32], (t, next): (f64, f64)) -> Vec<f32> {
-    let mut out = x.to_vec();
-    combine(&mut out, 1.0, &[(-(-next).exp() * (next - t).exp_m1(), e)]);
-    out
+/// Where order 3 evaluates, in parts of the step.
+const R1: f32 = 1.0 / 3.0;
+const R2: f32 = 2.0 / 3.0;
+
+fn exp_m1(h: f32) -> f32 {
+    f64::from(h).exp_m1() as f32
+}
+
+/// Order 1 over the step `h`: no further evaluation. `h` is given because `t + h - t` need not be `h` in f32.
+fn first(x: &[f32], e: &[f32], t: f32, h: f32) -> Vec<f32> {
+    let gain = exp(-(t + h)) * exp_m1(h);
+    x.iter().zip(e).map(|(x, e)| x - gain * e).collect()
+}
+
+/// The common form of the higher orders: x - gain e - slope (other - e).
+fn corrected(x: &[f32], e: &[f32], other: &[f32], gain: f32, slope: f32) -> Vec<f32> {
+    x.iter().zip(e).zip(other).map(|((x, e), o)| x - gain * e - slope * (o - e)).collect()
 }
 
 /// Order 2 from the noise at t and at t + r h.
-fn second(x: &[f32], e: &[f32], er: &[f32], (t, next): (f64, f64), r: f64) -> Vec<f32> {
-    let gain = (-next).exp() * (next - t).exp_m1();
-    let slope = gain / (2.0 * r);
-    let mut out = x.to_vec();
-    combine(&mut out, 1.0, &[(slope - gain, e), (-slope, er)]);
-    out
+fn second(x: &[f32], e: &[f32], er: &[f32], (t, next): (f32, f32), r: f32) -> Vec<f32> {
+    let (sigma, growth) = (exp(-next), exp_m1(next - t));
+    corrected(x, e, er, sigma * growth, sigma / (2.0 * r) * growth)
 }
 
 /// Order 3 with r1 = 1/3 and r2 = 2/3, given the noise at t and at t + h / 3: one further evaluation.
-fn third(run: &mut Run<'_>, x: &[f32], e: &[f32], e1: &[f32], (t, next): (f64, f64)) -> Result<Vec<f32>> {
-    let (h, r2) = (next - t, 2.0 / 3.0);
-    let s2 = t + r2 * h;
-    let gain = (-s2).exp() * (r2 * h).exp_m1();
-    let slope = (-s2).exp() * 2.0 * ((r2 * h).exp_m1() / (r2 * h) - 1.0);
-    let mut u = x.to_vec();
-    combine(&mut u, 1.0, &[(slope - gain, e), (-slope, e1)]);
+fn third(run: &mut Run<'_>, x: &[f32], e: &[f32], e1: &[f32], (t, next): (f32, f32)) -> Result<Vec<f32>> {
+    let h = next - t;
+    let s2 = t + R2 * h;
+    let (sigma, growth) = (exp(-s2), exp_m1(R2 * h));
+    let u = corrected(x, e, e1, sigma * growth, sigma * 2.0 * (growth / (R2 * h) - 1.0));
     let e2 = epsilon(run, &u, s2)?;
-    let gain = (-next).exp() * h.exp_m1();
-    let slope = (-next).exp() / r2 * (h.exp_m1() / h - 1.0);
-    let mut out = x.to_vec();
-    combine(&mut out, 1.0, &[(slope - gain, e), (-slope, &e2)]);
-    Ok(out)
+    let (sigma, growth) = (exp(-next), exp_m1(h));
+    Ok(corrected(x, e, &e2, sigma * growth, sigma / R2 * (growth / h - 1.0)))
 }
 
 /// Where a noisy step aims, in t, and how much noise leads from there to `next`.
-fn aim(run: &Run<'_>, t: f64, next: f64, end: f64) -> (f64, f64) {
+fn aim(run: &Run<'_>, t: f32, next: f32, end: f32) -> (f32, f64) {
     if run.plan.eta == 0.0 {
         return (next, 0.0);
     }
-    let (down, _) = ancestral((-t).exp(), (-next).exp(), run.plan.eta);
-    let target = end.min(-down.ln());
-    let up = ((-2.0 * next).exp() - (-2.0 * target).exp()).max(0.0).sqrt();
-    (target, up)
+    let level = |t: f32| f64::from(-t).exp();
+    let (down, _) = ancestral(level(t), level(next), run.plan.eta);
+    let target = end.min(-down.ln() as f32);
+    (target, (level(next).powi(2) - level(target).powi(2)).max(0.0).sqrt())
 }
 
 /// Both ends in t, and the number of steps asked. A single step has one level; its other end is the table's lowest.
-fn range(run: &Run<'_>) -> (f64, f64, usize) {
+fn range(run: &Run<'_>) -> (f32, f32, usize) {
     let sigmas = &run.plan.sigmas;
     let n = sigmas.len() - 1;
     let low = if n > 1 { sigmas[n - 1] } else { run.plan.lowest() };
-    (-f64::from(sigmas[0]).ln(), -f64::from(low).ln(), n)
+    (-ln(sigmas[0]), -ln(low), n)
 }
 
 /// The clean estimate, where both ends are the same level (img2img of nearly no strength).
-fn estimate(run: &mut Run<'_>, x: &mut [f32], t: f64) -> Result<()> {
+fn estimate(run: &mut Run<'_>, x: &mut [f32], t: f32) -> Result<()> {
     let mut clean = vec![0.0; x.len()];
-    run.denoise(x, (-t).exp(), &mut clean)?;
+    run.denoise(x, f64::from(exp(-t)), &mut clean)?;
     x.copy_from_slice(&clean);
     run.end_step(x)
 }
@@ -90,20 +98,20 @@ pub(super) fn dpm_fast(run: &mut Run<'_>, x: &mut [f32]) -> Result<()> {
     if start >= end {
         return estimate(run, x, start);
     }
-    for (i, order) in orders.into_iter().enumerate() {
-        let at = |i: usize| start + (end - start) * i as f64 / segments as f64;
-        let (t, next) = (at(i), at(i + 1));
+    let ends = linspace(start, end, segments + 1);
+    for (order, pair) in orders.into_iter().zip(ends.windows(2)) {
+        let (t, next) = (pair[0], pair[1]);
         let (target, up) = aim(run, t, next, end);
         let h = target - t;
         let e = epsilon(run, x, t)?;
         let moved = match order {
-            1 => first(x, &e, (t, target)),
+            1 => corrected(x, &e, &e, exp(-target) * exp_m1(h), 0.0),
             2 => {
-                let er = epsilon(run, &first(x, &e, (t, t + h / 2.0)), t + h / 2.0)?;
+                let er = epsilon(run, &first(x, &e, t, 0.5 * h), t + 0.5 * h)?;
                 second(x, &e, &er, (t, target), 0.5)
             }
             _ => {
-                let e1 = epsilon(run, &first(x, &e, (t, t + h / 3.0)), t + h / 3.0)?;
+                let e1 = epsilon(run, &first(x, &e, t, R1 * h), t + R1 * h)?;
                 third(run, x, &e, &e1, (t, target))?
             }
         };
@@ -116,8 +124,8 @@ pub(super) fn dpm_fast(run: &mut Run<'_>, x: &mut [f32]) -> Result<()> {
     Ok(())
 }
 
-const RELATIVE: f64 = 0.05;
-const ABSOLUTE: f64 = 0.0078;
+const RELATIVE: f32 = 0.05;
+const ABSOLUTE: f32 = 0.0078;
 /// A step whose size would be cut below this share is tried again.
 const ACCEPT: f64 = 0.81;
 /// More tries than any finite model needs: a way out of the loop.
@@ -127,7 +135,7 @@ const MOST_TRIES: usize = 10_000;
 pub(super) fn dpm_adaptive(run: &mut Run<'_>, x: &mut [f32]) -> Result<()> {
     let (mut s, end, _) = range(run);
     let exponent = if run.plan.eta > 0.0 { 1.0 / 1.5 } else { 1.0 / 3.0 };
-    let mut h = 0.05;
+    let mut h = 0.05f64;
     let mut previous = x.to_vec();
     if s >= end {
         return estimate(run, x, s);
@@ -136,12 +144,12 @@ pub(super) fn dpm_adaptive(run: &mut Run<'_>, x: &mut [f32]) -> Result<()> {
         if s >= end - 1e-5 {
             return Ok(());
         }
-        let next = end.min(s + h);
+        let next = end.min(s + h as f32);
         let (target, up) = aim(run, s, next, end);
-        let third_of = (target - s) / 3.0;
+        let part = R1 * (target - s);
         let e = epsilon(run, x, s)?;
-        let e1 = epsilon(run, &first(x, &e, (s, s + third_of)), s + third_of)?;
-        let low = second(x, &e, &e1, (s, target), 1.0 / 3.0);
+        let e1 = epsilon(run, &first(x, &e, s, part), s + part)?;
+        let low = second(x, &e, &e1, (s, target), R1);
         let high = third(run, x, &e, &e1, (s, target))?;
         let error = error(&low, &high, &previous);
         if !error.is_finite() {
@@ -167,8 +175,8 @@ pub(super) fn dpm_adaptive(run: &mut Run<'_>, x: &mut [f32]) -> Result<()> {
 /// The difference of the two orders, in units of the tolerance.
 fn error(low: &[f32], high: &[f32], previous: &[f32]) -> f64 {
     let term = |((l, h), p): ((&f32, &f32), &f32)| {
-        let tolerance = ABSOLUTE.max(RELATIVE * f64::from(l.abs().max(p.abs())));
-        ((f64::from(*l) - f64::from(*h)) / tolerance).powi(2)
+        let tolerance = ABSOLUTE.max(RELATIVE * l.abs().max(p.abs()));
+        f64::from((l - h) / tolerance).powi(2)
     };
     let sum: f64 = low.iter().zip(high).zip(previous).map(term).sum();
     (sum / low.len() as f64).sqrt()

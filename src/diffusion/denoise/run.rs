@@ -107,8 +107,11 @@ impl Run<'_> {
         if (self.listener)(&progress).is_break() { Err(Error::cancelled()) } else { Ok(()) }
     }
 
-    /// Adds `scale` times fresh noise.
+    /// Adds `scale` times fresh noise; draws none where it would not be seen.
     pub fn add_noise(&mut self, x: &mut [f32], scale: f64) -> Result<()> {
+        if scale == 0.0 {
+            return Ok(());
+        }
         let mut noise = vec![0.0; x.len()];
         self.noise.next(&mut noise)?;
         combine(x, 1.0, &[(scale, &noise)]);
@@ -117,6 +120,9 @@ impl Run<'_> {
 
     /// Adds `scale` times the Brownian path's noise from `sigma` to `next`.
     pub fn add_brownian(&mut self, x: &mut [f32], (sigma, next): (f32, f32), scale: f64) -> Result<()> {
+        if scale == 0.0 {
+            return Ok(());
+        }
         let mut noise = vec![0.0; x.len()];
         self.noise.brownian(sigma, next, &mut noise)?;
         combine(x, 1.0, &[(scale, &noise)]);

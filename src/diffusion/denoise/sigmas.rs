@@ -85,7 +85,7 @@ impl ScheduleKind {
     pub(super) fn lookup(name: &str) -> Option<Self> {
         let wanted = normalised(name);
         let matches = |n: &&str| normalised(n) == wanted;
-        NAMES.iter().find(|(_, n, aliases)| matches(n) || aliases.iter().any(|a| matches(a))).map(|(kind, ..)| *kind)
+        NAMES.iter().find(|(_, n, aliases)| matches(n) || aliases.iter().any(matches)).map(|(kind, ..)| *kind)
     }
 
     /// Reads a name of the webui, stable-diffusion.cpp or ComfyUI, ignoring case, spaces, dashes and underscores.
@@ -202,7 +202,7 @@ fn beta_quantile(p: f64) -> f64 {
 fn beta_cdf(x: f64) -> f64 {
     const A: f64 = 0.6;
     // B(0.6, 0.6) = gamma(0.6)^2 / gamma(1.2)
-    const GAMMA_A: f64 = 1.489_192_248_812_817_1;
+    const GAMMA_A: f64 = 1.489_192_248_812_817;
     const GAMMA_2A: f64 = 0.918_168_742_399_760_6;
     let (mut term, mut sum) = (1.0, 1.0 / A);
     for k in 1..80 {

@@ -118,13 +118,10 @@ fn solve(mut rows: Vec<Vec<f64>>) -> Vec<f64> {
     for i in 0..n {
         let pivot = (i..n).max_by(|&a, &b| rows[a][i].abs().total_cmp(&rows[b][i].abs())).unwrap_or(i);
         rows.swap(i, pivot);
-        for j in 0..n {
-            if j != i {
-                let factor = rows[j][i] / rows[i][i];
-                for k in i..=n {
-                    rows[j][k] -= factor * rows[i][k];
-                }
-            }
+        let top = rows[i].clone();
+        for (_, row) in rows.iter_mut().enumerate().filter(|(j, _)| *j != i) {
+            let factor = row[i] / top[i];
+            row.iter_mut().zip(&top).for_each(|(r, t)| *r -= factor * t);
         }
     }
     (0..n).map(|i| rows[i][n] / rows[i][i]).collect()
