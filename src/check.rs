@@ -179,8 +179,8 @@ impl Prepared {
         for (&i, &want) in self.at.iter().zip(&self.want) {
             let got = y.get(i);
             let off = (f64::from(got) - want).abs();
-            // A NaN compares false with everything: it must win here.
-            if !(off <= most) || worst.is_none() {
+            // A NaN wins, and stays: nothing compares greater.
+            if off.is_nan() || off > most || worst.is_none() {
                 (most, worst) = (off, Some(Worst { at: unflatten(self.shape, i), got, want }));
             }
         }
@@ -192,6 +192,24 @@ impl Prepared {
             worst,
             problem: y.problem(),
             rerun: rerun(&self.case),
+        }
+    }
+
+    /// Sample `i` alone, without a reference: its output must have the bits that it has within the batch.
+    pub fn sample(&self, i: usize) -> Self {
+        let mut case = self.case.clone();
+        let one = |(s, v): (&Shape, &Vec<f32>)| v[i % s.b * v.len() / s.b..][..v.len() / s.b].to_vec();
+        let x = case.x.iter().zip(&self.x).map(one).collect();
+        case.x.iter_mut().for_each(|s| s.b = 1);
+        Self {
+            case,
+            weight_type: self.weight_type,
+            shape: self.shape.with_b(1),
+            x,
+            w: self.w.clone(),
+            at: Vec::new(),
+            want: Vec::new(),
+            bound: self.bound,
         }
     }
 

@@ -83,3 +83,21 @@ fn threads_do_not_change_a_bit() {
         }
     }
 }
+
+#[test]
+fn a_batch_has_the_bits_of_its_samples() {
+    let workers = Workers::new(2).unwrap();
+    for case in chosen().iter().filter(|c| c.x.iter().any(|s| s.b > 1)) {
+        let batch = Prepared::new(case, WeightType::F16).unwrap();
+        let output = |p: &Prepared| {
+            let mut loaded = p.load(Layout::Own, &workers).unwrap();
+            loaded.run(cpu::variants(&case.op, &case.x, &case.w).len() - 1, Isa::best(), &workers);
+            loaded.output().iter().map(|v| v.to_bits()).collect::<Vec<u32>>()
+        };
+        let all = output(&batch);
+        let samples = case.x.iter().map(|s| s.b).max().unwrap();
+        for (i, whole) in all.chunks_exact(all.len() / samples).enumerate() {
+            assert!(whole == output(&batch.sample(i)), "{}: sample {i} differs alone", full_name(case));
+        }
+    }
+}

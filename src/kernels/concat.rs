@@ -27,7 +27,7 @@ impl Kernel for Concat {
 
     fn cost(&self, x: &[Shape], w: &[Dims]) -> Cost {
         let n = self.output(x, w).map_or(0, |y| y[0].len()) as u64;
-        Cost { flops: 0 * n, bytes: f32_bytes(x) + 4 * n }
+        Cost { flops: 0, bytes: f32_bytes(x) + 4 * n }
     }
 
     fn tolerance(&self, _: &[Shape], _: &[Dims]) -> f64 {

@@ -19,7 +19,7 @@ impl Kernel for TimestepEmbedding {
 
     fn output(&self, x: &[Shape], w: &[Dims]) -> Result<Vec<Shape>> {
         match x {
-            [t] if w.is_empty() && !t.is_empty() && t.c == 1 && self.width % 2 == 0 && self.width > 0 => {
+            [t] if w.is_empty() && !t.is_empty() && t.c == 1 && self.width.is_multiple_of(2) && self.width > 0 => {
                 Ok(vec![t.with_c(self.width)])
             }
             _ => Err(Error::other(format!("takes [b, 1, T, 1] and an even width, got {x:?} and {}", self.width))),

@@ -218,13 +218,12 @@ impl Head<'_> {
     #[inline(always)]
     unsafe fn score<S: Simd>(&self, s: S, table: *const *const f32, count: usize, q: *const f32, scores: *mut f32) {
         let split = Split::at_most(count, S::TILE_ROWS);
-        let pieces = [self.d];
         for i in 0..split.parts {
             let (key, m) = split.part(i);
             // SAFETY: the caller's.
             unsafe {
-                let rows = Rows::Pointers { table: table.add(key), stride: 0 };
-                Tile { m, rows, pieces: &pieces, b: q, c: scores.add(key * COLUMNS), old: Old::Ignore }.run(s);
+                let rows = Rows::Pointers(table.add(key));
+                Tile { m, k: self.d, rows, b: q, c: scores.add(key * COLUMNS), old: Old::Ignore }.run(s);
             }
         }
     }
@@ -258,13 +257,12 @@ impl Head<'_> {
         let old = if from == 0 { Old::Ignore } else { Old::Scale(columns[2 * COLUMNS..].as_ptr()) };
         let values = &self.v[from * self.v_pitch..][..(count - 1) * self.v_pitch + self.d];
         let split = Split::at_most(self.d, S::TILE_ROWS);
-        let pieces = [count];
         for i in 0..split.parts {
             let (c, m) = split.part(i);
             let rows = Rows::Transposed { start: values[c..].as_ptr(), pitch: self.v_pitch };
             // SAFETY: the caller's; the last row of values was just checked to have d of them.
             unsafe {
-                Tile { m, rows, pieces: &pieces, b: weights, c: sums.add(c * COLUMNS), old }.run(s);
+                Tile { m, k: count, rows, b: weights, c: sums.add(c * COLUMNS), old }.run(s);
             }
         }
     }

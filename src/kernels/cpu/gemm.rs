@@ -187,11 +187,15 @@ impl Task for Part<'_, '_> {
                 let c = sums[i * self.rows * PANEL..(i + 1) * self.rows * PANEL].as_mut_ptr();
                 for t in 0..tiles.parts {
                     let (row, m) = tiles.part(t);
-                    // SAFETY: table, B and C hold what the tile reads and writes, by their sizes above.
+                    // SAFETY: table, B and C hold what the tiles read and write, by their sizes above.
                     unsafe {
-                        let rows = Rows::Pointers { table: table.add(row), stride: self.rows };
                         let c = c.add(row * PANEL);
-                        Tile { m, rows, pieces: &block.lens[..block.count], b, c, old }.run(s);
+                        let (mut b, mut old) = (b, old);
+                        for (p, &k) in block.lens[..block.count].iter().enumerate() {
+                            let rows = Rows::Pointers(table.add(p * self.rows + row));
+                            Tile { m, k, rows, b, c, old }.run(s);
+                            (b, old) = (b.add(k * PANEL), Old::Add);
+                        }
                         if blocks.peek().is_none() {
                             let at = Finish { first_row: self.first_row + row, m, panel: self.first_panel + i };
                             at.store(s, self.p, c, self.out.get(), self.pitch);

@@ -181,16 +181,16 @@ impl Statistics<'_> {
             if n >= S::LANES { s.load(p) } else { s.load_part(p, n) }
         };
         let (mut base, mut mean, mut m2) = ([s.splat(0.0); N], [s.splat(0.0); N], [s.splat(0.0); N]);
-        for v in 0..N {
-            base[v] = load(0, v);
+        for (v, base) in base.iter_mut().enumerate() {
+            *base = load(0, v);
         }
         for pixel in 0..self.pixels {
             for v in 0..N {
                 mean[v] = s.add(mean[v], s.sub(load(pixel, v), base[v]));
             }
         }
-        for v in 0..N {
-            mean[v] = s.mul(mean[v], s.splat(1.0 / self.pixels as f32));
+        for mean in &mut mean {
+            *mean = s.mul(*mean, s.splat(1.0 / self.pixels as f32));
         }
         for pixel in 0..self.pixels {
             for v in 0..N {

@@ -110,7 +110,7 @@ pub fn pack(
         let got = values.bytes.len();
         return Err(Error::other(format!("{got} bytes given for a weight of {dims:?} stored as {:?}", values.dtype)));
     }
-    if geglu && dims.n % 2 != 0 {
+    if geglu && !dims.n.is_multiple_of(2) {
         return Err(Error::other(format!("a gated weight needs an even number of rows, not {}", dims.n)));
     }
     let store = match packing {
@@ -203,6 +203,12 @@ fn fill<const SIZE: usize, T: Element>(
     }
 }
 
+/// Lines as elements.
+fn flat<T>(lines: &[Line<T>]) -> &[T] {
+    // SAFETY: a Line is exactly its array (64 or 128 bytes), so lines are contiguous elements.
+    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * PANEL) }
+}
+
 impl Packed {
     /// What was packed.
     pub fn dims(&self) -> Dims {
@@ -242,17 +248,10 @@ impl Packed {
     /// Lines `from .. from + count` of a panel; line `tap * k + i` is input i of a tap.
     pub fn panel(&self, panel: usize, from: usize, count: usize) -> Panel<'_> {
         let start = panel * self.dims.k * self.dims.taps + from;
-        // SAFETY: a Line is exactly its array, so lines are contiguous elements.
         match &self.store {
             Store::Vector(_) => Panel::F32(&[]),
-            Store::F16(v) => {
-                let lines = &v[start..start + count];
-                Panel::F16(unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), count * PANEL) })
-            }
-            Store::F32(v) => {
-                let lines = &v[start..start + count];
-                Panel::F32(unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), count * PANEL) })
-            }
+            Store::F16(v) => Panel::F16(flat(&v[start..start + count])),
+            Store::F32(v) => Panel::F32(flat(&v[start..start + count])),
         }
     }
 

@@ -53,14 +53,9 @@ impl Split {
 /// Where a tile's rows come from.
 #[derive(Clone, Copy)]
 pub enum Rows {
-    /// Row r of piece p begins at `table[p * stride + r]`: inputs of a convolution.
-    Pointers {
-        /// One pointer per row and piece.
-        table: *const *const f32,
-        /// Table entries from one piece to the next.
-        stride: usize,
-    },
-    /// Row r is `start + r`, one element from each of `len` vectors `pitch` apart: a transposed operand.
+    /// Row r begins at `table[r]`: inputs of a convolution, keys.
+    Pointers(*const *const f32),
+    /// Row r is `start + r`, one element from each of k vectors `pitch` apart: a transposed operand.
     Transposed {
         /// First element.
         start: *const f32,
@@ -80,16 +75,16 @@ pub enum Old {
     Scale(*const f32),
 }
 
-/// `c[r][0 .. 2 LANES] = old + sum over k of rows[r][k] * b[k][0 .. 2 LANES]`, the sum in the order of k for every element.
+/// `c[r][0 .. 32] = old + sum over i < k of rows[r][i] * b[i][0 .. 32]`, summed in the order of i for every element.
 #[derive(Clone, Copy)]
-pub struct Tile<'a> {
+pub struct Tile {
     /// Rows, at most `TILE_ROWS`.
     pub m: usize,
+    /// Length of the sum.
+    pub k: usize,
     /// The left operand.
     pub rows: Rows,
-    /// Lengths of the pieces that k is made of; one for `Transposed`.
-    pub pieces: &'a [usize],
-    /// k lines of 32 columns, of which two vectors are used.
+    /// k lines of 32 columns.
     pub b: *const f32,
     /// m lines of 32 columns.
     pub c: *mut f32,
@@ -97,8 +92,8 @@ pub struct Tile<'a> {
     pub old: Old,
 }
 
-impl Tile<'_> {
-    /// Computes all 32 columns.
+impl Tile {
+    /// Computes all 32 columns, two vectors at a time.
     ///
     /// # Safety
     /// Every pointer must be valid for what its field says; no other thread uses c.
@@ -112,7 +107,7 @@ impl Tile<'_> {
                     Old::Scale(by) => Old::Scale(by.add(column)),
                     other => other,
                 };
-                Tile { b: self.b.add(column), c: self.c.add(column), old, ..self }.two_vectors(s);
+                Self { b: self.b.add(column), c: self.c.add(column), old, ..self }.two_vectors(s);
             }
             column += 2 * S::LANES;
         }
@@ -122,71 +117,95 @@ impl Tile<'_> {
     #[inline(always)]
     unsafe fn two_vectors<S: Simd>(self, s: S) {
         macro_rules! sizes {
-            ($($m:literal)*) => {
+            ($task:ident: $($m:literal)*) => {
                 match self.m {
                     // The comparison is constant, so that sizes which a set lacks cost no code.
-                    $($m if $m <= S::TILE_ROWS => s.call(Sized::<$m>(self)),)*
+                    $($m if $m <= S::TILE_ROWS => s.call($task::<$m>(self)),)*
                     _ => debug_assert!(false, "a tile of {} rows", self.m),
                 }
             };
         }
-        sizes!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+        match self.rows {
+            Rows::Pointers(_) => sizes!(Gathered: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+            Rows::Transposed { .. } => sizes!(Strided: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        }
     }
 }
 
-struct Sized<'a, const M: usize>(Tile<'a>);
+/// A tile of M rows behind pointers. Each kind of rows has a function of its own with a single loop: with two loops in
+/// one function LLVM keeps accumulators in memory.
+struct Gathered<const M: usize>(Tile);
 
-impl<const M: usize> Task for Sized<'_, M> {
+impl<const M: usize> Task for Gathered<M> {
     type Out = ();
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let t = self.0;
-        let zero = s.splat(0.0);
-        let mut acc = [[zero; 2]; M];
+        let Rows::Pointers(table) = t.rows else { return };
+        let mut acc = [[s.splat(0.0); 2]; M];
         // SAFETY: `Tile::run`'s caller vouches for all pointers; M is the tile's m.
         unsafe {
-            match t.rows {
-                Rows::Pointers { table, stride } => {
-                    let mut b = t.b;
-                    for (p, &len) in t.pieces.iter().enumerate() {
-                        let mut rows = [std::ptr::null(); M];
-                        for (r, row) in rows.iter_mut().enumerate() {
-                            *row = *table.add(p * stride + r);
-                        }
-                        for k in 0..len {
-                            let (b0, b1) = (s.load(b), s.load(b.add(S::LANES)));
-                            for r in 0..M {
-                                let a = s.splat(*rows[r].add(k));
-                                acc[r] = [s.fma(a, b0, acc[r][0]), s.fma(a, b1, acc[r][1])];
-                            }
-                            b = b.add(COLUMNS);
-                        }
-                    }
-                }
-                Rows::Transposed { start, pitch } => {
-                    let (mut b, mut a) = (t.b, start);
-                    for _ in 0..t.pieces[0] {
-                        let (b0, b1) = (s.load(b), s.load(b.add(S::LANES)));
-                        for r in 0..M {
-                            let a = s.splat(*a.add(r));
-                            acc[r] = [s.fma(a, b0, acc[r][0]), s.fma(a, b1, acc[r][1])];
-                        }
-                        b = b.add(COLUMNS);
-                        a = a.wrapping_add(pitch);
-                    }
+            let mut rows = [std::ptr::null(); M];
+            for (r, row) in rows.iter_mut().enumerate() {
+                *row = *table.add(r);
+            }
+            for k in 0..t.k {
+                let b = t.b.add(k * COLUMNS);
+                let (b0, b1) = (s.load(b), s.load(b.add(S::LANES)));
+                for (sum, row) in acc.iter_mut().zip(rows) {
+                    let a = s.splat(*row.add(k));
+                    *sum = [s.fma(a, b0, sum[0]), s.fma(a, b1, sum[1])];
                 }
             }
-            for r in 0..M {
-                for v in 0..2 {
-                    let to = t.c.add(r * COLUMNS + v * S::LANES);
-                    let sum = match t.old {
-                        Old::Ignore => acc[r][v],
-                        Old::Add => s.add(s.load(to), acc[r][v]),
-                        Old::Scale(by) => s.fma(s.load(to), s.load(by.add(v * S::LANES)), acc[r][v]),
-                    };
-                    s.store(to, sum);
+            store(s, &t, acc);
+        }
+    }
+}
+
+/// A tile of M rows of a transposed operand.
+struct Strided<const M: usize>(Tile);
+
+impl<const M: usize> Task for Strided<M> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let t = self.0;
+        let Rows::Transposed { start, pitch } = t.rows else { return };
+        let mut acc = [[s.splat(0.0); 2]; M];
+        // SAFETY: `Tile::run`'s caller vouches for all pointers; M is the tile's m.
+        unsafe {
+            for k in 0..t.k {
+                let (a, b) = (start.add(k * pitch), t.b.add(k * COLUMNS));
+                let (b0, b1) = (s.load(b), s.load(b.add(S::LANES)));
+                for (r, sum) in acc.iter_mut().enumerate() {
+                    let a = s.splat(*a.add(r));
+                    *sum = [s.fma(a, b0, sum[0]), s.fma(a, b1, sum[1])];
                 }
+            }
+            store(s, &t, acc);
+        }
+    }
+}
+
+/// The sums, with what was there before, into c.
+///
+/// # Safety
+/// `Tile::run`'s.
+#[inline(always)]
+unsafe fn store<S: Simd, const M: usize>(s: S, t: &Tile, acc: [[S::V; 2]; M]) {
+    // SAFETY: the caller's.
+    unsafe {
+        for (r, row) in acc.into_iter().enumerate() {
+            for (v, sum) in row.into_iter().enumerate() {
+                let to = t.c.add(r * COLUMNS + v * S::LANES);
+                let sum = match t.old {
+                    Old::Ignore => sum,
+                    Old::Add => s.add(s.load(to), sum),
+                    Old::Scale(by) => s.fma(s.load(to), s.load(by.add(v * S::LANES)), sum),
+                };
+                s.store(to, sum);
             }
         }
     }
