@@ -3,7 +3,10 @@
 //! Operands: `x` `[b, h, w, k]`, with two sources `x0` and `x1` whose channels follow each other; then, if `row`,
 //! `[b', 1, 1, n]`; then, if `residual`, `[b', h', w', n]`. Weights: `w` `[n, k, 3, 3]`, then the bias `[n]` if `bias`.
 
-use super::{Activation, Case, Cost, Dims, Kernel, Operand64, Packing};
+use super::{
+    Activation, Case, Cost, Data, Dims, Kernel, Operand64, Packing, Role, check_extras, check_weights, f32_bytes,
+    join_sources, rounding, unflatten,
+};
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
 
@@ -36,4 +39,252 @@ pub struct Conv2d {
     pub act: Activation,
     /// Adds a tensor of the output's shape.
     pub residual: bool,
+}
+
+impl Conv2d {
+    /// How many operands are sources.
+    pub fn sources(&self) -> usize {
+        1 + usize::from(self.two_sources)
+    }
+
+    /// 1 or 2.
+    pub fn stride(&self) -> usize {
+        1 + usize::from(self.stride2)
+    }
+
+    /// Zeros above and to the left.
+    pub fn before(&self) -> usize {
+        usize::from(self.pad == Pad::Around)
+    }
+
+    fn out_size(&self, n: usize) -> Option<usize> {
+        Some((n + 1 + self.before()).checked_sub(3)? / self.stride() + 1)
+    }
+
+    fn joint(&self, x: &[Shape]) -> Result<Shape> {
+        let joint = join_sources(Self::NAME, x, self.two_sources)?;
+        let Some((h, w)) = self.upsample else { return Ok(joint) };
+        let doubles = |from: usize, to: usize| to == 2 * from || to + 1 == 2 * from;
+        if doubles(joint.h, h) && doubles(joint.w, w) {
+            Ok(Shape { h, w, ..joint })
+        } else {
+            Err(Error::other(format!("cannot upsample {joint} to {h}x{w}: only to twice the size or one less")))
+        }
+    }
+}
+
+impl Kernel for Conv2d {
+    const NAME: &'static str = "conv2d";
+
+    fn output(&self, x: &[Shape], w: &[Dims]) -> Result<Vec<Shape>> {
+        let joint = self.joint(x)?;
+        let n = check_weights(w, self.bias, joint.c, 9)?;
+        let (Some(h), Some(width)) = (self.out_size(joint.h), self.out_size(joint.w)) else {
+            return Err(Error::other(format!("{joint} is smaller than the filter")));
+        };
+        let out = Shape::new(joint.b, h, width, n);
+        check_extras(&x[self.sources()..], self.row, self.residual, out)?;
+        Ok(vec![out])
+    }
+
+    fn packings(&self) -> Vec<Packing> {
+        let mut all = vec![Packing::Panels];
+        all.extend(self.bias.then_some(Packing::Vector));
+        all
+    }
+
+    fn cost(&self, x: &[Shape], w: &[Dims]) -> Cost {
+        let out = self.output(x, w).map_or(0, |y| y[0].len()) as u64;
+        let per_output = 2 * (w[0].k * w[0].taps) as u64;
+        Cost { flops: out * per_output, bytes: f32_bytes(x) + 4 * out + 2 * w[0].len() as u64 }
+    }
+
+    fn tolerance(&self, _: &[Shape], w: &[Dims]) -> f64 {
+        rounding(w[0].k * w[0].taps)
+    }
+
+    fn reference(&self, x: &[Operand64<'_>], w: &[Operand64<'_>], at: &[usize]) -> Vec<f64> {
+        let src = x[0].shape;
+        let (h, width) = self.upsample.unwrap_or((src.h, src.w));
+        let size = |n| self.out_size(n).unwrap_or(0);
+        let shape = Shape::new(1, size(h), size(width), w[0].dims.n);
+        let extras = &x[self.sources()..];
+        let one = |i: &usize| {
+            let [b, y, px, n] = unflatten(shape, *i);
+            let mut v = if self.bias { w[1].data[n] } else { 0.0 };
+            for tap in 0..9 {
+                let (iy, ix) = (y * self.stride() + tap / 3, px * self.stride() + tap % 3);
+                let inside = |i: usize, n: usize| i >= self.before() && i - self.before() < n;
+                if !inside(iy, h) || !inside(ix, width) {
+                    continue;
+                }
+                let (sy, sx) = ((iy - self.before()) * src.h / h, (ix - self.before()) * src.w / width);
+                let mut k = 0;
+                for s in &x[..self.sources()] {
+                    for c in 0..s.shape.c {
+                        v += s.at(b, sy, sx, c) * w[0].weight(n, k, tap);
+                        k += 1;
+                    }
+                }
+            }
+            if self.row {
+                v += extras[0].at(b, 0, 0, n);
+            }
+            self.act.reference(v) + if self.residual { extras[extras.len() - 1].at(b, y, px, n) } else { 0.0 }
+        };
+        at.iter().map(one).collect()
+    }
+
+    fn cases() -> Vec<Case> {
+        let mut all = small_cases();
+        all.extend(channel_cases());
+        all.extend(bench_cases());
+        all
+    }
+}
+
+/// One case; `x` are batches and channels of the sources, `extra` the batches of row and residual.
+fn case(
+    op: Conv2d,
+    size: (usize, usize),
+    x: &[(usize, usize)],
+    n: usize,
+    extra: &[usize],
+    data: Data,
+    role: Role,
+) -> Case {
+    let op = Conv2d { two_sources: x.len() == 2, ..op };
+    let (h, w) = size;
+    let mut shapes: Vec<Shape> = x.iter().map(|&(b, c)| Shape::new(b, h, w, c)).collect();
+    let mut batches = extra.iter().copied();
+    let (vh, vw) = op.upsample.unwrap_or(size);
+    if op.row {
+        shapes.push(Shape::new(batches.next().unwrap_or(1), 1, 1, n));
+    }
+    if op.residual {
+        let size = |n| op.out_size(n).unwrap_or(0);
+        shapes.push(Shape::new(batches.next().unwrap_or(1), size(vh), size(vw), n));
+    }
+    let mut weights = vec![Dims::filter3(n, x.iter().map(|s| s.1).sum())];
+    weights.extend(op.bias.then_some(Dims::vector(n)));
+    let b = shapes.iter().map(|s| s.b).max().unwrap_or(1);
+    let mut name = format!("b{b}_{h}x{w}");
+    for (sb, c) in x {
+        name += &if *sb == b { format!("_{c}") } else { format!("_{c}of{sb}") };
+    }
+    name += &format!("_{n}");
+    if let Some((h, w)) = op.upsample {
+        name += &format!("_up{h}x{w}");
+    }
+    let after = op.pad == Pad::After;
+    let switches =
+        [(op.stride2, "s2"), (after, "after"), (op.bias, "bias"), (op.row, "row"), (op.residual, "residual")];
+    for (_, s) in switches.iter().filter(|s| s.0) {
+        name += &format!("_{s}");
+    }
+    if op.act != Activation::None {
+        name += &format!("_{:?}", op.act).to_lowercase();
+    }
+    if data != Data::Normal {
+        name += &format!("_{data:?}").to_lowercase();
+    }
+    Case { name, op: op.into(), x: shapes, w: weights, data, role }
+}
+
+const PLAIN: Conv2d = Conv2d {
+    two_sources: false,
+    stride2: false,
+    pad: Pad::Around,
+    upsample: None,
+    bias: false,
+    row: false,
+    act: Activation::None,
+    residual: false,
+};
+
+/// Around the sizes of tiles, both strides and paddings, both upsamplings, and every switch.
+fn small_cases() -> Vec<Case> {
+    let bias = Conv2d { bias: true, ..PLAIN };
+    let all = Conv2d { row: true, residual: true, ..bias };
+    let s2 = Conv2d { stride2: true, ..bias };
+    let after = Conv2d { pad: Pad::After, ..s2 };
+    let up = |h, w| Conv2d { upsample: Some((h, w)), ..bias };
+    let one = |op, h, w, k, n| case(op, (h, w), &[(1, k)], n, &[1, 1], Data::Normal, Role::Test);
+    let mut list = vec![
+        one(PLAIN, 1, 1, 1, 1),
+        one(bias, 1, 7, 3, 5),
+        one(bias, 13, 1, 4, 31),
+        one(PLAIN, 7, 2, 32, 32),
+        one(all, 5, 3, 33, 33),
+        one(bias, 17, 19, 3, 65),
+        one(PLAIN, 3, 5, 57, 7),
+        one(bias, 4, 4, 170, 47),
+        one(s2, 7, 9, 5, 11),
+        one(s2, 8, 6, 33, 32),
+        one(s2, 1, 1, 4, 4),
+        one(after, 8, 6, 33, 32),
+        one(after, 7, 9, 5, 11),
+        one(after, 2, 2, 4, 4),
+        one(Conv2d { pad: Pad::After, ..bias }, 5, 4, 3, 3),
+        one(up(10, 6), 5, 3, 33, 32),
+        one(up(9, 5), 5, 3, 7, 35),
+        one(up(10, 5), 5, 3, 64, 5),
+        one(up(1, 2), 1, 1, 4, 4),
+        one(Conv2d { residual: true, row: true, ..up(6, 7) }, 3, 4, 5, 6),
+        case(bias, (5, 3), &[(1, 19), (1, 45)], 33, &[], Data::Normal, Role::Test),
+        case(all, (3, 4), &[(1, 30), (2, 31)], 40, &[4, 1], Data::Normal, Role::Test),
+        case(all, (3, 4), &[(4, 33), (2, 5)], 7, &[1, 2], Data::Ramp, Role::Test),
+        case(up(8, 7), (4, 4), &[(1, 12), (2, 21)], 9, &[], Data::Normal, Role::Test),
+        case(Conv2d { act: Activation::Silu, ..all }, (6, 5), &[(2, 9)], 34, &[2, 2], Data::Normal, Role::Test),
+    ];
+    let data = [Data::Outliers, Data::Constant, Data::Ramp, Data::LargeMean];
+    list.extend(data.map(|d| case(all, (5, 5), &[(1, 37)], 35, &[1, 1], d, Role::Test)));
+    list
+}
+
+/// The channels of SD 1.x at few pixels.
+fn channel_cases() -> Vec<Case> {
+    let all = Conv2d { bias: true, row: true, residual: true, ..PLAIN };
+    let bias = Conv2d { bias: true, ..PLAIN };
+    let one = |k, n| case(bias, (2, 3), &[(2, k)], n, &[], Data::Normal, Role::Test);
+    let mut list = vec![
+        one(4, 320),
+        one(320, 4),
+        one(3, 128),
+        one(128, 3),
+        one(512, 8),
+        one(128, 256),
+        one(256, 128),
+        one(512, 64),
+        one(640, 96),
+        one(1280, 40),
+        case(all, (2, 3), &[(2, 320)], 320, &[1, 2], Data::Normal, Role::Test),
+    ];
+    let pairs = [(320, 320), (640, 320), (640, 640), (1280, 640), (1280, 1280)];
+    list.extend(pairs.map(|(a, b)| case(bias, (2, 3), &[(2, a), (2, b)], 33, &[], Data::Normal, Role::Test)));
+    list
+}
+
+/// SD 1.x at 512x512: the U-Net with two samples, the decoder with one.
+fn bench_cases() -> Vec<Case> {
+    let bias = Conv2d { bias: true, ..PLAIN };
+    let row = Conv2d { row: true, ..bias };
+    let residual = Conv2d { residual: true, ..bias };
+    let one = |op, side, k, n| case(op, (side, side), &[(2, k)], n, &[2], Data::Normal, Role::Bench);
+    let two = |side, k0, k1, n| case(row, (side, side), &[(2, k0), (2, k1)], n, &[2], Data::Normal, Role::Bench);
+    let decoder = |op, side, k, n| case(op, (side, side), &[(1, k)], n, &[1], Data::Normal, Role::Bench);
+    let up = |side| Conv2d { upsample: Some((2 * side, 2 * side)), ..bias };
+    let s2 = Conv2d { stride2: true, ..bias };
+    let mut all = vec![one(bias, 64, 4, 320), one(bias, 64, 320, 4)];
+    for (side, c) in [(64, 320), (32, 640), (16, 1280), (8, 1280)] {
+        all.extend([one(row, side, c, c), one(residual, side, c, c)]);
+    }
+    all.extend([(64, 320), (32, 640), (16, 1280)].map(|(side, c)| one(s2, side, c, c)));
+    all.extend([(32, 640), (16, 1280), (8, 1280)].map(|(side, c)| one(up(side), side, c, c)));
+    all.extend([one(row, 32, 320, 640), one(row, 16, 640, 1280)]);
+    all.extend([two(64, 320, 320, 320), two(64, 640, 320, 320), two(32, 640, 640, 640), two(32, 1280, 640, 640)]);
+    all.extend([two(32, 640, 320, 640), two(16, 1280, 1280, 1280), two(16, 1280, 640, 1280), two(8, 1280, 1280, 1280)]);
+    all.extend([decoder(residual, 64, 512, 512), decoder(residual, 128, 512, 512), decoder(residual, 256, 256, 256)]);
+    all.extend([decoder(residual, 512, 128, 128), decoder(bias, 512, 128, 3), decoder(up(256), 256, 256, 256)]);
+    all
 }

@@ -6,10 +6,12 @@ pub mod attention;
 pub mod concat;
 pub mod conv2d;
 pub mod geglu;
+mod gemm;
 pub mod group_norm;
 pub mod layer_norm;
 pub mod matmul;
 pub mod panels;
+mod tile;
 pub mod timestep_embedding;
 pub mod upsample;
 
@@ -89,17 +91,50 @@ pub struct VariantInfo {
 macro_rules! by_op {
     ($op:expr, $kernel:ident, $variants:ident => $body:expr) => {
         match $op {
-            Op::Matmul($kernel) => { let $variants = matmul::VARIANTS; $body }
-            Op::Conv2d($kernel) => { let $variants = conv2d::VARIANTS; $body }
-            Op::GroupNorm($kernel) => { let $variants = group_norm::VARIANTS; $body }
-            Op::LayerNorm($kernel) => { let $variants = layer_norm::VARIANTS; $body }
-            Op::Attention($kernel) => { let $variants = attention::VARIANTS; $body }
-            Op::Geglu($kernel) => { let $variants = geglu::VARIANTS; $body }
-            Op::Activate($kernel) => { let $variants = activate::VARIANTS; $body }
-            Op::Add($kernel) => { let $variants = add::VARIANTS; $body }
-            Op::Concat($kernel) => { let $variants = concat::VARIANTS; $body }
-            Op::Upsample($kernel) => { let $variants = upsample::VARIANTS; $body }
-            Op::TimestepEmbedding($kernel) => { let $variants = timestep_embedding::VARIANTS; $body }
+            Op::Matmul($kernel) => {
+                let $variants = matmul::VARIANTS;
+                $body
+            }
+            Op::Conv2d($kernel) => {
+                let $variants = conv2d::VARIANTS;
+                $body
+            }
+            Op::GroupNorm($kernel) => {
+                let $variants = group_norm::VARIANTS;
+                $body
+            }
+            Op::LayerNorm($kernel) => {
+                let $variants = layer_norm::VARIANTS;
+                $body
+            }
+            Op::Attention($kernel) => {
+                let $variants = attention::VARIANTS;
+                $body
+            }
+            Op::Geglu($kernel) => {
+                let $variants = geglu::VARIANTS;
+                $body
+            }
+            Op::Activate($kernel) => {
+                let $variants = activate::VARIANTS;
+                $body
+            }
+            Op::Add($kernel) => {
+                let $variants = add::VARIANTS;
+                $body
+            }
+            Op::Concat($kernel) => {
+                let $variants = concat::VARIANTS;
+                $body
+            }
+            Op::Upsample($kernel) => {
+                let $variants = upsample::VARIANTS;
+                $body
+            }
+            Op::TimestepEmbedding($kernel) => {
+                let $variants = timestep_embedding::VARIANTS;
+                $body
+            }
         }
     };
 }

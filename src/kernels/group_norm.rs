@@ -4,7 +4,9 @@
 //! gamma `[c]`, beta `[c]`. Variance is the biased one. Statistics are (mean, M2) per channel for fixed tiles of pixels,
 //! merged in index order (Chan) in f64: never E[x^2] - E[x]^2.
 
-use super::{Activation, Case, Cost, Dims, Kernel, Operand64, Packing};
+use super::{
+    Activation, Case, Cost, Data, Dims, Kernel, Operand64, Packing, Role, f32_bytes, join_sources, rounding, unflatten,
+};
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
 
@@ -19,4 +21,136 @@ pub struct GroupNorm {
     pub eps: f32,
     /// The nonlinearity.
     pub act: Activation,
+}
+
+impl GroupNorm {
+    /// How many operands are sources.
+    pub fn sources(&self) -> usize {
+        1 + usize::from(self.two_sources)
+    }
+}
+
+impl Kernel for GroupNorm {
+    const NAME: &'static str = "group_norm";
+
+    fn output(&self, x: &[Shape], w: &[Dims]) -> Result<Vec<Shape>> {
+        let joint = join_sources(Self::NAME, x, self.two_sources)?;
+        if x.len() != self.sources() || w.len() != 2 || w.iter().any(|d| *d != Dims::vector(joint.c)) {
+            let want = self.sources();
+            return Err(Error::other(format!(
+                "takes {want} sources, gamma and beta of their channels; got {x:?}, {w:?}"
+            )));
+        }
+        if self.groups == 0 || joint.c % self.groups != 0 {
+            return Err(Error::other(format!("{} groups do not divide the {} channels", self.groups, joint.c)));
+        }
+        Ok(vec![joint])
+    }
+
+    fn packings(&self) -> Vec<Packing> {
+        vec![Packing::Vector, Packing::Vector]
+    }
+
+    fn cost(&self, x: &[Shape], w: &[Dims]) -> Cost {
+        let n = self.output(x, w).map_or(0, |y| y[0].len()) as u64;
+        Cost { flops: 8 * n, bytes: f32_bytes(x) + 4 * n }
+    }
+
+    fn tolerance(&self, x: &[Shape], _: &[Dims]) -> f64 {
+        let c: usize = x[..self.sources()].iter().map(|s| s.c).sum();
+        rounding(x[0].pixels() * c / self.groups)
+    }
+
+    fn reference(&self, x: &[Operand64<'_>], w: &[Operand64<'_>], at: &[usize]) -> Vec<f64> {
+        let c: usize = x.iter().map(|s| s.shape.c).sum();
+        let b = x.iter().map(|s| s.shape.b).max().unwrap_or(1);
+        let shape = Shape { b, c, ..x[0].shape };
+        let size = c / self.groups;
+        let value = |b, y, px, c: usize| match c.checked_sub(x[0].shape.c) {
+            None => x[0].at(b, y, px, c),
+            Some(c) => x[1].at(b, y, px, c),
+        };
+        let moments = |b: usize, group: usize| {
+            let all = || {
+                let pixels = (0..shape.h).flat_map(|y| (0..shape.w).map(move |px| (y, px)));
+                pixels.flat_map(|(y, px)| (group * size..(group + 1) * size).map(move |c| value(b, y, px, c)))
+            };
+            let n = (shape.pixels() * size) as f64;
+            let mean = all().sum::<f64>() / n;
+            (mean, all().map(|v| (v - mean).powi(2)).sum::<f64>() / n)
+        };
+        let mut known = vec![None; b * self.groups];
+        let one = |i: &usize| {
+            let [b, y, px, c] = unflatten(shape, *i);
+            let (mean, var) = *known[b * self.groups + c / size].get_or_insert_with(|| moments(b, c / size));
+            let v = (value(b, y, px, c) - mean) / (var + f64::from(self.eps)).sqrt();
+            self.act.reference(v * w[0].data[c] + w[1].data[c])
+        };
+        at.iter().map(one).collect()
+    }
+
+    fn cases() -> Vec<Case> {
+        let mut all = small_cases();
+        all.extend(bench_cases());
+        all
+    }
+}
+
+/// One case; `x` are batches and channels of the sources.
+fn case(size: (usize, usize), x: &[(usize, usize)], groups: usize, act: Activation, data: Data, role: Role) -> Case {
+    let (h, w) = size;
+    let shapes: Vec<Shape> = x.iter().map(|&(b, c)| Shape::new(b, h, w, c)).collect();
+    let b = shapes.iter().map(|s| s.b).max().unwrap_or(1);
+    let mut name = format!("b{b}_{h}x{w}");
+    for (sb, c) in x {
+        name += &if *sb == b { format!("_{c}") } else { format!("_{c}of{sb}") };
+    }
+    name += &format!("_g{groups}");
+    if act != Activation::None {
+        name += &format!("_{act:?}").to_lowercase();
+    }
+    if data != Data::Normal {
+        name += &format!("_{data:?}").to_lowercase();
+    }
+    let c = x.iter().map(|s| s.1).sum();
+    let op = GroupNorm { two_sources: x.len() == 2, groups, eps: 1e-5, act };
+    Case { name, op: op.into(), x: shapes, w: vec![Dims::vector(c); 2], data, role }
+}
+
+/// Around the tile of 64 pixels; groups that straddle two sources; every width of SD 1.x.
+fn small_cases() -> Vec<Case> {
+    use Activation::{None, Silu};
+    let one = |h, w, c, groups, act| case((h, w), &[(1, c)], groups, act, Data::Normal, Role::Test);
+    let two = |a, b| case((3, 3), &[(2, a), (2, b)], 32, Silu, Data::Normal, Role::Test);
+    let mut all = vec![
+        one(1, 1, 1, 1, None),
+        one(7, 9, 8, 2, Silu),
+        one(8, 8, 33, 3, None),
+        one(5, 13, 34, 17, Silu),
+        one(11, 12, 4, 1, None),
+        one(23, 29, 70, 7, Silu),
+        case((5, 7), &[(2, 31), (1, 11)], 6, Silu, Data::Normal, Role::Test),
+        case((9, 8), &[(1, 5), (4, 3)], 2, None, Data::Ramp, Role::Test),
+    ];
+    all.extend([64, 128, 256, 320, 512, 640, 960, 1280, 1920, 2560].map(|c| one(3, 4, c, 32, Silu)));
+    all.extend([two(320, 320), two(640, 320), two(1280, 640), two(1280, 1280)]);
+    let data = [Data::Outliers, Data::Constant, Data::Ramp, Data::LargeMean];
+    all.extend(data.map(|d| case((7, 11), &[(2, 40)], 4, Silu, d, Role::Test)));
+    all.extend(data.map(|d| case((13, 11), &[(1, 21), (1, 9)], 5, None, d, Role::Test)));
+    all
+}
+
+/// SD 1.x at 512x512: the U-Net with two samples, the decoder with one.
+fn bench_cases() -> Vec<Case> {
+    use Activation::{None, Silu};
+    let one = |side, c| case((side, side), &[(2, c)], 32, Silu, Data::Normal, Role::Bench);
+    let two = |side, a, b| case((side, side), &[(2, a), (2, b)], 32, Silu, Data::Normal, Role::Bench);
+    let mut all = vec![case((64, 64), &[(2, 320)], 32, None, Data::Normal, Role::Bench)];
+    all.extend([one(64, 320), one(32, 640), one(16, 1280), one(8, 1280)]);
+    all.extend([two(64, 320, 320), two(64, 640, 320), two(32, 1280, 640), two(16, 1280, 1280)]);
+    all.extend(
+        [(64, 512), (128, 512), (256, 256), (512, 128)]
+            .map(|(side, c)| case((side, side), &[(1, c)], 32, Silu, Data::Normal, Role::Bench)),
+    );
+    all
 }

@@ -23,7 +23,11 @@ impl Kernel for LayerNorm {
     const NAME: &'static str = "layer_norm";
 
     fn output(&self, x: &[Shape], w: &[Dims]) -> Result<Vec<Shape>> {
-        if Self::fits(x, w) { Ok(vec![x[0]]) } else { Err(Error::other(format!("shapes do not fit: {x:?}, weights {w:?}"))) }
+        if Self::fits(x, w) {
+            Ok(vec![x[0]])
+        } else {
+            Err(Error::other(format!("shapes do not fit: {x:?}, weights {w:?}")))
+        }
     }
 
     fn packings(&self) -> Vec<Packing> {
@@ -68,7 +72,9 @@ impl Kernel for LayerNorm {
             case(77, 768, Data::Outliers, Role::Test),
         ];
         all.extend([320, 640, 1280].map(|c| case(6, c, Data::Normal, Role::Test)));
-        all.extend([(8192, 320), (2048, 640), (512, 1280), (154, 768)].map(|(r, c)| case(r, c, Data::Normal, Role::Bench)));
+        all.extend(
+            [(8192, 320), (2048, 640), (512, 1280), (154, 768)].map(|(r, c)| case(r, c, Data::Normal, Role::Bench)),
+        );
         all
     }
 }

@@ -5,7 +5,10 @@
 //! bias `[n]` if `bias`. With `geglu` the rows of `w` (and the bias) are value and gate halves, and `y = v * gelu(g)` has
 //! n/2 channels.
 
-use super::{Activation, Case, Cost, Dims, Kernel, Operand64, Packing};
+use super::{
+    Activation, Case, Cost, Data, Dims, Kernel, Operand64, Packing, Role, check_extras, check_weights, f32_bytes,
+    join_sources, rounding, unflatten,
+};
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
 
@@ -24,4 +27,210 @@ pub struct Matmul {
     pub geglu: bool,
     /// Adds a tensor of the output's shape.
     pub residual: bool,
+}
+
+impl Matmul {
+    /// How many operands are sources.
+    pub fn sources(&self) -> usize {
+        1 + usize::from(self.two_sources)
+    }
+
+    /// What the reference adds up for output channel n of a row, before the activation.
+    fn sum(&self, x: &[Operand64<'_>], w: &[Operand64<'_>], [b, y, px]: [usize; 3], n: usize) -> f64 {
+        let mut sum = if self.bias { w[1].data[n] } else { 0.0 };
+        let mut k = 0;
+        for src in &x[..self.sources()] {
+            for c in 0..src.shape.c {
+                sum += src.at(b, y, px, c) * w[0].weight(n, k, 0);
+                k += 1;
+            }
+        }
+        sum
+    }
+}
+
+impl Kernel for Matmul {
+    const NAME: &'static str = "matmul";
+
+    fn output(&self, x: &[Shape], w: &[Dims]) -> Result<Vec<Shape>> {
+        let joint = join_sources(Self::NAME, x, self.two_sources)?;
+        let n = check_weights(w, self.bias, joint.c, 1)?;
+        if self.geglu && (n % 2 != 0 || self.row || self.residual || self.act != Activation::None) {
+            return Err(Error::other(format!(
+                "gating needs an even width and nothing else fused, got {n} and {self:?}"
+            )));
+        }
+        let out = joint.with_c(if self.geglu { n / 2 } else { n });
+        check_extras(&x[self.sources()..], self.row, self.residual, out)?;
+        Ok(vec![out])
+    }
+
+    fn packings(&self) -> Vec<Packing> {
+        let mut all = vec![Packing::Panels];
+        all.extend(self.bias.then_some(Packing::Vector));
+        all
+    }
+
+    fn cost(&self, x: &[Shape], w: &[Dims]) -> Cost {
+        let rows = x.iter().map(|s| s.b).max().unwrap_or(0) * x[0].pixels();
+        let out = (rows * w[0].n) as u64 / if self.geglu { 2 } else { 1 };
+        Cost { flops: 2 * (rows * w[0].n * w[0].k) as u64, bytes: f32_bytes(x) + 4 * out + 2 * w[0].len() as u64 }
+    }
+
+    fn tolerance(&self, _: &[Shape], w: &[Dims]) -> f64 {
+        // Gating multiplies two sums: each can be several times its rms and magnifies the other's error.
+        rounding(w[0].k) * if self.geglu { 3.0 } else { 1.0 }
+    }
+
+    fn reference(&self, x: &[Operand64<'_>], w: &[Operand64<'_>], at: &[usize]) -> Vec<f64> {
+        let n = w[0].dims.n / if self.geglu { 2 } else { 1 };
+        let shape = x[0].shape.with_c(n);
+        let extras = &x[self.sources()..];
+        let one = |i: &usize| {
+            let [b, y, px, c] = unflatten(shape, *i);
+            let mut v = self.sum(x, w, [b, y, px], c);
+            if self.geglu {
+                return v * Activation::Gelu.reference(self.sum(x, w, [b, y, px], n + c));
+            }
+            if self.row {
+                v += extras[0].at(b, 0, 0, c);
+            }
+            self.act.reference(v) + if self.residual { extras[extras.len() - 1].at(b, y, px, c) } else { 0.0 }
+        };
+        at.iter().map(one).collect()
+    }
+
+    fn cases() -> Vec<Case> {
+        let mut all = small_cases();
+        all.extend(channel_cases());
+        all.extend(bench_cases());
+        all
+    }
+}
+
+/// One case; `x` are the widths of the sources and their batches, `extra` the batches of row and residual.
+fn case(
+    op: Matmul,
+    rows: (usize, usize),
+    x: &[(usize, usize)],
+    n: usize,
+    extra: &[usize],
+    data: Data,
+    role: Role,
+) -> Case {
+    let op = Matmul { two_sources: x.len() == 2, ..op };
+    let (h, w) = rows;
+    let mut shapes: Vec<Shape> = x.iter().map(|&(b, c)| Shape::new(b, h, w, c)).collect();
+    let mut batches = extra.iter().copied();
+    if op.row {
+        shapes.push(Shape::new(batches.next().unwrap_or(1), 1, 1, n));
+    }
+    if op.residual {
+        shapes.push(Shape::new(batches.next().unwrap_or(1), h, w, n));
+    }
+    let k = x.iter().map(|s| s.1).sum();
+    let mut weights = vec![Dims::matrix(n, k)];
+    weights.extend(op.bias.then_some(Dims::vector(n)));
+    let b = shapes.iter().map(|s| s.b).max().unwrap_or(1);
+    let mut name = format!("b{b}_{h}x{w}");
+    for (sb, c) in x {
+        name += &if *sb == b { format!("_{c}") } else { format!("_{c}of{sb}") };
+    }
+    name += &format!("_{n}");
+    let switches = [(op.bias, "bias"), (op.row, "row"), (op.geglu, "geglu"), (op.residual, "residual")];
+    for (_, s) in switches.iter().filter(|s| s.0) {
+        name += &format!("_{s}");
+    }
+    if op.act != Activation::None {
+        name += &format!("_{:?}", op.act).to_lowercase();
+    }
+    if data != Data::Normal {
+        name += &format!("_{data:?}").to_lowercase();
+    }
+    Case { name, op: op.into(), x: shapes, w: weights, data, role }
+}
+
+const PLAIN: Matmul =
+    Matmul { two_sources: false, bias: false, row: false, act: Activation::None, geglu: false, residual: false };
+
+/// Around the sizes of tiles (14 and 6 rows, 32 columns, 256 rows a task, 512 inputs a block), and every switch.
+fn small_cases() -> Vec<Case> {
+    let bias = Matmul { bias: true, ..PLAIN };
+    let all = Matmul { row: true, residual: true, ..bias };
+    let gated = Matmul { geglu: true, ..PLAIN };
+    let one = |op, rows, k, n| case(op, (1, rows), &[(1, k)], n, &[1, 1], Data::Normal, Role::Test);
+    let with = |op, data| case(op, (7, 5), &[(1, 61)], 37, &[1, 1], data, Role::Test);
+    let act = |act| case(Matmul { act, ..all }, (3, 5), &[(2, 17)], 35, &[1, 2], Data::Normal, Role::Test);
+    let mut list = vec![
+        one(PLAIN, 1, 1, 1),
+        one(bias, 13, 31, 31),
+        one(PLAIN, 14, 32, 32),
+        one(bias, 15, 33, 33),
+        one(PLAIN, 5, 511, 3),
+        one(bias, 7, 512, 64),
+        one(PLAIN, 2, 513, 47),
+        one(bias, 3, 1031, 65),
+        one(PLAIN, 257, 7, 323),
+        one(all, 97, 29, 101),
+        one(gated, 11, 13, 2),
+        one(gated, 15, 33, 62),
+        one(Matmul { bias: true, ..gated }, 29, 40, 66),
+        case(PLAIN, (3, 7), &[(1, 19), (1, 45)], 33, &[], Data::Normal, Role::Test),
+        case(all, (5, 3), &[(1, 300), (2, 301)], 40, &[4, 1], Data::Normal, Role::Test),
+        case(all, (5, 3), &[(4, 33), (2, 5)], 7, &[1, 2], Data::Ramp, Role::Test),
+        case(bias, (1, 77), &[(2, 768)], 24, &[], Data::Outliers, Role::Test),
+    ];
+    list.extend([Data::Outliers, Data::Constant, Data::Ramp, Data::LargeMean].map(|d| with(all, d)));
+    list.extend([Activation::Silu, Activation::Gelu, Activation::QuickGelu].map(act));
+    list
+}
+
+/// The widths of SD 1.x at few rows.
+fn channel_cases() -> Vec<Case> {
+    let bias = Matmul { bias: true, ..PLAIN };
+    let gated = Matmul { geglu: true, ..bias };
+    let residual = Matmul { residual: true, ..bias };
+    let one = |op, k, n| case(op, (1, 3), &[(2, k)], n, &[2], Data::Normal, Role::Test);
+    let mut all = Vec::new();
+    for c in [320, 640, 1280] {
+        all.push(one(residual, c, c));
+        all.push(one(PLAIN, c, 40));
+    }
+    all.push(one(gated, 320, 2560));
+    all.extend(
+        [(512, 512), (768, 3072), (3072, 768), (2560, 33), (1920, 64), (5120, 36)].map(|(k, n)| one(bias, k, n)),
+    );
+    all
+}
+
+/// SD 1.x at 512x512, two samples.
+fn bench_cases() -> Vec<Case> {
+    let bias = Matmul { bias: true, ..PLAIN };
+    let gated = Matmul { geglu: true, ..bias };
+    let residual = Matmul { residual: true, ..bias };
+    let one = |op, side, k, n| case(op, (side, side), &[(2, k)], n, &[2], Data::Normal, Role::Bench);
+    let mut all = Vec::new();
+    for (side, c) in [(64, 320), (32, 640), (16, 1280), (8, 1280)] {
+        all.push(one(PLAIN, side, c, 3 * c));
+        all.push(one(PLAIN, side, c, c));
+        all.push(one(residual, side, c, c));
+        all.push(one(gated, side, c, 8 * c));
+        all.push(one(residual, side, 4 * c, c));
+    }
+    for (side, c0, c1, n) in [(64, 320, 320, 320), (64, 640, 320, 320), (32, 1280, 640, 640), (16, 1280, 1280, 1280)] {
+        all.push(case(bias, (side, side), &[(2, c0), (2, c1)], n, &[], Data::Normal, Role::Bench));
+    }
+    all.push(case(PLAIN, (1, 77), &[(2, 768)], 2 * 1280, &[], Data::Normal, Role::Bench));
+    all.push(case(PLAIN, (1, 77), &[(2, 768)], 2 * 320, &[], Data::Normal, Role::Bench));
+    all.push(case(
+        Matmul { act: Activation::QuickGelu, ..bias },
+        (1, 77),
+        &[(2, 768)],
+        3072,
+        &[],
+        Data::Normal,
+        Role::Bench,
+    ));
+    all.push(case(bias, (1, 20), &[(1, 1280)], 1280, &[], Data::Normal, Role::Bench));
+    all
 }

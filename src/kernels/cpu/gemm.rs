@@ -1,0 +1,414 @@
+//! The product that linear layers and convolutions share: packed weights times rows of pixels, read where they lie.
+//!
+//! An implicit GEMM: the inputs of an output row are a list of *pieces* (a tap of the filter, a source), and each piece of
+//! each row has a pointer: into a source, or to a row of zeros where the filter looks past the edge. Upsampling, stride,
+//! batches that repeat and a second source change pointers only.
+//!
+//! A task is a range of output rows by a group of panels. Its loops: blocks of k (about 512, cut by shape alone, so that
+//! rounding depends on nothing else), panels (expanded to f32 once per block), register tiles. Sums of a panel stay in the
+//! worker's scratch between blocks; bias, activation, residual and gating are applied on the way to the output.
+#![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint parts of one output")]
+
+use super::panels::{PANEL, Packed, Panel};
+use super::tile::{Old, Rows, Shared, Split, Tile};
+use super::{In, Io, Scratch};
+use crate::backend::cpu::workers::Workers;
+use crate::kernels::Activation;
+use crate::simd::{Isa, Simd, Task, dispatch, math};
+use crate::tensor::Shape;
+
+/// Most lines of B in a block: with 256 rows of A it fits the second-level cache.
+const BLOCK: usize = 512;
+/// Most output rows of a task: enough to make the expansion of B cheap (about 1 %).
+const CHUNK: usize = 256;
+/// Most panels of a task.
+const GROUP: usize = 10;
+/// Most pieces of a block; more (very few channels) start a new block.
+const PIECES: usize = 20;
+
+/// How output pixels read input pixels.
+#[derive(Clone, Copy)]
+pub struct Window {
+    /// Rows and columns of the filter: 1 or 3.
+    pub side: usize,
+    /// Step between outputs.
+    pub stride: usize,
+    /// Zeros above and to the left.
+    pub before: usize,
+    /// The size that sources are upsampled to.
+    pub upsample: Option<(usize, usize)>,
+}
+
+/// A linear layer or a convolution, with everything around it.
+pub struct Product<'a> {
+    /// One or two sources, whose channels follow each other.
+    pub sources: &'a [In<'a>],
+    /// How they are read.
+    pub window: Window,
+    /// Weights.
+    pub w: &'a Packed,
+    /// Added to every row.
+    pub bias: Option<&'a [f32]>,
+    /// Added to the rows of a sample.
+    pub row: Option<In<'a>>,
+    /// Added at the end.
+    pub residual: Option<In<'a>>,
+    /// The nonlinearity.
+    pub act: Activation,
+    /// The output's shape.
+    pub shape: Shape,
+}
+
+/// Neighbouring channels of one tap of one source.
+#[derive(Clone, Copy, Default)]
+struct Piece {
+    source: usize,
+    tap: usize,
+    first: usize,
+}
+
+/// One block of k: its pieces and where it begins in a panel.
+struct Block {
+    pieces: [Piece; PIECES],
+    lens: [usize; PIECES],
+    count: usize,
+    from: usize,
+    len: usize,
+}
+
+/// The blocks of a product, a function of its channels and taps only.
+struct Blocks<'a> {
+    sources: &'a [In<'a>],
+    taps: usize,
+    at: Piece,
+    from: usize,
+    most: usize,
+}
+
+impl<'a> Blocks<'a> {
+    fn new(p: &Product<'a>) -> Self {
+        let taps = p.window.side * p.window.side;
+        let total = taps * p.sources.iter().map(|s| s.shape.c).sum::<usize>();
+        // Even blocks: 2880 becomes 6 of 480 rather than 5 of 512 and one of 320.
+        let most = total.div_ceil(total.div_ceil(BLOCK).max(1)).next_multiple_of(16).min(BLOCK);
+        Self { sources: p.sources, taps, at: Piece::default(), from: 0, most }
+    }
+}
+
+impl Iterator for Blocks<'_> {
+    type Item = Block;
+
+    fn next(&mut self) -> Option<Block> {
+        let mut block =
+            Block { pieces: [Piece::default(); PIECES], lens: [0; PIECES], count: 0, from: self.from, len: 0 };
+        while block.count < PIECES && block.len < self.most && self.at.tap < self.taps {
+            let channels = self.sources[self.at.source].shape.c;
+            let len = (channels - self.at.first).min(self.most - block.len);
+            block.pieces[block.count] = self.at;
+            block.lens[block.count] = len;
+            block.count += 1;
+            block.len += len;
+            self.at.first += len;
+            if self.at.first == channels {
+                self.at = match self.at.source + 1 < self.sources.len() {
+                    true => Piece { source: self.at.source + 1, first: 0, ..self.at },
+                    false => Piece { tap: self.at.tap + 1, ..Piece::default() },
+                };
+            }
+        }
+        self.from += block.len;
+        (block.len > 0).then_some(block)
+    }
+}
+
+/// Scratch for a product with these sources: a row of zeros for all, and for each worker pointers, one block of B and sums.
+pub fn scratch(sources: &[Shape], rows: usize) -> Scratch {
+    let zeros = sources.iter().map(|s| s.c).max().unwrap_or(0);
+    let rows = rows.min(CHUNK);
+    Scratch { shared: zeros, per_worker: table_len(rows) + BLOCK * PANEL + rows * GROUP * PANEL }
+}
+
+/// f32 elements that hold a chunk's pointers, whole cache lines.
+fn table_len(rows: usize) -> usize {
+    (rows * PIECES * size_of::<*const f32>() / size_of::<f32>()).next_multiple_of(16)
+}
+
+/// Computes `p` into `io.y`. `io.scratch` is what [`scratch`] declared.
+pub fn run(p: &Product<'_>, isa: Isa, out: &mut [f32], pitch: usize, zeros: &mut [f32], workers: &Workers) {
+    let rows = p.shape.rows();
+    if rows == 0 || p.shape.c == 0 {
+        return;
+    }
+    zeros.fill(0.0);
+    let out = Shared::new(out);
+    let panels = p.w.panel_count();
+    let chunks = Split::at_most(rows, CHUNK);
+    // Enough tasks for all workers to end together; with few rows only panels can be shared out.
+    let wanted = (workers.threads() * 4).div_ceil(chunks.parts);
+    let groups = Split::at_most(panels, panels.div_ceil(wanted).clamp(1, GROUP));
+    workers.for_each(chunks.parts * groups.parts, |task, scratch| {
+        // Neighbouring tasks share their weights: those are read from memory once.
+        let (first_row, rows) = chunks.part(task % chunks.parts);
+        let (first_panel, panels) = groups.part(task / chunks.parts);
+        dispatch(isa, Part { p, first_row, rows, first_panel, panels, zeros: &*zeros, scratch, out, pitch });
+    });
+}
+
+/// One task.
+struct Part<'a, 'b> {
+    p: &'a Product<'b>,
+    first_row: usize,
+    rows: usize,
+    first_panel: usize,
+    panels: usize,
+    zeros: &'a [f32],
+    scratch: &'a mut [f32],
+    out: Shared<f32>,
+    pitch: usize,
+}
+
+impl Task for Part<'_, '_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let (table, rest) = self.scratch.split_at_mut(table_len(self.rows));
+        let (expanded, sums) = rest.split_at_mut(BLOCK * PANEL);
+        let table: *mut *const f32 = table.as_mut_ptr().cast();
+        let sums = &mut sums[..self.panels * self.rows * PANEL];
+        let tiles = Split::at_most(self.rows, S::TILE_ROWS);
+        let mut blocks = Blocks::new(self.p).peekable();
+        let mut old = Old::Ignore;
+        while let Some(block) = blocks.next() {
+            // SAFETY: the table has room for `rows` pointers of each of at most PIECES pieces.
+            unsafe { point(self.p, self.zeros, &block, self.first_row, self.rows, table) };
+            for i in 0..self.panels {
+                let b = expand(s, self.p.w.panel(self.first_panel + i, block.from, block.len), expanded);
+                let c = sums[i * self.rows * PANEL..(i + 1) * self.rows * PANEL].as_mut_ptr();
+                for t in 0..tiles.parts {
+                    let (row, m) = tiles.part(t);
+                    // SAFETY: table, B and C hold what the tiles read and write, by their sizes above.
+                    unsafe {
+                        let c = c.add(row * PANEL);
+                        let (mut b, mut old) = (b, old);
+                        for (p, &k) in block.lens[..block.count].iter().enumerate() {
+                            let rows = Rows::Pointers(table.add(p * self.rows + row));
+                            Tile { m, k, rows, b, c, old }.run(s);
+                            (b, old) = (b.add(k * PANEL), Old::Add);
+                        }
+                        if blocks.peek().is_none() {
+                            let at = Finish { first_row: self.first_row + row, m, panel: self.first_panel + i };
+                            at.store(s, self.p, c, self.out.get(), self.pitch);
+                        }
+                    }
+                }
+            }
+            old = Old::Add;
+        }
+    }
+}
+
+/// Lines of B as f32: expanded into `room`, or where they are.
+#[inline(always)]
+fn expand<S: Simd>(s: S, panel: Panel<'_>, room: &mut [f32]) -> *const f32 {
+    match panel {
+        Panel::F32(b) => b.as_ptr(),
+        Panel::F16(b) => {
+            let room = &mut room[..b.len()];
+            for (from, to) in b.chunks_exact(S::LANES).zip(room.chunks_exact_mut(S::LANES)) {
+                // SAFETY: both chunks hold LANES elements.
+                unsafe { s.store(to.as_mut_ptr(), s.load_f16(from.as_ptr())) };
+            }
+            room.as_ptr()
+        }
+    }
+}
+
+/// Writes `table[piece * rows + r]`: where the inputs of output row `first + r` begin.
+///
+/// # Safety
+/// The table must have room for `block.count * rows` pointers.
+unsafe fn point(p: &Product<'_>, zeros: &[f32], block: &Block, first: usize, rows: usize, table: *mut *const f32) {
+    let Window { side, stride, before, upsample } = p.window;
+    for (i, piece) in block.pieces[..block.count].iter().enumerate() {
+        let src = &p.sources[piece.source];
+        let (h, w) = upsample.unwrap_or((src.shape.h, src.shape.w));
+        let (tap_y, tap_x) = (piece.tap / side, piece.tap % side);
+        let pixels = p.shape.pixels();
+        let (mut b, pixel) = (first / pixels, first % pixels);
+        let (mut y, mut x) = (pixel / p.shape.w, pixel % p.shape.w);
+        for r in 0..rows {
+            // Wraps around below zero, which is also outside.
+            let (iy, ix) = ((y * stride + tap_y).wrapping_sub(before), (x * stride + tap_x).wrapping_sub(before));
+            let row = if iy < h && ix < w {
+                let (sy, sx) = if upsample.is_some() { (iy / 2, ix / 2) } else { (iy, ix) };
+                let at = ((b % src.shape.b * src.shape.h + sy) * src.shape.w + sx) * src.pitch;
+                &src.data[at + piece.first..at + src.shape.c]
+            } else {
+                &zeros[piece.first..src.shape.c]
+            };
+            // SAFETY: the caller's.
+            unsafe { table.add(i * rows + r).write(row.as_ptr()) };
+            x += 1;
+            if x == p.shape.w {
+                (x, y) = (0, y + 1);
+            }
+            if y == p.shape.h {
+                (y, b) = (0, b + 1);
+            }
+        }
+    }
+}
+
+/// The way of a finished tile to the output.
+struct Finish {
+    first_row: usize,
+    m: usize,
+    panel: usize,
+}
+
+impl Finish {
+    /// # Safety
+    /// `sums` must hold m lines, `out` the whole output, and no other task writes these rows of this panel.
+    #[inline(always)]
+    unsafe fn store<S: Simd>(self, s: S, p: &Product<'_>, sums: *const f32, out: *mut f32, pitch: usize) {
+        let width = if p.w.geglu() { PANEL / 2 } else { PANEL };
+        let first = self.panel * width;
+        let columns = width.min(p.shape.c - first);
+        let pixels = p.shape.pixels();
+        for r in 0..self.m {
+            let at = self.first_row + r;
+            let (b, pixel) = (at / pixels, at % pixels);
+            let row = p.row.map(|x| &x.data[b % x.shape.b * x.pitch + first..][..columns]);
+            let residual = p.residual.map(|x| &x.data[(b % x.shape.b * pixels + pixel) * x.pitch + first..][..columns]);
+            let line = Line { p, first, row, residual };
+            let mut i = 0;
+            while i < columns {
+                let n = S::LANES.min(columns - i);
+                // SAFETY: the caller's; slices were cut to `columns`, the line of sums has 32 values.
+                unsafe {
+                    let y = line.at(s, sums.add(r * PANEL), i, n);
+                    write(s, out.add(at * pitch + first + i), y, n);
+                }
+                i += S::LANES;
+            }
+        }
+    }
+}
+
+/// What is added to one row of a panel.
+struct Line<'a, 'b> {
+    p: &'a Product<'b>,
+    first: usize,
+    row: Option<&'a [f32]>,
+    residual: Option<&'a [f32]>,
+}
+
+impl Line<'_, '_> {
+    /// Columns `i .. i + n` of the output.
+    ///
+    /// # Safety
+    /// `sums` must hold a line, and the slices `i + n` values.
+    #[inline(always)]
+    unsafe fn at<S: Simd>(&self, s: S, sums: *const f32, i: usize, n: usize) -> S::V {
+        // SAFETY: the caller's.
+        unsafe {
+            let mut y = s.load(sums.add(i));
+            if let Some(bias) = self.p.bias {
+                y = s.add(y, read(s, &bias[self.first + i..], n));
+            }
+            if self.p.w.geglu() {
+                let mut gate = s.load(sums.add(PANEL / 2 + i));
+                if let Some(bias) = self.p.bias {
+                    gate = s.add(gate, read(s, &bias[self.p.shape.c + self.first + i..], n));
+                }
+                return s.mul(y, math::gelu(s, gate));
+            }
+            if let Some(row) = self.row {
+                y = s.add(y, read(s, &row[i..], n));
+            }
+            y = math::activate(s, self.p.act, y);
+            match self.residual {
+                Some(residual) => s.add(y, read(s, &residual[i..], n)),
+                None => y,
+            }
+        }
+    }
+}
+
+/// The first n values, n <= LANES.
+///
+/// # Safety
+/// `from` must hold n values.
+#[inline(always)]
+unsafe fn read<S: Simd>(s: S, from: &[f32], n: usize) -> S::V {
+    debug_assert!(from.len() >= n);
+    // SAFETY: the caller's.
+    unsafe { if n == S::LANES { s.load(from.as_ptr()) } else { s.load_part(from.as_ptr(), n) } }
+}
+
+/// Stores the first n values, n <= LANES.
+///
+/// # Safety
+/// `to` must be valid for n values.
+#[inline(always)]
+unsafe fn write<S: Simd>(s: S, to: *mut f32, v: S::V, n: usize) {
+    // SAFETY: the caller's.
+    unsafe { if n == S::LANES { s.store(to, v) } else { s.store_part(to, v, n) } }
+}
+
+/// The same product with plain loops over the same panels.
+pub fn naive(p: &Product<'_>, out: &mut [f32], pitch: usize, workers: &Workers) {
+    let target = Shared::new(out);
+    workers.for_each(p.shape.rows(), |at, _| {
+        // SAFETY: rows of the output do not overlap, and each is one task's.
+        let y = unsafe { std::slice::from_raw_parts_mut(target.get().add(at * pitch), p.shape.c) };
+        for (n, y) in y.iter_mut().enumerate() {
+            *y = match p.w.geglu() {
+                true => element(p, at, n) * scalar(Activation::Gelu, element(p, at, p.shape.c + n)),
+                false => {
+                    let (b, pixel) = (at / p.shape.pixels(), at % p.shape.pixels());
+                    let row = p.row.map_or(0.0, |x| x.data[b % x.shape.b * x.pitch + n]);
+                    let residual =
+                        p.residual.map_or(0.0, |x| x.data[(b % x.shape.b * p.shape.pixels() + pixel) * x.pitch + n]);
+                    scalar(p.act, element(p, at, n) + row) + residual
+                }
+            };
+        }
+    });
+}
+
+/// The sum and the bias of output `[at, n]`.
+fn element(p: &Product<'_>, at: usize, n: usize) -> f32 {
+    let Window { side, stride, before, upsample } = p.window;
+    let (b, y, x) = (at / p.shape.pixels(), at / p.shape.w % p.shape.h, at % p.shape.w);
+    let mut sum = 0.0;
+    for tap in 0..side * side {
+        let mut k = 0;
+        for src in p.sources {
+            let (h, w) = upsample.unwrap_or((src.shape.h, src.shape.w));
+            let (iy, ix) = (y * stride + tap / side, x * stride + tap % side);
+            if iy >= before && ix >= before && iy - before < h && ix - before < w {
+                let (sy, sx) = ((iy - before) * src.shape.h / h, (ix - before) * src.shape.w / w);
+                let from = ((b % src.shape.b * src.shape.h + sy) * src.shape.w + sx) * src.pitch;
+                for (i, x) in src.data[from..from + src.shape.c].iter().enumerate() {
+                    sum += x * p.w.at(n, k + i, tap);
+                }
+            }
+            k += src.shape.c;
+        }
+    }
+    sum + p.bias.map_or(0.0, |b| b[n])
+}
+
+/// An activation of one value.
+pub fn scalar(act: Activation, x: f32) -> f32 {
+    act.reference(f64::from(x)) as f32
+}
+
+/// Splits the operands that follow the sources: a row, a residual, each if it is there.
+pub fn extras<'a>(io: &Io<'a>, sources: usize, row: bool, residual: bool) -> (Option<In<'a>>, Option<In<'a>>) {
+    let mut rest = io.x[sources..].iter().copied();
+    let row = if row { rest.next() } else { None };
+    (row, if residual { rest.next() } else { None })
+}

@@ -1,0 +1,255 @@
+//! The CPU's group normalisation: one or two sources in, the normalised (and activated) tensor out.
+//!
+//! Three passes: statistics of each channel in tiles of 64 pixels; their merge into a mean, a scale and a shift for each
+//! channel; the affine map. All sums are relative to a value of the same channel, so that a large mean costs no precision.
+#![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint parts of outputs and scratch")]
+
+use super::tile::{Lanewise, Shared, map};
+use super::{In, Io, Scratch, Variant};
+use crate::backend::cpu::workers::Workers;
+use crate::kernels::group_norm::GroupNorm;
+use crate::kernels::{Activation, Dims};
+use crate::simd::{Isa, Simd, Task, dispatch, math};
+use crate::tensor::Shape;
+
+/// Slowest first.
+pub(crate) static VARIANTS: &[Variant<GroupNorm>] = &[
+    Variant { name: "naive", supports: |_, _, _| true, scratch: |_, _, _| Scratch::default(), run: naive },
+    Variant { name: "tiled", supports: |_, _, _| true, scratch, run: tiled },
+];
+
+/// Pixels of a tile. Part of the rounding: results depend on it.
+const TILE: usize = 64;
+/// f32 values kept for each channel of a tile: a value of the channel, the mean relative to it, M2.
+const STATS: usize = 3;
+
+/// Where a channel is: its source and its index there.
+fn locate<'a>(x: &'a [In<'a>], c: usize) -> (&'a In<'a>, usize) {
+    if c < x[0].shape.c { (&x[0], c) } else { (&x[1], c - x[0].shape.c) }
+}
+
+fn first_of(x: &In<'_>, b: usize) -> usize {
+    b % x.shape.b * x.shape.pixels()
+}
+
+/// One group of one sample is a task: mean, variance from a second pass, then the map.
+fn naive(op: &GroupNorm, _: Isa, io: &mut Io<'_>, workers: &Workers) {
+    let (x, shape, pitch) = (io.x, io.y.shape, io.y.pitch);
+    let size = shape.c / op.groups;
+    let (gamma, beta) = (io.w[0].vector(), io.w[1].vector());
+    let out = Shared::new(io.y.data);
+    workers.for_each(shape.b * op.groups, |task, _| {
+        let (b, group) = (task / op.groups, task % op.groups);
+        let channels = group * size..(group + 1) * size;
+        let value = |pixel: usize, c: usize| {
+            let (src, c) = locate(x, c);
+            f64::from(src.data[(first_of(src, b) + pixel) * src.pitch + c])
+        };
+        let all = || (0..shape.pixels()).flat_map(|p| channels.clone().map(move |c| (p, c)));
+        let n = (shape.pixels() * size) as f64;
+        let mean = all().map(|(p, c)| value(p, c)).sum::<f64>() / n;
+        let var = all().map(|(p, c)| (value(p, c) - mean).powi(2)).sum::<f64>() / n;
+        let scale = 1.0 / (var + f64::from(op.eps)).sqrt();
+        for (p, c) in all() {
+            let y = (value(p, c) - mean) * scale * f64::from(gamma[c]) + f64::from(beta[c]);
+            // SAFETY: groups of samples do not overlap, and each is one task's.
+            unsafe { out.get().add((b * shape.pixels() + p) * pitch + c).write(op.act.reference(y) as f32) };
+        }
+    });
+}
+
+fn tiles(shape: Shape) -> usize {
+    shape.pixels().div_ceil(TILE)
+}
+
+fn scratch(op: &GroupNorm, x: &[Shape], _: &[Dims]) -> Scratch {
+    let b = x.iter().map(|s| s.b).max().unwrap_or(1);
+    let c: usize = x[..op.sources()].iter().map(|s| s.c).sum();
+    Scratch { shared: b * c * STATS * (tiles(x[0]) + 1), per_worker: 0 }
+}
+
+fn tiled(op: &GroupNorm, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
+    let (x, shape, count) = (io.x, io.y.shape, tiles(io.y.shape));
+    let (stats, affine) = io.scratch.split_at_mut(shape.b * shape.c * STATS * count);
+    let shared = Shared::new(stats);
+    workers.for_each(shape.b * count, |task, _| {
+        let (b, first) = (task / count, task % count * TILE);
+        let pixels = TILE.min(shape.pixels() - first);
+        let mut c = 0;
+        for src in x {
+            // SAFETY: each tile has its own STATS rows of c values in the scratch.
+            let to = unsafe { shared.get().add(task * STATS * shape.c + c) };
+            let from = &src.data[(first_of(src, b) + first) * src.pitch..];
+            dispatch(isa, Statistics { from, pitch: src.pitch, pixels, channels: src.shape.c, to, stride: shape.c });
+            c += src.shape.c;
+        }
+    });
+    let (stats, shared) = (&*stats, Shared::new(affine));
+    let (gamma, beta) = (io.w[0].vector(), io.w[1].vector());
+    workers.for_each(shape.b * op.groups, |task, _| {
+        let (b, group) = (task / op.groups, task % op.groups);
+        let size = shape.c / op.groups;
+        let (mean, scale) = merge(op, shape, &stats[b * count * STATS * shape.c..], group * size, size);
+        for c in group * size..(group + 1) * size {
+            // The mean as f32, subtracted first, and what f32 cannot hold of it in the shift.
+            let (high, scale) = (mean as f32, scale * f64::from(gamma[c]));
+            let shift = f64::from(beta[c]) - (mean - f64::from(high)) * scale;
+            for (i, v) in [high, scale as f32, shift as f32].into_iter().enumerate() {
+                // SAFETY: the channels of a group of a sample are one task's.
+                unsafe { shared.get().add((b * STATS + i) * shape.c + c).write(v) };
+            }
+        }
+    });
+    let (affine, out, pitch) = (&*affine, Shared::new(io.y.data), io.y.pitch);
+    workers.for_each(shape.b * count, |task, _| {
+        let (b, first) = (task / count, task % count * TILE);
+        let rows = TILE.min(shape.pixels() - first);
+        // SAFETY: tiles of the output do not overlap, and each is one task's.
+        let to = unsafe { out.get().add((b * shape.pixels() + first) * pitch) };
+        let affine = &affine[b * STATS * shape.c..(b + 1) * STATS * shape.c];
+        dispatch(isa, Apply { x, b, first, rows, affine, act: op.act, to, pitch, channels: shape.c });
+    });
+}
+
+/// Merges the statistics of a group's channels and tiles: (mean, 1 / deviation), in f64 and in index order.
+///
+/// With the means known, M2 = sum of (M2_i + n_i (mean_i - mean)^2): Chan's formula for many parts at once.
+fn merge(op: &GroupNorm, shape: Shape, stats: &[f32], first: usize, size: usize) -> (f64, f64) {
+    let count = tiles(shape);
+    let pixels = |tile: usize| TILE.min(shape.pixels() - tile * TILE) as f64;
+    let row = |tile: usize, i: usize| &stats[(tile * STATS + i) * shape.c + first..][..size];
+    let mean_of = |(base, offset): (&f32, &f32)| f64::from(*base) + f64::from(*offset);
+    let n = (shape.pixels() * size) as f64;
+    let mut mean = 0.0;
+    for tile in 0..count {
+        mean += pixels(tile) * row(tile, 0).iter().zip(row(tile, 1)).map(mean_of).sum::<f64>();
+    }
+    mean /= n;
+    let mut m2 = 0.0;
+    for tile in 0..count {
+        let means = row(tile, 0).iter().zip(row(tile, 1)).map(mean_of);
+        m2 += pixels(tile) * means.map(|m| (m - mean) * (m - mean)).sum::<f64>();
+        m2 += row(tile, 2).iter().map(|v| f64::from(*v)).sum::<f64>();
+    }
+    (mean, 1.0 / (m2 / n + f64::from(op.eps)).sqrt())
+}
+
+/// Statistics of all channels of one source in one tile.
+struct Statistics<'a> {
+    from: &'a [f32],
+    pitch: usize,
+    pixels: usize,
+    channels: usize,
+    to: *mut f32,
+    stride: usize,
+}
+
+impl Task for Statistics<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let needed = (self.pixels - 1) * self.pitch + self.channels;
+        let from = self.from[..needed].as_ptr();
+        let mut c = 0;
+        while c < self.channels {
+            // SAFETY: channels c .. c + n of every row were just checked to exist; `to` is this task's.
+            unsafe {
+                let (from, to, left) = (from.add(c), self.to.add(c), self.channels - c);
+                if left >= 4 * S::LANES {
+                    self.columns::<S, 4>(s, from, to, usize::MAX);
+                    c += 4 * S::LANES;
+                } else {
+                    self.columns::<S, 1>(s, from, to, left);
+                    c += S::LANES;
+                }
+            }
+        }
+    }
+}
+
+impl Statistics<'_> {
+    /// N vectors of channels, of which only the first `n` channels exist.
+    ///
+    /// # Safety
+    /// `from` must be valid for those channels of every pixel, `to` for them in STATS rows.
+    #[inline(always)]
+    unsafe fn columns<S: Simd, const N: usize>(&self, s: S, from: *const f32, to: *mut f32, n: usize) {
+        // SAFETY: the caller's.
+        let load = |pixel: usize, v: usize| unsafe {
+            let p = from.add(pixel * self.pitch + v * S::LANES);
+            if n >= S::LANES { s.load(p) } else { s.load_part(p, n) }
+        };
+        let (mut base, mut mean, mut m2) = ([s.splat(0.0); N], [s.splat(0.0); N], [s.splat(0.0); N]);
+        for (v, base) in base.iter_mut().enumerate() {
+            *base = load(0, v);
+        }
+        for pixel in 0..self.pixels {
+            for v in 0..N {
+                mean[v] = s.add(mean[v], s.sub(load(pixel, v), base[v]));
+            }
+        }
+        for mean in &mut mean {
+            *mean = s.mul(*mean, s.splat(1.0 / self.pixels as f32));
+        }
+        for pixel in 0..self.pixels {
+            for v in 0..N {
+                let d = s.sub(s.sub(load(pixel, v), base[v]), mean[v]);
+                m2[v] = s.fma(d, d, m2[v]);
+            }
+        }
+        for (i, row) in [base, mean, m2].into_iter().enumerate() {
+            for (v, x) in row.into_iter().enumerate() {
+                // SAFETY: the caller's.
+                unsafe {
+                    let p = to.add(i * self.stride + v * S::LANES);
+                    if n >= S::LANES { s.store(p, x) } else { s.store_part(p, x, n) }
+                }
+            }
+        }
+    }
+}
+
+/// The affine map on the rows of one tile.
+struct Apply<'a> {
+    x: &'a [In<'a>],
+    b: usize,
+    first: usize,
+    rows: usize,
+    affine: &'a [f32],
+    act: Activation,
+    to: *mut f32,
+    pitch: usize,
+    channels: usize,
+}
+
+struct Affine(Activation);
+
+impl Lanewise<4> for Affine {
+    #[inline(always)]
+    fn at<S: Simd>(&self, s: S, [x, mean, scale, shift]: [S::V; 4]) -> S::V {
+        math::activate(s, self.0, s.fma(s.sub(x, mean), scale, shift))
+    }
+}
+
+impl Task for Apply<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        for r in 0..self.rows {
+            let mut c = 0;
+            for src in self.x {
+                let n = src.shape.c;
+                let from = &src.data[(first_of(src, self.b) + self.first + r) * src.pitch..][..n];
+                let row = |i: usize| self.affine[i * self.channels + c..][..n].as_ptr();
+                // SAFETY: all slices were cut to n; the output's row is this task's.
+                unsafe {
+                    let to = self.to.add(r * self.pitch + c);
+                    map(s, n, [from.as_ptr(), row(0), row(1), row(2)], to, &Affine(self.act));
+                }
+                c += n;
+            }
+        }
+    }
+}

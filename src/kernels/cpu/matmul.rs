@@ -1,0 +1,44 @@
+//! The CPU's linear layers: operands and packed weights in, one output through the shared product.
+
+use super::gemm::{self, Product, Window};
+use super::{Io, Scratch, Variant};
+use crate::backend::cpu::workers::Workers;
+use crate::kernels::Dims;
+use crate::kernels::matmul::Matmul;
+use crate::simd::Isa;
+use crate::tensor::Shape;
+
+/// Slowest first.
+pub(crate) static VARIANTS: &[Variant<Matmul>] = &[
+    Variant { name: "naive", supports: |_, _, _| true, scratch: |_, _, _| Scratch::default(), run: naive },
+    Variant { name: "panels", supports: |_, _, _| true, scratch, run: panels },
+];
+
+fn scratch(op: &Matmul, x: &[Shape], _: &[Dims]) -> Scratch {
+    let rows = x.iter().map(|s| s.b).max().unwrap_or(1) * x[0].pixels();
+    gemm::scratch(&x[..op.sources()], rows)
+}
+
+fn product<'a>(op: &Matmul, io: &Io<'a>) -> Product<'a> {
+    let (row, residual) = gemm::extras(io, op.sources(), op.row, op.residual);
+    Product {
+        sources: &io.x[..op.sources()],
+        window: Window { side: 1, stride: 1, before: 0, upsample: None },
+        w: io.w[0],
+        bias: op.bias.then(|| io.w[1].vector()),
+        row,
+        residual,
+        act: op.act,
+        shape: io.y.shape,
+    }
+}
+
+fn naive(op: &Matmul, _: Isa, io: &mut Io<'_>, workers: &Workers) {
+    let p = product(op, io);
+    gemm::naive(&p, io.y.data, io.y.pitch, workers);
+}
+
+fn panels(op: &Matmul, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
+    let p = product(op, io);
+    gemm::run(&p, isa, io.y.data, io.y.pitch, io.scratch, workers);
+}

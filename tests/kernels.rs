@@ -1,0 +1,103 @@
+//! Every op, variant, instruction set and Test case against the f64 reference; and that results depend on nothing else.
+
+use lienzo::backend::cpu::workers::Workers;
+use lienzo::check::{CASE_VARIABLE, Layout, Prepared, WeightType, full_name};
+use lienzo::kernels::{Case, Packing, Role, cases, cpu};
+use lienzo::simd::Isa;
+
+/// The Test cases, or those of them that the environment names.
+fn chosen() -> Vec<Case> {
+    let filter = std::env::var(CASE_VARIABLE).unwrap_or_default();
+    cases().into_iter().filter(|c| c.role == Role::Test && full_name(c).contains(&filter)).collect()
+}
+
+fn of(op: &str) -> Vec<Case> {
+    chosen().into_iter().filter(|c| c.op.name() == op).collect()
+}
+
+/// Checks the Test cases of an op with every variant, instruction set and layout.
+fn check(op: &str) {
+    let workers = Workers::new(2).unwrap();
+    let mut failures = Vec::new();
+    for case in of(op) {
+        let panels = case.op.packings().contains(&Packing::Panels);
+        let types = if panels { &[WeightType::F16, WeightType::F32][..] } else { &[WeightType::F32][..] };
+        for weights in types {
+            let prepared = Prepared::new(&case, *weights).unwrap();
+            for (i, variant) in cpu::variants(&case.op, &case.x, &case.w).iter().enumerate() {
+                // The naive variants are plain Rust: one set covers them.
+                let sets = if variant.name == "naive" { vec![Isa::Scalar] } else { Isa::available() };
+                for isa in sets {
+                    for layout in [Layout::Own, Layout::View] {
+                        let outcome = prepared.check(i, isa, layout, &workers).unwrap();
+                        if !outcome.passed() {
+                            failures.push(format!("{outcome} ({layout:?})"));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+macro_rules! ops {
+    ($($op:ident)*) => {
+        $(#[test] fn $op() { check(stringify!($op)); })*
+
+        #[test]
+        fn every_op_is_tested() {
+            let tested = [$(stringify!($op)),*];
+            for case in cases() {
+                assert!(tested.contains(&case.op.name()), "{} is not in the list of this file", case.op.name());
+            }
+        }
+    };
+}
+
+ops! { matmul conv2d group_norm layer_norm attention geglu activate add concat upsample timestep_embedding }
+
+#[test]
+fn names_are_unique() {
+    let mut names: Vec<String> = cases().iter().map(full_name).collect();
+    names.sort();
+    let repeated: Vec<_> = names.windows(2).filter(|w| w[0] == w[1]).map(|w| &w[0]).collect();
+    assert!(repeated.is_empty(), "{repeated:?}");
+}
+
+/// The output's bits with the fastest variant and instruction set.
+fn bits(case: &Case, threads: usize) -> Vec<u32> {
+    let workers = Workers::new(threads).unwrap();
+    let prepared = Prepared::new(case, WeightType::F16).unwrap();
+    let mut loaded = prepared.load(Layout::Own, &workers).unwrap();
+    loaded.run(cpu::variants(&case.op, &case.x, &case.w).len() - 1, Isa::best(), &workers);
+    loaded.output().iter().map(|v| v.to_bits()).collect()
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    for case in chosen().iter().filter(|c| c.w.iter().map(|d| d.len()).sum::<usize>() < 1_000_000) {
+        let one = bits(case, 1);
+        for threads in [2, 5] {
+            assert!(one == bits(case, threads), "{} differs with {threads} threads", full_name(case));
+        }
+    }
+}
+
+#[test]
+fn a_batch_has_the_bits_of_its_samples() {
+    let workers = Workers::new(2).unwrap();
+    for case in chosen().iter().filter(|c| c.x.iter().any(|s| s.b > 1)) {
+        let batch = Prepared::new(case, WeightType::F16).unwrap();
+        let output = |p: &Prepared| {
+            let mut loaded = p.load(Layout::Own, &workers).unwrap();
+            loaded.run(cpu::variants(&case.op, &case.x, &case.w).len() - 1, Isa::best(), &workers);
+            loaded.output().iter().map(|v| v.to_bits()).collect::<Vec<u32>>()
+        };
+        let all = output(&batch);
+        let samples = case.x.iter().map(|s| s.b).max().unwrap();
+        for (i, whole) in all.chunks_exact(all.len() / samples).enumerate() {
+            assert!(whole == output(&batch.sample(i)), "{}: sample {i} differs alone", full_name(case));
+        }
+    }
+}
