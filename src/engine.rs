@@ -219,7 +219,8 @@ impl UnetCall for SessionUnet<'_> {
         self.announce(times)?;
         let missing = || Error::other("a timestep has no row");
         let rows = times.iter().map(|t| self.rows.get(&t.to_bits()).ok_or_else(missing)).collect::<Result<Vec<_>>>()?;
-        let time = Tensor::new(Shape::new(times.len(), 1, 1, self.width), rows.into_iter().flatten().copied().collect())?;
+        let time =
+            Tensor::new(Shape::new(times.len(), 1, 1, self.width), rows.into_iter().flatten().copied().collect())?;
         let mut program = lock(&self.step);
         // Another call may have used this program since: two chunk counts alternate, a batch of pictures does not.
         for (name, value) in &self.kv {

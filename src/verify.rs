@@ -54,7 +54,8 @@ pub struct Options {
 
 impl Options {
     fn selects(&self, name: &str) -> bool {
-        let below = |only: &String| name.strip_prefix(only.as_str()).is_some_and(|r| r.is_empty() || r.starts_with('.'));
+        let below =
+            |only: &String| name.strip_prefix(only.as_str()).is_some_and(|r| r.is_empty() || r.starts_with('.'));
         self.only.is_empty() || self.only.iter().any(below)
     }
 }
@@ -142,9 +143,7 @@ impl Bench<'_> {
         let case = &self.reference.tokens[i];
         let padded = self.tokens.encode_chunk(&case.prompt, case.ids77.len());
         let bare = self.tokens.encode(&case.prompt);
-        let differ = |a: &[u32], b: &[u32]| {
-            a.iter().zip(b).filter(|(a, b)| a != b).count() + a.len().abs_diff(b.len())
-        };
+        let differ = |a: &[u32], b: &[u32]| a.iter().zip(b).filter(|(a, b)| a != b).count() + a.len().abs_diff(b.len());
         Ok((differ(&padded.ids, &case.ids77) + differ(&bare, &case.ids)) as f64)
     }
 }

@@ -82,7 +82,10 @@ impl Cpu {
         let count = stored.bytes.len() / stored.dtype.bytes();
         if count != dims.len() {
             let names = want.weight.expr.names().join(", ");
-            return Err(Error::new(Kind::BadFile, format!("{names}: {count} values where {} are expected", dims.len())));
+            return Err(Error::new(
+                Kind::BadFile,
+                format!("{names}: {count} values where {} are expected", dims.len()),
+            ));
         }
         let keep_f32 = self.weight_type == WeightType::F32 && stored.dtype != Dtype::F16;
         let values = panels::Stored { dtype: stored.dtype, bytes: &stored.bytes };
@@ -147,7 +150,8 @@ impl Backend for Cpu {
     fn load(&self, plan: Arc<Plan>, model: &Arc<Model>) -> Result<Box<dyn Program>> {
         let weights = plan.weights.iter().map(|w| self.packed(w, model)).collect::<Result<Vec<_>>>()?;
         self.workers.reserve(plan.worker_scratch());
-        let inputs = plan.inputs.iter().map(|(_, id)| Buffer::zeroed(plan.values[*id].elems())).collect::<Result<_>>()?;
+        let inputs =
+            plan.inputs.iter().map(|(_, id)| Buffer::zeroed(plan.values[*id].elems())).collect::<Result<_>>()?;
         Ok(Box::new(CpuProgram {
             arena: Arena::for_plan(&plan)?,
             set: vec![false; plan.inputs.len()],

@@ -36,7 +36,14 @@ pub struct GenerateArgs {
     #[arg(short = 'p', long = "prompt", value_name = "PROMPT", allow_hyphen_values = true)]
     prompt_flag: Option<String>,
     /// What to stay away from
-    #[arg(short, long, value_name = "PROMPT", allow_hyphen_values = true, default_value = "", hide_default_value = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "PROMPT",
+        allow_hyphen_values = true,
+        default_value = "",
+        hide_default_value = true
+    )]
     negative_prompt: String,
     #[command(flatten)]
     model: ModelArgs,
@@ -117,7 +124,8 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
     // Everything that can be refused without the model is refused first.
     let count = args.count();
     let prompt = args.prompt()?;
-    let output = if args.plan { None } else { Some(OutputPlan::new(args.output_spec().as_deref(), count, args.overwrite)?) };
+    let output =
+        if args.plan { None } else { Some(OutputPlan::new(args.output_spec().as_deref(), count, args.overwrite)?) };
     let cpu = args.device.cpu()?;
     let threads = cpu.workers().threads();
     let model = Arc::new(args.model.open()?);
@@ -167,9 +175,9 @@ impl GenerateArgs {
 
     fn prompt(&self) -> Result<String> {
         let given = self.prompt.as_ref().or(self.prompt_flag.as_ref());
-        given.cloned().ok_or_else(|| {
-            Error::usage("no prompt given; try: lienzo generate \"a red apple on a blue background\"")
-        })
+        given
+            .cloned()
+            .ok_or_else(|| Error::usage("no prompt given; try: lienzo generate \"a red apple on a blue background\""))
     }
 
     fn output_spec(&self) -> Option<String> {
@@ -226,9 +234,14 @@ fn notes(model: &Model, request: &Request, args: &GenerateArgs, threads: usize) 
     let far = |side: usize| side * 2 <= own || side >= 2 * own;
     if far(request.width) || far(request.height) {
         let (w, h) = (request.width, request.height);
-        eprintln!("note: {w}x{h} is far from the {own}x{own} that the model was trained on; expect repeated or broken shapes");
+        eprintln!(
+            "note: {w}x{h} is far from the {own}x{own} that the model was trained on; expect repeated or broken shapes"
+        );
     } else if own >= 512 && (request.width % 64 != 0 || request.height % 64 != 0) {
-        eprintln!("note: {}x{} is not a multiple of 64; SD 1.x draws best on such sizes", request.width, request.height);
+        eprintln!(
+            "note: {}x{} is not a multiple of 64; SD 1.x draws best on such sizes",
+            request.width, request.height
+        );
     }
 }
 

@@ -73,7 +73,12 @@ fn inspect_png(path: &Path) -> Result<ExitCode> {
             out.push_str(&escape_line(line));
             out.push('\n');
         }),
-        None => return Err(Error::bad_file(path, "holds no 'parameters' text; it was not written by a Stable Diffusion program")),
+        None => {
+            return Err(Error::bad_file(
+                path,
+                "holds no 'parameters' text; it was not written by a Stable Diffusion program",
+            ));
+        }
     }
     print_all(&out)?;
     Ok(ExitCode::SUCCESS)

@@ -69,7 +69,11 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
         print_all(&format!("{text}\n"))?;
     } else {
         let left = count(Status::Unknown) + count(Status::Unbuilt);
-        println!("{} passed, {failed} failed, {left} not compared, on {}", count(Status::Pass), engine.backend().name());
+        println!(
+            "{} passed, {failed} failed, {left} not compared, on {}",
+            count(Status::Pass),
+            engine.backend().name()
+        );
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

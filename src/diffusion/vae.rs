@@ -3,9 +3,7 @@
 use crate::error::Result;
 use crate::graph::{Builder, Graph, Value};
 use crate::kernels::conv2d::Pad;
-use crate::layers::{
-    Bias, Norm, attention_block, conv2d, downsample, group_norm, linear, resnet, silu, upsample,
-};
+use crate::layers::{Bias, Norm, attention_block, conv2d, downsample, group_norm, linear, resnet, silu, upsample};
 use crate::tensor::Shape;
 
 /// GroupNorm's epsilon everywhere in the VAE.

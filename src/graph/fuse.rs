@@ -87,7 +87,8 @@ fn two_sources(g: &mut Graph) -> bool {
         };
         let joined = g.nodes[at].x[0];
         let whole = joined.shape == g.values[joined.id];
-        let Some(concat) = producer(g, joined.id).filter(|i| takes && whole && matches!(g.nodes[*i].op, Op::Concat(_))) else {
+        let Some(concat) = producer(g, joined.id).filter(|i| takes && whole && matches!(g.nodes[*i].op, Op::Concat(_)))
+        else {
             continue;
         };
         let halves = g.nodes[concat].x.clone();

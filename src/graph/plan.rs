@@ -111,9 +111,10 @@ impl Plan {
             let info = kernels::cpu::variants(&node.op, &x, &dims)[variant];
             let geglu = matches!(node.op, Op::Matmul(m) if m.geglu);
             let packings = node.op.packings();
-            let w = node.w.iter().zip(packings).map(|(weight, packing)| {
-                intern(&mut weights, PlanWeight { weight: weight.clone(), packing, geglu })
-            });
+            let w =
+                node.w.iter().zip(packings).map(|(weight, packing)| {
+                    intern(&mut weights, PlanWeight { weight: weight.clone(), packing, geglu })
+                });
             steps.push(Step {
                 name: node.name.clone(),
                 op: node.op,
@@ -144,7 +145,8 @@ impl Plan {
     /// Assigns arena offsets: values whose lifetimes overlap never overlap in memory. Largest first, each at the lowest
     /// offset that is free during its life, which comes within a few percent of the live maximum on these graphs.
     fn place(&mut self, graph: &Graph) {
-        let pitched = |shape: Shape| Stored { shape, pitch: shape.c.next_multiple_of(4), place: Place::Slot { offset: 0 } };
+        let pitched =
+            |shape: Shape| Stored { shape, pitch: shape.c.next_multiple_of(4), place: Place::Slot { offset: 0 } };
         self.values = graph.values.iter().map(|s| pitched(*s)).collect();
         for (i, (_, id)) in graph.inputs.iter().enumerate() {
             self.values[*id].place = Place::Input(i);

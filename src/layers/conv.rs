@@ -2,10 +2,10 @@
 
 use crate::error::Result;
 use crate::graph::{Builder, Value};
+use crate::kernels::Dims;
 use crate::kernels::concat::Concat;
 use crate::kernels::conv2d::{Conv2d, Pad};
 use crate::kernels::upsample::Upsample;
-use crate::kernels::Dims;
 
 /// A 3x3 convolution with bias, `[b, h, w, k]` to `[b, h, w, n]`.
 pub fn conv2d(b: &mut Builder, name: &str, x: Value, n: usize) -> Result<Value> {

@@ -36,7 +36,14 @@ pub fn self_attention(b: &mut Builder, x: Value, p: &Projections<'_>) -> Result<
 
 /// Pixels attend to each other, then to the text. `kv [b', 1, tokens, 2c]` holds the text's keys and values, from the
 /// context plan. `x [b, h, w, c]` to `[max(b, b'), h, w, c]`.
-pub fn spatial_transformer(b: &mut Builder, name: &str, x: Value, groups: usize, heads: usize, kv: Value) -> Result<Value> {
+pub fn spatial_transformer(
+    b: &mut Builder,
+    name: &str,
+    x: Value,
+    groups: usize,
+    heads: usize,
+    kv: Value,
+) -> Result<Value> {
     let c = x.shape.c;
     b.scope(name, |b| {
         let h = group_norm(b, "norm", x, groups, GROUP_NORM_EPS)?;

@@ -104,7 +104,12 @@ impl Bench<'_> {
         let image = diffusion::decode(self.stages, (noise.shape[2], noise.shape[3]), &latents)?;
         let pixels = image.width * image.height;
         if want.len() != 3 * pixels {
-            return Err(Error::other(format!("{}x{} drawn, {} values expected", image.width, image.height, want.len())));
+            return Err(Error::other(format!(
+                "{}x{} drawn, {} values expected",
+                image.width,
+                image.height,
+                want.len()
+            )));
         }
         let level = |i: usize| (f32::from(image.rgb[i % pixels * 3 + i / pixels]) - want[i]).abs();
         Ok((0..want.len()).map(level).fold(0.0f32, f32::max).into())

@@ -111,7 +111,9 @@ impl Reference {
                 safetensors::Dtype::I32 => words(raw, |b| i32::from_le_bytes(b) as f32),
                 safetensors::Dtype::I64 => words(raw, |b| i64::from_le_bytes(b) as f32),
                 safetensors::Dtype::U8 => raw.iter().map(|b| f32::from(*b)).collect(),
-                other => return Err(Error::other(format!("tensor {name} is of type {other:?}, which no reference has"))),
+                other => {
+                    return Err(Error::other(format!("tensor {name} is of type {other:?}, which no reference has")));
+                }
             };
             tensors.insert(name, Values { shape: view.shape().to_vec(), data });
         }

@@ -46,7 +46,8 @@ impl WeightSource for Random {
         } else {
             (0.0, (3.0 / per_row as f32).sqrt())
         };
-        let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+        let seed =
+            name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
         out.clear();
         out.reserve(2 * count * per_row);
         let mut values = [0.0f32; 1024];
@@ -114,8 +115,13 @@ impl Model {
             groups: 32,
             eps: 1e-5,
         };
-        let vae =
-            VaeConfig { channels: vec![128, 256, 512, 512], blocks: 2, latent_channels: 4, groups: 32, scaling: 0.18215 };
+        let vae = VaeConfig {
+            channels: vec![128, 256, 512, 512],
+            blocks: 2,
+            latent_channels: 4,
+            groups: 32,
+            scaling: 0.18215,
+        };
         Self::random("random-sd15", clip, unet, vae)
     }
 }

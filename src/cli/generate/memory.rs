@@ -50,7 +50,8 @@ pub fn check(engine: &Engine, model: &Arc<Model>, request: &Request, args: &Gene
     };
     let numbers = format!("{} needed, {whose} {}", format_bytes(need), format_bytes(have));
     if need > have && !args.force {
-        let message = format!("not enough memory: {numbers}; try a smaller -W and -H, or --force to start all the same");
+        let message =
+            format!("not enough memory: {numbers}; try a smaller -W and -H, or --force to start all the same");
         return Err(Error::new(Kind::TooBig { need, have }, message));
     }
     if need > have {

@@ -82,11 +82,8 @@ impl Metadata {
             put("Weight type", "f32".into());
         }
         put("Version", format!("Lienzo v{}", env!("CARGO_PKG_VERSION")));
-        let parameters = Parameters {
-            prompt: request.prompt.clone(),
-            negative_prompt: request.negative_prompt.clone(),
-            entries,
-        };
+        let parameters =
+            Parameters { prompt: request.prompt.clone(), negative_prompt: request.negative_prompt.clone(), entries };
         Ok(Some(parameters.to_text()))
     }
 }
