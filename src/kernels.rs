@@ -173,7 +173,7 @@ pub enum Data {
     Constant,
     /// A function of the index: index mistakes become visible.
     Ramp,
-    /// Normal around 100: catches E[x^2] - E[x]^2.
+    /// Normal around 100: catches `E[x^2] - E[x]^2`.
     LargeMean,
 }
 
@@ -199,7 +199,7 @@ macro_rules! ops {
         /// Every op. Each backend has one exhaustive `match` over it.
         #[derive(Clone, Copy, Debug, PartialEq)]
         pub enum Op { $(
-            #[doc = concat!("See [`", stringify!($module), "`].")]
+            #[doc = concat!("See [`", stringify!($module), "`](mod@", stringify!($module), ").")]
             $name($module::$name),
         )* }
 
