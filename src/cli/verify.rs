@@ -36,7 +36,7 @@ pub struct VerifyArgs {
 
 /// Runs the command.
 pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
-    if args.tolerance.is_some_and(|t| !(t >= 0.0)) {
+    if args.tolerance.is_some_and(|t| t.is_nan() || t < 0.0) {
         return Err(Error::usage("--tolerance must be 0 or more"));
     }
     if args.reference.is_none() && args.model.model.is_some() {
