@@ -294,7 +294,6 @@ impl Writer<'_> {
         let text = self.metadata.text(self.request, seed)?;
         let path = self.output.write(index, seed, &png_bytes(image, text.as_deref())?)?;
         // The only thing on stdout: what a script wants to know.
-        println!("{}", path.display());
-        Ok(())
+        print_all(&format!("{}\n", path.display()))
     }
 }
