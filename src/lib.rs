@@ -34,6 +34,7 @@
 //! Checkpoints come in through [`weights`], as inert data under one canonical naming; errors go out through [`mod@error`].
 
 pub mod backend;
+pub mod bench;
 pub mod check;
 pub mod diffusion;
 pub mod engine;
