@@ -1,6 +1,7 @@
 //! The command line: what can be asked, and how errors become exit codes.
 
 pub mod bench;
+pub mod convert;
 pub mod devices;
 pub mod generate;
 pub mod inspect;
@@ -36,6 +37,8 @@ enum Command {
     Devices(devices::DevicesArgs),
     /// Say what a checkpoint (or the embedded model, or a picture) contains
     Inspect(inspect::InspectArgs),
+    /// Write any checkpoint as one clean .safetensors file
+    Convert(convert::ConvertArgs),
     /// List samplers and schedules with their names elsewhere
     Samplers,
 }
@@ -139,6 +142,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Samplers => samplers::run(),
     };
     match result {

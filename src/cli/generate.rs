@@ -120,7 +120,7 @@ pub struct GenerateArgs {
 /// Runs the command.
 pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
     let begun = Instant::now();
-    let cancel = cancel_on_ctrl_c();
+    let cancel = cancel_on_ctrl_c("step");
     // Everything that can be refused without the model is refused first.
     let count = args.count();
     let prompt = args.prompt()?;
@@ -246,14 +246,14 @@ fn notes(model: &Model, request: &Request, args: &GenerateArgs, threads: usize) 
 }
 
 /// The first Ctrl-C sets the flag, which ends the run cleanly; the second ends the process at once.
-fn cancel_on_ctrl_c() -> Arc<AtomicBool> {
+pub fn cancel_on_ctrl_c(unit: &'static str) -> Arc<AtomicBool> {
     let cancel = Arc::new(AtomicBool::new(false));
     let flag = cancel.clone();
     let handler = move || {
         if flag.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
-        eprintln!("\nstopping after this step; press Ctrl-C again to stop at once");
+        eprintln!("\nstopping after this {unit}; press Ctrl-C again to stop at once");
     };
     if let Err(e) = ctrlc::set_handler(handler) {
         eprintln!("note: Ctrl-C will stop at once ({e})");
