@@ -1,6 +1,9 @@
 //! A decoded tensor goes in, an 8-bit picture comes out; a picture goes in, a PNG with its settings comes out, and back.
 
+pub mod jpeg;
 pub mod parameters;
+pub mod read;
+pub mod resize;
 
 use crate::error::{Error, Kind, Result, escape};
 use crate::tensor::Tensor;

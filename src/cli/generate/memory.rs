@@ -4,6 +4,7 @@ use super::GenerateArgs;
 use lienzo::diffusion::Request;
 use lienzo::diffusion::denoise::plan::Plan as Sampling;
 use lienzo::diffusion::denoise::schedule::Schedule;
+use lienzo::diffusion::preview::PATCH;
 use lienzo::diffusion::unet::UnetShape;
 use lienzo::engine::{Engine, Stage};
 use lienzo::error::{Error, Kind, Result};
@@ -18,17 +19,24 @@ const BASE: u64 = 100_000_000;
 /// The plans of a request, in the order in which they run.
 fn plans(engine: &Engine, model: &Model, request: &Request) -> Result<Vec<Plan>> {
     let (h, w) = request.latent_size(model);
-    let contexts = if request.guided() { 2 } else { 1 };
+    let samples = request.together();
+    let contexts = if request.guided() { 2 * samples } else { samples };
     let tokens = model.clip.positions;
     let times = Sampling::new(&Schedule::new(&model.schedule)?, &request.sampling)?;
     let timesteps = times.times().map_or(1, <[f32]>::len).max(1);
-    let stages = [
+    let mut stages = vec![
         Stage::Text { chunks: 1, clip_skip: request.clip_skip },
         Stage::Context { contexts, tokens },
         Stage::Time { timesteps },
-        Stage::Step(UnetShape { samples: 1, contexts, times: 1, h, w, tokens }),
+        Stage::Step(UnetShape { samples, contexts, times: 1, h, w, tokens }),
         Stage::Decode { size: (1, h, w) },
     ];
+    if request.init.is_some() {
+        stages.push(Stage::Encode { size: (1, request.height, request.width) });
+    }
+    if request.preview.is_some_and(|p| !p.vae) && h.max(w) > PATCH {
+        stages.push(Stage::Decode { size: (1, h.min(PATCH), w.min(PATCH)) });
+    }
     stages.into_iter().map(|stage| engine.plan(model, stage)).collect()
 }
 
@@ -50,8 +58,9 @@ pub fn check(engine: &Engine, model: &Arc<Model>, request: &Request, args: &Gene
     };
     let numbers = format!("{} needed, {whose} {}", format_bytes(need), format_bytes(have));
     if need > have && !args.force {
-        let message =
-            format!("not enough memory: {numbers}; try a smaller -W and -H, or --force to start all the same");
+        let message = format!(
+            "not enough memory: {numbers}; try a smaller -W, -H or --batch-size, or --force to start all the same"
+        );
         return Err(Error::new(Kind::TooBig { need, have }, message));
     }
     if need > have {
