@@ -21,7 +21,9 @@ use denoise::plan::{Plan, Settings};
 use denoise::run::{Progress, sample};
 use denoise::schedule::Schedule;
 use prompt::PromptedUnet;
+use prompt::embeddings::Embedding;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use unet::UnetShape;
 
 /// The model's six plans, on whatever device: what the story needs of the engine.
@@ -72,6 +74,8 @@ pub struct Request {
     pub count: usize,
     /// Which generator the noise comes from.
     pub rng: RngKind,
+    /// Textual inversion embeddings that the prompts may name.
+    pub embeddings: Arc<Vec<Embedding>>,
 }
 
 /// What happens while a request is worked on.
@@ -153,7 +157,7 @@ pub fn generate(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, list
     let plan = Plan::new(&schedule, &request.sampling)?;
 
     tell(listen, Event::Stage { name: "text", image: 0, units: Some(1) })?;
-    let prompts = prompt::embed(stages, tokens, request, listen)?;
+    let prompts = prompt::embed(stages, tokens, request)?;
     let (h, w) = request.latent_size(model);
     let mut unet = PromptedUnet::new(stages, &prompts, (1, h, w), plan.times())?;
 
@@ -161,7 +165,8 @@ pub fn generate(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, list
         let seed = request.seed.wrapping_add(index as u64);
         tell(listen, Event::Stage { name: "denoise", image: index, units: plan.evaluations() })?;
         let mut noise = ImageNoise::new(request.rng, &[seed]);
-        let mut guided = Guided::new(&mut unet, model.schedule.prediction, request.guidance);
+        let mut guided = Guided::new(&mut unet, model.schedule.prediction, request.guidance)
+            .with_branches(prompts.weights().to_vec());
         let mut heard = |p: &Progress<'_>| listen(Event::Done(p.at.evaluation + 1));
         let len = model.unet.out_channels * h * w;
         let latents = sample(&plan, (1, len), None, &mut noise, &mut guided, &mut heard)?;

@@ -19,6 +19,7 @@ mod convert;
 mod describe;
 mod diffusers;
 mod embedded;
+mod embedding;
 mod hash;
 mod names;
 mod open;
@@ -31,6 +32,7 @@ mod tests;
 
 pub use convert::{decode_f32, encode};
 pub use describe::describe;
+pub use embedding::read_embedding;
 pub use hash::{model_hash, sha256_file};
 pub use open::{open, open_with_vae};
 pub use save::save_safetensors;

@@ -102,7 +102,8 @@ fn check_memory(plan: &Plan) {
     let written: Vec<(usize, usize, usize)> =
         plan.steps.iter().enumerate().map(|(i, s)| (s.y, i, last_read(s.y).max(i))).collect();
     for (i, step) in plan.steps.iter().enumerate() {
-        let mut live: Vec<_> = written.iter().filter(|(_, a, b)| *a <= i && i <= *b).map(|(id, ..)| range(*id)).collect();
+        let mut live: Vec<_> =
+            written.iter().filter(|(_, a, b)| *a <= i && i <= *b).map(|(id, ..)| range(*id)).collect();
         if step.scratch.shared > 0 {
             live.push(step.scratch_offset..step.scratch_offset + step.scratch.shared);
         }

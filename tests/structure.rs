@@ -47,7 +47,10 @@ fn models_know_no_device() {
 
 #[test]
 fn kernels_know_no_model() {
-    never_names("kernels", &["crate::diffusion", "crate::layers", "crate::graph", "crate::weights::Model", "crate::engine"]);
+    never_names(
+        "kernels",
+        &["crate::diffusion", "crate::layers", "crate::graph", "crate::weights::Model", "crate::engine"],
+    );
 }
 
 #[test]

@@ -211,6 +211,7 @@ impl GenerateArgs {
             },
             count,
             rng: RngKind::parse(&self.rng)?,
+            embeddings: Arc::default(),
         })
     }
 }
