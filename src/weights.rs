@@ -21,6 +21,7 @@ mod diffusers;
 mod embedded;
 mod embedding;
 mod hash;
+mod hash_cache;
 mod names;
 mod open;
 mod random;
@@ -34,6 +35,7 @@ pub use convert::{decode_f32, encode};
 pub use describe::describe;
 pub use embedding::read_embedding;
 pub use hash::{model_hash, sha256_file};
+pub use hash_cache::cached_model_hash;
 pub use open::{open, open_with_vae};
 pub use save::save_safetensors;
 

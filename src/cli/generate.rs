@@ -157,10 +157,8 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
         None => result,
     }?;
     eprintln!("seed {}, total {:.2} s", request.seed, begun.elapsed().as_secs_f64());
-    if args.verbose {
-        if let Some(peak) = lienzo::system::peak_resident() {
-            eprintln!("peak memory {}", lienzo::system::format_bytes(peak));
-        }
+    if let Some(peak) = lienzo::system::peak_resident().filter(|_| args.verbose) {
+        eprintln!("peak memory {}", lienzo::system::format_bytes(peak));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -238,7 +236,7 @@ fn notes(model: &Model, request: &Request, args: &GenerateArgs, threads: usize) 
         eprintln!(
             "note: {w}x{h} is far from the {own}x{own} that the model was trained on; expect repeated or broken shapes"
         );
-    } else if own >= 512 && (request.width % 64 != 0 || request.height % 64 != 0) {
+    } else if own >= 512 && (![request.width, request.height].iter().all(|side| side.is_multiple_of(64))) {
         eprintln!(
             "note: {}x{} is not a multiple of 64; SD 1.x draws best on such sizes",
             request.width, request.height
@@ -297,7 +295,6 @@ impl Writer<'_> {
         let text = self.metadata.text(self.request, seed)?;
         let path = self.output.write(index, seed, &png_bytes(image, text.as_deref())?)?;
         // The only thing on stdout: what a script wants to know.
-        println!("{}", path.display());
-        Ok(())
+        print_all(&format!("{}\n", path.display()))
     }
 }
