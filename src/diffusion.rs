@@ -25,8 +25,10 @@ use denoise::schedule::{Prediction, Schedule};
 use img2img::Init;
 use preview::{Preview, Previewer};
 use prompt::PromptedUnet;
+use prompt::embeddings::Embedding;
 use std::collections::BTreeSet;
 use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
 use unet::UnetShape;
 
 /// The model's six plans, on whatever device: what the story needs of the engine.
@@ -90,6 +92,8 @@ pub struct Request {
     pub preview: Option<Preview>,
     /// Pictures that are there already and are not made again, by number from 0.
     pub skip: BTreeSet<usize>,
+    /// Textual inversion embeddings that the prompts may name.
+    pub embeddings: Arc<Vec<Embedding>>,
 }
 
 /// What happens while a request is worked on.
@@ -213,7 +217,7 @@ pub fn generate(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, list
     let plan = Plan::new(&schedule, &request.sampling)?;
 
     tell(listen, Event::Stage { name: "text", image: 0, units: Some(1) })?;
-    let prompts = prompt::embed(stages, tokens, request, listen)?;
+    let prompts = prompt::embed(stages, tokens, request)?;
     let (h, w) = request.latent_size(model);
     let init = match &request.init {
         Some(init) => {
@@ -234,7 +238,7 @@ pub fn generate(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, list
         };
         tell(listen, Event::Stage { name: "denoise", image: batch.start, units: plan.evaluations() })?;
         let mut noise = noise(request, &batch, (h, w));
-        let mut guided = Guided::new(unet, prediction, request.guidance);
+        let mut guided = Guided::new(unet, prediction, request.guidance).with_branches(prompts.weights().to_vec());
         let mut heard = |p: &Progress<'_>| {
             if let Some(previewer) = &mut previewer
                 && previewer.show(p, batch.start, listen).is_break()

@@ -16,6 +16,7 @@ use lienzo::image::resize::ResizeMode;
 use lienzo::rng::RngKind;
 use lienzo::weights::{Model, sha256_file};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// The strength without `--strength`.
@@ -58,6 +59,7 @@ impl GenerateArgs {
             },
             count,
             rng: RngKind::parse(self.rng.as_deref().unwrap_or("nv"))?,
+            embeddings: Arc::default(),
             batch_size: self.batch_size,
             // At strength 0 the webui leaves the second seed out, and counts the first one up.
             variation: self
