@@ -4,16 +4,18 @@
 //! what a kernel forgets shows; what surrounds them must stay as it was. This is product code: `bench` checks before it
 //! times, a device's self-test uses the same cases, and the tests run them all.
 
+mod buffers;
 mod data;
 mod erfc;
 
+pub use buffers::{Layout, Loaded};
 pub use data::Random;
 pub use erfc::erfc;
 
 use crate::backend::cpu::workers::Workers;
 use crate::error::Result;
+use crate::kernels::cpu;
 use crate::kernels::cpu::panels::{Packed, Stored, pack};
-use crate::kernels::cpu::{self, In, Io, Out};
 use crate::kernels::{Case, Dims, Op, Operand64, Packing, Role, unflatten};
 use crate::simd::Isa;
 use crate::tensor::Shape;
@@ -24,10 +26,6 @@ const ALL_OUTPUTS: u64 = 100_000_000;
 /// Compared outputs beyond that, in runs of [`RUN`] neighbours.
 const SAMPLES: usize = 4096;
 const RUN: usize = 32;
-/// Elements around each buffer that must stay as they were.
-const GUARD: usize = 64;
-/// What padding and guards of outputs hold; no kernel computes it by chance.
-const SENTINEL: f32 = -1.234_567_9e-33;
 /// The rms of a reference that is all zeros counts as this much.
 const LEAST_RMS: f64 = 1e-6;
 
@@ -38,15 +36,6 @@ pub enum WeightType {
     F16,
     /// As they are.
     F32,
-}
-
-/// How operands lie in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
-    /// A tensor of its own: pitch is c rounded up to 4, padding is zero.
-    Own,
-    /// Columns of a wider tensor, whose other columns are NaN: using one of them shows.
-    View,
 }
 
 /// The largest error and where it was.
@@ -155,15 +144,14 @@ impl Prepared {
 
     /// Lays operands and weights out for the CPU.
     pub fn load(&self, layout: Layout, workers: &Workers) -> Result<Loaded> {
-        let x = self.case.x.iter().zip(&self.x).map(|(s, v)| Buffer::operand(*s, v, layout)).collect();
         let geglu = matches!(self.case.op, Op::Matmul(m) if m.geglu);
         let keep = self.weight_type == WeightType::F32;
         let packings = self.case.op.packings();
         let each = self.case.w.iter().zip(&self.w).zip(packings);
         let w: Result<Vec<Packed>> =
             each.map(|((d, v), p)| pack(*d, p, geglu && p == Packing::Panels, Stored::f32(v), keep, workers)).collect();
-        let y = Buffer::output(self.shape, layout);
-        Ok(Loaded { op: self.case.op, dims: self.case.w.clone(), x, w: w?, y, scratch: Vec::new() })
+        let x = self.case.x.iter().copied().zip(self.x.iter().map(Vec::as_slice));
+        Ok(Loaded::new(self.case.op, self.case.w.clone(), x, w?, self.shape, layout))
     }
 
     /// Compares what a run left in `loaded`.
@@ -173,7 +161,7 @@ impl Prepared {
             (_, WeightType::F16) => ", f16 weights",
             (_, WeightType::F32) => ", f32 weights",
         };
-        let y = &loaded.y;
+        let y = loaded.buffer();
         let rms = (self.want.iter().map(|v| v * v).sum::<f64>() / self.want.len().max(1) as f64).sqrt();
         let (mut most, mut worst) = (0.0, None);
         for (&i, &want) in self.at.iter().zip(&self.want) {
@@ -267,110 +255,51 @@ fn sample(name: &str, shape: Shape, work: u64) -> Vec<usize> {
     at
 }
 
-/// A tensor in the middle of a guarded allocation.
-struct Buffer {
-    data: Vec<f32>,
-    start: usize,
-    shape: Shape,
-    pitch: usize,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::cases;
 
-impl Buffer {
-    fn new(shape: Shape, layout: Layout, fill: f32) -> Self {
-        let own = shape.c.next_multiple_of(4);
-        let (pitch, start) = match layout {
-            Layout::Own => (own, GUARD),
-            Layout::View => (own + 12, GUARD + 4),
-        };
-        Self { data: vec![fill; 2 * GUARD + shape.rows() * pitch], start, shape, pitch }
+    /// The first case of an op, prepared and run by its last variant.
+    fn ran(op: &str) -> (Prepared, Loaded, Workers) {
+        let case = cases().into_iter().filter(|c| c.op.name() == op && c.role == Role::Test).nth(2).unwrap();
+        let workers = Workers::new(1).unwrap();
+        let prepared = Prepared::new(&case, WeightType::F32).unwrap();
+        let mut loaded = prepared.load(Layout::Own, &workers).unwrap();
+        loaded.run(0, Isa::Scalar, &workers);
+        (prepared, loaded, workers)
     }
 
-    fn operand(shape: Shape, values: &[f32], layout: Layout) -> Self {
-        let mut b = Self::new(shape, layout, f32::NAN);
-        for (row, from) in values.chunks_exact(shape.c).enumerate() {
-            let to = &mut b.data[b.start + row * b.pitch..][..b.pitch];
-            if layout == Layout::Own {
-                to.fill(0.0);
-            }
-            to[..shape.c].copy_from_slice(from);
+    #[test]
+    fn faults_are_found() {
+        let (prepared, mut loaded, workers) = ran("add");
+        let verdict = |l: &Loaded| prepared.outcome(l, "naive", Isa::Scalar);
+        assert!(verdict(&loaded).passed());
+        let range = loaded.buffer().range();
+        for (at, value, word) in [
+            (range.start, f32::NAN, "NaN"),
+            (range.start - 1, 0.0, "guard"),
+            (range.end, f32::NAN, "padding"),
+            (range.start, 1e6, "instead of"),
+        ] {
+            loaded.buffer_mut()[at] = value;
+            let outcome = verdict(&loaded);
+            assert!(!outcome.passed() && outcome.to_string().contains(word), "{word}: {outcome}");
+            assert!(outcome.to_string().contains("LIENZO_CASE=add/"));
+            loaded = prepared.load(Layout::Own, &workers).unwrap();
+            loaded.run(0, Isa::Scalar, &workers);
         }
-        b
+        let forgotten = prepared.load(Layout::Own, &workers).unwrap();
+        assert!(!verdict(&forgotten).passed());
     }
 
-    fn output(shape: Shape, layout: Layout) -> Self {
-        let mut b = Self::new(shape, layout, SENTINEL);
-        b.forget();
-        b
-    }
-
-    /// Every element NaN.
-    fn forget(&mut self) {
-        for row in 0..self.shape.rows() {
-            self.data[self.start + row * self.pitch..][..self.shape.c].fill(f32::NAN);
-        }
-    }
-
-    /// Elements from the first to the last, as a kernel gets them.
-    fn range(&self) -> std::ops::Range<usize> {
-        self.start..self.start + (self.shape.rows() - 1) * self.pitch + self.shape.c
-    }
-
-    fn get(&self, i: usize) -> f32 {
-        self.data[self.start + i / self.shape.c * self.pitch + i % self.shape.c]
-    }
-
-    /// What is wrong with an output beside its error.
-    fn problem(&self) -> Option<String> {
-        let end = self.start + self.shape.rows() * self.pitch;
-        for (i, v) in self.data.iter().enumerate() {
-            let inside = (self.start..end).contains(&i);
-            let (row, c) = (i.wrapping_sub(self.start) / self.pitch, i.wrapping_sub(self.start) % self.pitch);
-            if inside && c < self.shape.c {
-                if v.is_nan() {
-                    return Some(format!("row {row}, channel {c} is NaN or was not written"));
-                }
-            } else if v.to_bits() != SENTINEL.to_bits() {
-                let place = if inside { format!("padding of row {row}") } else { "a guard".into() };
-                return Some(format!("{place} was overwritten with {v}"));
-            }
-        }
-        None
-    }
-}
-
-/// A case in the CPU's memory, ready to run.
-pub struct Loaded {
-    op: Op,
-    dims: Vec<Dims>,
-    x: Vec<Buffer>,
-    w: Vec<Packed>,
-    y: Buffer,
-    scratch: Vec<f32>,
-}
-
-impl Loaded {
-    /// Forgets the output and scratch, then runs one variant once. What `bench` times is [`Loaded::again`].
-    pub fn run(&mut self, variant: usize, isa: Isa, workers: &Workers) {
-        let shapes: Vec<Shape> = self.x.iter().map(|b| b.shape).collect();
-        let scratch = cpu::variants(&self.op, &shapes, &self.dims)[variant].scratch;
-        workers.reserve(scratch.per_worker);
-        self.scratch = vec![f32::NAN; scratch.shared];
-        self.y.forget();
-        self.again(variant, isa, workers);
-    }
-
-    /// Runs a variant once more in the buffers of the last [`Loaded::run`] of the same variant.
-    pub fn again(&mut self, variant: usize, isa: Isa, workers: &Workers) {
-        let x: Vec<In<'_>> =
-            self.x.iter().map(|b| In { data: &b.data[b.range()], shape: b.shape, pitch: b.pitch }).collect();
-        let w: Vec<&Packed> = self.w.iter().collect();
-        let (range, shape, pitch) = (self.y.range(), self.y.shape, self.y.pitch);
-        let y = Out { data: &mut self.y.data[range], shape, pitch };
-        cpu::run(&self.op, variant, isa, &mut Io { x: &x, w: &w, y, scratch: &mut self.scratch }, workers);
-    }
-
-    /// The output, dense.
-    pub fn output(&self) -> Vec<f32> {
-        (0..self.y.shape.len()).map(|i| self.y.get(i)).collect()
+    #[test]
+    fn samples_are_seeded_and_reach_the_ends() {
+        let shape = Shape::new(2, 64, 64, 320);
+        let at = sample("name", shape, ALL_OUTPUTS + 1);
+        assert_eq!(at, sample("name", shape, ALL_OUTPUTS + 1));
+        assert!(at.len() > SAMPLES - 500 && at.len() <= SAMPLES, "{}", at.len());
+        assert_eq!((at[0], at[at.len() - 1]), (0, shape.len() - 1));
+        assert_eq!(sample("name", shape, 1).len(), shape.len());
     }
 }

@@ -47,6 +47,22 @@ pub fn physical_cores() -> usize {
     cores.min(threads).min(quota).max(1)
 }
 
+/// Where Lienzo may keep what it can compute again: `LIENZO_CACHE_DIR`, else the system's cache folder for this user.
+pub fn cache_dir() -> Option<PathBuf> {
+    let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    if let Some(own) = var("LIENZO_CACHE_DIR") {
+        return Some(own);
+    }
+    let base = if cfg!(windows) {
+        var("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        var("HOME").map(|home| home.join("Library/Caches"))
+    } else {
+        var("XDG_CACHE_HOME").or_else(|| var("HOME").map(|home| home.join(".cache")))
+    };
+    base.map(|base| base.join("lienzo"))
+}
+
 /// What the processor calls itself.
 pub fn processor_name() -> Option<String> {
     let info = read("/proc/cpuinfo")?;

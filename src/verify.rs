@@ -156,13 +156,11 @@ fn jobs(reference: &Reference, nine_channels: bool) -> Vec<(String, Job)> {
         if let Some(job) = job(name, nine_channels) {
             jobs.push((name.to_owned(), job));
         }
-        let loop_name = name.strip_prefix("loop.").and_then(|n| n.strip_suffix(".latents"));
-        if let Some((l, s)) = loop_name.and_then(|l| Some((l, reference.loops.get(l)?))) {
-            if !nine_channels {
-                jobs.push((format!("loop.{l}.timesteps"), Job::Compute(limit::SAMPLER)));
-                if !s.sigmas.is_empty() {
-                    jobs.push((format!("loop.{l}.sigmas"), Job::Compute(limit::SAMPLER)));
-                }
+        let loop_name = name.strip_prefix("loop.").and_then(|n| n.strip_suffix(".latents")).filter(|_| !nine_channels);
+        if let Some((l, given)) = loop_name.and_then(|l| Some((l, reference.loops.get(l)?))) {
+            jobs.push((format!("loop.{l}.timesteps"), Job::Compute(limit::SAMPLER)));
+            if !given.sigmas.is_empty() {
+                jobs.push((format!("loop.{l}.sigmas"), Job::Compute(limit::SAMPLER)));
             }
         }
     }

@@ -20,6 +20,7 @@ mod describe;
 mod diffusers;
 mod embedded;
 mod hash;
+mod hash_cache;
 mod names;
 mod open;
 mod random;
@@ -32,6 +33,7 @@ mod tests;
 pub use convert::{decode_f32, encode};
 pub use describe::describe;
 pub use hash::{PUBLISHED_SD_V1_4, legacy_hash, model_hash, sha256_file};
+pub use hash_cache::cached_model_hash;
 pub use open::{open, open_with_vae};
 pub use save::{save_safetensors, save_safetensors_with};
 

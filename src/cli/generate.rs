@@ -201,10 +201,8 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
         None => result,
     }?;
     eprintln!("seed {}, total {:.2} s", request.seed, begun.elapsed().as_secs_f64());
-    if args.verbose {
-        if let Some(peak) = lienzo::system::peak_resident() {
-            eprintln!("peak memory {}", lienzo::system::format_bytes(peak));
-        }
+    if let Some(peak) = lienzo::system::peak_resident().filter(|_| args.verbose) {
+        eprintln!("peak memory {}", lienzo::system::format_bytes(peak));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -281,7 +279,6 @@ impl Writer<'_> {
             let _ = std::fs::remove_file(self.preview_path(index));
         }
         // The only thing on stdout: what a script wants to know.
-        println!("{}", path.display());
-        Ok(())
+        print_all(&format!("{}\n", path.display()))
     }
 }

@@ -36,7 +36,7 @@ pub struct VerifyArgs {
 
 /// Runs the command.
 pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
-    if args.tolerance.is_some_and(|t| !(t >= 0.0)) {
+    if args.tolerance.is_some_and(|t| t.is_nan() || t < 0.0) {
         return Err(Error::usage("--tolerance must be 0 or more"));
     }
     if args.reference.is_none() && !args.model.model.is_empty() {
@@ -56,12 +56,14 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
     let session = engine.session(&model, &cancel);
     let options = Options { only: args.only.clone(), tolerance: args.tolerance };
     let mut checks: Vec<Check> = Vec::new();
+    let mut printed = Ok(());
     verify(&session, &tokens, &reference, &options, &mut |check| {
-        if !args.json {
-            println!("{}", line(check));
+        if !args.json && printed.is_ok() {
+            printed = print_all(&format!("{}\n", line(check)));
         }
         checks.push(check.clone());
     })?;
+    printed?;
     let count = |status| checks.iter().filter(|c| c.status == status).count();
     let failed = count(Status::Fail);
     if args.json {

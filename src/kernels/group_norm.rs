@@ -2,7 +2,7 @@
 //!
 //! Operands: `x` `[b, h, w, c]`, or two sources whose channels follow each other (groups may straddle them). Weights:
 //! gamma `[c]`, beta `[c]`. Variance is the biased one. Statistics are (mean, M2) per channel for fixed tiles of pixels,
-//! merged in index order (Chan) in f64: never E[x^2] - E[x]^2.
+//! merged in index order (Chan) in f64: never `E[x^2] - E[x]^2`.
 
 use super::{
     Activation, Case, Cost, Data, Dims, Kernel, Operand64, Packing, Role, f32_bytes, join_sources, rounding, unflatten,

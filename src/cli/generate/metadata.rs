@@ -9,7 +9,7 @@ use lienzo::error::{Error, Result};
 use lienzo::image::parameters::Parameters;
 use lienzo::image::resize::ResizeMode;
 use lienzo::rng::RngKind;
-use lienzo::weights::{Model, model_hash};
+use lienzo::weights::{Model, cached_model_hash};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
@@ -30,7 +30,7 @@ impl Metadata {
         let wanted = !args.disable_image_metadata;
         let hash = wanted.then(|| {
             let model = model.clone();
-            std::thread::spawn(move || model_hash(&model, &cancel))
+            std::thread::spawn(move || cached_model_hash(&model, &cancel))
         });
         let stem = |p: &std::path::PathBuf| p.file_stem().map(|s| s.to_string_lossy().into_owned());
         Self {

@@ -9,6 +9,11 @@
 //! worker's scratch between blocks; bias, activation, residual and gating are applied on the way to the output.
 #![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint parts of one output")]
 
+mod blocks;
+mod naive;
+
+pub use naive::naive;
+
 use super::panels::{PANEL, Packed, Panel};
 use super::tile::{Old, Rows, Shared, Split, Tile};
 use super::{In, Io, Scratch};
@@ -16,15 +21,12 @@ use crate::backend::cpu::workers::Workers;
 use crate::kernels::Activation;
 use crate::simd::{Isa, Simd, Task, dispatch, math};
 use crate::tensor::Shape;
+use blocks::{BLOCK, Block, Blocks, PIECES};
 
-/// Most lines of B in a block: with 256 rows of A it fits the second-level cache.
-const BLOCK: usize = 512;
 /// Most output rows of a task: enough to make the expansion of B cheap (about 1 %).
 const CHUNK: usize = 256;
 /// Most panels of a task.
 const GROUP: usize = 10;
-/// Most pieces of a block; more (very few channels) start a new block.
-const PIECES: usize = 20;
 
 /// How output pixels read input pixels.
 #[derive(Clone, Copy)]
@@ -57,68 +59,6 @@ pub struct Product<'a> {
     pub act: Activation,
     /// The output's shape.
     pub shape: Shape,
-}
-
-/// Neighbouring channels of one tap of one source.
-#[derive(Clone, Copy, Default)]
-struct Piece {
-    source: usize,
-    tap: usize,
-    first: usize,
-}
-
-/// One block of k: its pieces and where it begins in a panel.
-struct Block {
-    pieces: [Piece; PIECES],
-    lens: [usize; PIECES],
-    count: usize,
-    from: usize,
-    len: usize,
-}
-
-/// The blocks of a product, a function of its channels and taps only.
-struct Blocks<'a> {
-    sources: &'a [In<'a>],
-    taps: usize,
-    at: Piece,
-    from: usize,
-    most: usize,
-}
-
-impl<'a> Blocks<'a> {
-    fn new(p: &Product<'a>) -> Self {
-        let taps = p.window.side * p.window.side;
-        let total = taps * p.sources.iter().map(|s| s.shape.c).sum::<usize>();
-        // Even blocks: 2880 becomes 6 of 480 rather than 5 of 512 and one of 320.
-        let most = total.div_ceil(total.div_ceil(BLOCK).max(1)).next_multiple_of(16).min(BLOCK);
-        Self { sources: p.sources, taps, at: Piece::default(), from: 0, most }
-    }
-}
-
-impl Iterator for Blocks<'_> {
-    type Item = Block;
-
-    fn next(&mut self) -> Option<Block> {
-        let mut block =
-            Block { pieces: [Piece::default(); PIECES], lens: [0; PIECES], count: 0, from: self.from, len: 0 };
-        while block.count < PIECES && block.len < self.most && self.at.tap < self.taps {
-            let channels = self.sources[self.at.source].shape.c;
-            let len = (channels - self.at.first).min(self.most - block.len);
-            block.pieces[block.count] = self.at;
-            block.lens[block.count] = len;
-            block.count += 1;
-            block.len += len;
-            self.at.first += len;
-            if self.at.first == channels {
-                self.at = match self.at.source + 1 < self.sources.len() {
-                    true => Piece { source: self.at.source + 1, first: 0, ..self.at },
-                    false => Piece { tap: self.at.tap + 1, ..Piece::default() },
-                };
-            }
-        }
-        self.from += block.len;
-        (block.len > 0).then_some(block)
-    }
 }
 
 /// Scratch for a product with these sources: a row of zeros for all, and for each worker pointers, one block of B and sums.
@@ -177,7 +117,9 @@ impl Task for Part<'_, '_> {
         let table: *mut *const f32 = table.as_mut_ptr().cast();
         let sums = &mut sums[..self.panels * self.rows * PANEL];
         let tiles = Split::at_most(self.rows, S::TILE_ROWS);
-        let mut blocks = Blocks::new(self.p).peekable();
+        let channels = [self.p.sources[0].shape.c, self.p.sources.last().map_or(0, |x| x.shape.c)];
+        let taps = self.p.window.side * self.p.window.side;
+        let mut blocks = Blocks::new(&channels[..self.p.sources.len()], taps).peekable();
         let mut old = Old::Ignore;
         while let Some(block) = blocks.next() {
             // SAFETY: the table has room for `rows` pointers of each of at most PIECES pieces.
@@ -191,7 +133,8 @@ impl Task for Part<'_, '_> {
                     unsafe {
                         let c = c.add(row * PANEL);
                         let (mut b, mut old) = (b, old);
-                        for (p, &k) in block.lens[..block.count].iter().enumerate() {
+                        for (p, piece) in block.pieces().iter().enumerate() {
+                            let k = piece.len;
                             let rows = Rows::Pointers(table.add(p * self.rows + row));
                             Tile { m, k, rows, b, c, old }.run(s);
                             (b, old) = (b.add(k * PANEL), Old::Add);
@@ -227,10 +170,10 @@ fn expand<S: Simd>(s: S, panel: Panel<'_>, room: &mut [f32]) -> *const f32 {
 /// Writes `table[piece * rows + r]`: where the inputs of output row `first + r` begin.
 ///
 /// # Safety
-/// The table must have room for `block.count * rows` pointers.
+/// The table must have room for `rows` of each piece's pointers.
 unsafe fn point(p: &Product<'_>, zeros: &[f32], block: &Block, first: usize, rows: usize, table: *mut *const f32) {
     let Window { side, stride, before, upsample } = p.window;
-    for (i, piece) in block.pieces[..block.count].iter().enumerate() {
+    for (i, piece) in block.pieces().iter().enumerate() {
         let src = &p.sources[piece.source];
         let (h, w) = upsample.unwrap_or((src.shape.h, src.shape.w));
         let (tap_y, tap_x) = (piece.tap / side, piece.tap % side);
@@ -355,50 +298,6 @@ unsafe fn read<S: Simd>(s: S, from: &[f32], n: usize) -> S::V {
 unsafe fn write<S: Simd>(s: S, to: *mut f32, v: S::V, n: usize) {
     // SAFETY: the caller's.
     unsafe { if n == S::LANES { s.store(to, v) } else { s.store_part(to, v, n) } }
-}
-
-/// The same product with plain loops over the same panels.
-pub fn naive(p: &Product<'_>, out: &mut [f32], pitch: usize, workers: &Workers) {
-    let target = Shared::new(out);
-    workers.for_each(p.shape.rows(), |at, _| {
-        // SAFETY: rows of the output do not overlap, and each is one task's.
-        let y = unsafe { std::slice::from_raw_parts_mut(target.get().add(at * pitch), p.shape.c) };
-        for (n, y) in y.iter_mut().enumerate() {
-            *y = match p.w.geglu() {
-                true => element(p, at, n) * scalar(Activation::Gelu, element(p, at, p.shape.c + n)),
-                false => {
-                    let (b, pixel) = (at / p.shape.pixels(), at % p.shape.pixels());
-                    let row = p.row.map_or(0.0, |x| x.data[b % x.shape.b * x.pitch + n]);
-                    let residual =
-                        p.residual.map_or(0.0, |x| x.data[(b % x.shape.b * p.shape.pixels() + pixel) * x.pitch + n]);
-                    scalar(p.act, element(p, at, n) + row) + residual
-                }
-            };
-        }
-    });
-}
-
-/// The sum and the bias of output `[at, n]`.
-fn element(p: &Product<'_>, at: usize, n: usize) -> f32 {
-    let Window { side, stride, before, upsample } = p.window;
-    let (b, y, x) = (at / p.shape.pixels(), at / p.shape.w % p.shape.h, at % p.shape.w);
-    let mut sum = 0.0;
-    for tap in 0..side * side {
-        let mut k = 0;
-        for src in p.sources {
-            let (h, w) = upsample.unwrap_or((src.shape.h, src.shape.w));
-            let (iy, ix) = (y * stride + tap / side, x * stride + tap % side);
-            if iy >= before && ix >= before && iy - before < h && ix - before < w {
-                let (sy, sx) = ((iy - before) * src.shape.h / h, (ix - before) * src.shape.w / w);
-                let from = ((b % src.shape.b * src.shape.h + sy) * src.shape.w + sx) * src.pitch;
-                for (i, x) in src.data[from..from + src.shape.c].iter().enumerate() {
-                    sum += x * p.w.at(n, k + i, tap);
-                }
-            }
-            k += src.shape.c;
-        }
-    }
-    sum + p.bias.map_or(0.0, |b| b[n])
 }
 
 /// An activation of one value.

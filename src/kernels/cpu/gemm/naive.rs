@@ -1,0 +1,51 @@
+//! The product with plain loops over the same panels: the documentation of the fast one, and the last resort.
+#![allow(unsafe_code, reason = "tasks write disjoint rows of one output")]
+
+use super::{Product, Window, scalar};
+use crate::backend::cpu::workers::Workers;
+use crate::kernels::Activation;
+use crate::kernels::cpu::tile::Shared;
+
+/// Computes `p` into `out`, one output row a task.
+pub fn naive(p: &Product<'_>, out: &mut [f32], pitch: usize, workers: &Workers) {
+    let target = Shared::new(out);
+    workers.for_each(p.shape.rows(), |at, _| {
+        // SAFETY: rows of the output do not overlap, and each is one task's.
+        let y = unsafe { std::slice::from_raw_parts_mut(target.get().add(at * pitch), p.shape.c) };
+        for (n, y) in y.iter_mut().enumerate() {
+            *y = match p.w.geglu() {
+                true => element(p, at, n) * scalar(Activation::Gelu, element(p, at, p.shape.c + n)),
+                false => {
+                    let (b, pixel) = (at / p.shape.pixels(), at % p.shape.pixels());
+                    let row = p.row.map_or(0.0, |x| x.data[b % x.shape.b * x.pitch + n]);
+                    let residual =
+                        p.residual.map_or(0.0, |x| x.data[(b % x.shape.b * p.shape.pixels() + pixel) * x.pitch + n]);
+                    scalar(p.act, element(p, at, n) + row) + residual
+                }
+            };
+        }
+    });
+}
+
+/// The sum and the bias of output `[at, n]`.
+fn element(p: &Product<'_>, at: usize, n: usize) -> f32 {
+    let Window { side, stride, before, upsample } = p.window;
+    let (b, y, x) = (at / p.shape.pixels(), at / p.shape.w % p.shape.h, at % p.shape.w);
+    let mut sum = 0.0;
+    for tap in 0..side * side {
+        let mut k = 0;
+        for src in p.sources {
+            let (h, w) = upsample.unwrap_or((src.shape.h, src.shape.w));
+            let (iy, ix) = (y * stride + tap / side, x * stride + tap % side);
+            if iy >= before && ix >= before && iy - before < h && ix - before < w {
+                let (sy, sx) = ((iy - before) * src.shape.h / h, (ix - before) * src.shape.w / w);
+                let from = ((b % src.shape.b * src.shape.h + sy) * src.shape.w + sx) * src.pitch;
+                for (i, x) in src.data[from..from + src.shape.c].iter().enumerate() {
+                    sum += x * p.w.at(n, k + i, tap);
+                }
+            }
+            k += src.shape.c;
+        }
+    }
+    sum + p.bias.map_or(0.0, |b| b[n])
+}
