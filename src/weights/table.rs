@@ -82,7 +82,7 @@ impl Located {
         }
     }
 
-    fn read(&self, out: &mut Vec<u8>) -> Result<()> {
+    pub(super) fn read(&self, out: &mut Vec<u8>) -> Result<()> {
         let Some(strides) = &self.strides else {
             return self.bytes.read_into(self.offset, self.info.bytes() as u64, out);
         };
