@@ -31,6 +31,13 @@ fn plans(engine: &Engine, model: &Model, request: &Request) -> Result<Vec<Plan>>
         Stage::Step(UnetShape { samples, contexts, times: 1, h, w, tokens }),
         Stage::Decode { size: (1, h, w) },
     ];
+    // Where the last batch is smaller, it has programs of its own.
+    let rest = request.count % samples;
+    if rest > 0 {
+        let contexts = contexts / samples * rest;
+        stages.push(Stage::Context { contexts, tokens });
+        stages.push(Stage::Step(UnetShape { samples: rest, contexts, times: 1, h, w, tokens }));
+    }
     if request.init.is_some() {
         stages.push(Stage::Encode { size: (1, request.height, request.width) });
     }
@@ -40,9 +47,11 @@ fn plans(engine: &Engine, model: &Model, request: &Request) -> Result<Vec<Plan>>
     stages.into_iter().map(|stage| engine.plan(model, stage)).collect()
 }
 
-/// All programs of a request stay loaded, so their memory adds up.
+/// All programs of a request stay loaded, so their memory adds up; those of one name share their weights.
 fn need(plans: &[Plan], panel_bytes: u64) -> u64 {
-    BASE + plans.iter().map(|p| p.weight_bytes(panel_bytes) + p.activation_bytes()).sum::<u64>()
+    let first = |i: usize| plans[..i].iter().all(|p| p.name != plans[i].name);
+    let weights = |i: usize| if first(i) { plans[i].weight_bytes(panel_bytes) } else { 0 };
+    BASE + (0..plans.len()).map(|i| weights(i) + plans[i].activation_bytes()).sum::<u64>()
 }
 
 /// Refuses what the machine, its container or `--max-memory` cannot hold; short free memory is only a warning.

@@ -153,7 +153,10 @@ pub(super) fn notes(model: &Model, request: &Request, args: &GenerateArgs, threa
     let own = model.defaults.size;
     let far = |side: usize| side * 2 <= own || side >= 2 * own;
     if far(request.width) || far(request.height) {
-        eprintln!("note: {} was made for {own}x{own}; other sizes draw badly", escape(&model.name));
+        let (w, h) = (request.width, request.height);
+        eprintln!(
+            "note: {w}x{h} is far from the {own}x{own} that the model was trained on; expect repeated or broken shapes"
+        );
     } else if own >= 512 && (request.width % 64 != 0 || request.height % 64 != 0) {
         eprintln!(
             "note: {}x{} is not a multiple of 64; SD 1.x draws best on such sizes",
