@@ -5,6 +5,7 @@ pub use memory::print_all;
 mod metadata;
 
 use super::progress::Progress;
+use super::words::WordArgs;
 use super::{DeviceArgs, ModelArgs};
 use clap::Args;
 use lienzo::diffusion::bpe::Tokenizer;
@@ -45,6 +46,8 @@ pub struct GenerateArgs {
         hide_default_value = true
     )]
     negative_prompt: String,
+    #[command(flatten)]
+    words: WordArgs,
     #[command(flatten)]
     model: ModelArgs,
     /// Width in pixels, a multiple of 8 [default: the model's own size, 512 for SD 1.x]
@@ -119,17 +122,22 @@ pub struct GenerateArgs {
 
 /// Runs the command.
 pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
+    if args.words.list()? {
+        return Ok(ExitCode::SUCCESS);
+    }
     let begun = Instant::now();
     let cancel = cancel_on_ctrl_c();
     // Everything that can be refused without the model is refused first.
     let count = args.count();
-    let prompt = args.prompt()?;
+    let words = args.words.open()?;
+    let (prompt, negative) = words.apply(&args.prompt()?, &args.negative_prompt);
     let output =
         if args.plan { None } else { Some(OutputPlan::new(args.output_spec().as_deref(), count, args.overwrite)?) };
     let cpu = args.device.cpu()?;
     let threads = cpu.workers().threads();
     let model = Arc::new(args.model.open()?);
-    let request = args.request(&model, prompt, count)?;
+    let mut request = args.request(&model, (prompt, negative), count)?;
+    args.words.embed(&model, std::slice::from_mut(&mut request))?;
     request.check(&model)?;
     if let Some(output) = &output {
         output.check_seeds(request.seed, count)?;
@@ -144,10 +152,7 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
     notes(&model, &request, args, threads);
     let metadata = Metadata::start(&model, args, cancel.clone());
     let mut writer = Writer { progress: Progress::new(), output, metadata, request: &request, error: None };
-    let tokenizer = match &model.tokenizer {
-        Some(files) => Tokenizer::from_files(&files.vocab, &files.merges)?,
-        None => Tokenizer::clip(),
-    };
+    let tokenizer = tokenizer(&model)?;
     let session = engine.session(&model, &cancel);
     let result = lienzo::diffusion::generate(&session, &tokenizer, &request, &mut |event| writer.hear(event));
     writer.progress.abandon();
@@ -161,6 +166,14 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
         eprintln!("peak memory {}", lienzo::system::format_bytes(peak));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The model's own tokenizer, or CLIP's.
+pub fn tokenizer(model: &Model) -> Result<Tokenizer> {
+    match &model.tokenizer {
+        Some(files) => Tokenizer::from_files(&files.vocab, &files.merges),
+        None => Ok(Tokenizer::clip()),
+    }
 }
 
 impl GenerateArgs {
@@ -182,7 +195,7 @@ impl GenerateArgs {
         self.output.clone().or_else(|| self.outdir.as_ref().map(|dir| format!("{}/", dir.trim_end_matches('/'))))
     }
 
-    fn request(&self, model: &Model, prompt: String, count: usize) -> Result<Request> {
+    fn request(&self, model: &Model, (prompt, negative_prompt): (String, String), count: usize) -> Result<Request> {
         let own = &model.defaults;
         let sampler = match &self.sampling_method {
             Some(name) => name,
@@ -197,7 +210,7 @@ impl GenerateArgs {
         };
         Ok(Request {
             prompt,
-            negative_prompt: self.negative_prompt.clone(),
+            negative_prompt,
             width: self.width.unwrap_or(own.size),
             height: self.height.unwrap_or(own.size),
             guidance: self.cfg_scale.unwrap_or(own.guidance),
