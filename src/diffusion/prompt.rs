@@ -8,6 +8,7 @@ pub mod chunks;
 pub mod embeddings;
 pub mod read;
 pub mod schedule;
+pub mod styles;
 mod unet;
 
 pub use unet::PromptedUnet;

@@ -41,13 +41,18 @@ impl GenerateArgs {
         self.output.clone().or_else(|| self.outdir.as_ref().map(|dir| format!("{}/", dir.trim_end_matches('/'))))
     }
 
-    pub(super) fn request(&self, model: &Model, prompt: String, count: usize) -> Result<Request> {
+    pub(super) fn request(
+        &self,
+        model: &Model,
+        (prompt, negative_prompt): (String, String),
+        count: usize,
+    ) -> Result<Request> {
         let own = &model.defaults;
         let init = self.init()?;
         let side = |asked: Option<usize>, init: Option<usize>| init.or(asked).unwrap_or(own.size);
         Ok(Request {
             prompt,
-            negative_prompt: self.negative_prompt.clone().unwrap_or_default(),
+            negative_prompt,
             width: side(self.width, init.as_ref().map(|i| i.image.width)),
             height: side(self.height, init.as_ref().map(|i| i.image.height)),
             guidance: self.cfg_scale.unwrap_or(own.guidance),
