@@ -97,6 +97,9 @@ pub struct GenerateArgs {
     /// Refuse to start if more memory is needed, for example 2.4GB
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
+    /// Read the weights from the file as they are needed, at every step, instead of keeping them
+    #[arg(long)]
+    low_memory: bool,
     /// Start even if the memory will not do
     #[arg(long)]
     force: bool,
@@ -135,9 +138,9 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
         output.check_seeds(request.seed, count)?;
     }
     let engine = Engine::new(Arc::new(cpu));
-    memory::check(&engine, &model, &request, args)?;
+    let keep = memory::check(&engine, &model, &request, args)?;
     if args.plan {
-        memory::print_plan(&engine, &model, &request)?;
+        memory::print_plan(&engine, &model, &request, args)?;
         return Ok(ExitCode::SUCCESS);
     }
     let Some(output) = output else { return Ok(ExitCode::SUCCESS) };
@@ -148,7 +151,7 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
         Some(files) => Tokenizer::from_files(&files.vocab, &files.merges)?,
         None => Tokenizer::clip(),
     };
-    let session = engine.session(&model, &cancel);
+    let session = engine.session(&model, &cancel).keeping(keep);
     let result = lienzo::diffusion::generate(&session, &tokenizer, &request, &mut |event| writer.hear(event));
     writer.progress.abandon();
     match writer.error.take() {
