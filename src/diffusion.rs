@@ -36,6 +36,11 @@ pub trait Stages {
     /// The model.
     fn model(&self) -> &Model;
 
+    /// What users should know of the weights loaded since this was last called.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Token rows `[chunks, 1, 77, width]` to hidden states.
     fn text(&self, tokens: Tensor, clip_skip: usize) -> Result<Tensor>;
 
@@ -218,6 +223,7 @@ pub fn generate(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, list
 
     tell(listen, Event::Stage { name: "text", image: 0, units: Some(1) })?;
     let prompts = prompt::embed(stages, tokens, request)?;
+    tell_notes(stages, listen)?;
     let (h, w) = request.latent_size(model);
     let init = match &request.init {
         Some(init) => {
@@ -257,6 +263,7 @@ pub fn generate(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, list
             if let Some(init) = &request.init {
                 image = init.cropped(image);
             }
+            tell_notes(stages, listen)?;
             tell(listen, Event::Picture { index, seed: request.seeds(index).0, image })?;
         }
     }
@@ -282,6 +289,10 @@ pub fn decode(stages: &dyn Stages, (h, w): (usize, usize), latents: &[f32]) -> R
     let scaled: Vec<f32> = latents.iter().map(|v| v / vae.scaling).collect();
     let latents = Tensor::from_nchw(Shape::new(1, h, w, vae.latent_channels), &scaled)?;
     Image::from_decoded(&stages.decode(latents)?, 0)
+}
+
+fn tell_notes(stages: &dyn Stages, listen: &mut Listener<'_>) -> Result<()> {
+    stages.notes().into_iter().try_for_each(|note| tell(listen, Event::Note(note)))
 }
 
 fn tell(listen: &mut Listener<'_>, event: Event) -> Result<()> {

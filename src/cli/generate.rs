@@ -129,6 +129,9 @@ pub struct GenerateArgs {
     /// Refuse to start if more memory is needed, for example 2.4GB
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
+    /// Read the weights from the file as they are needed, at every step, instead of keeping them
+    #[arg(long)]
+    low_memory: bool,
     /// Start even if the memory will not do
     #[arg(long)]
     force: bool,
@@ -179,9 +182,9 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
         output.check_seeds(resume::name_seed(&request, 0), count)?;
     }
     let engine = Engine::new(Arc::new(cpu));
-    memory::check(&engine, &model, &request, args)?;
+    let keep = memory::check(&engine, &model, &request, args)?;
     if args.plan {
-        memory::print_plan(&engine, &model, &request)?;
+        memory::print_plan(&engine, &model, &request, args)?;
         return Ok(ExitCode::SUCCESS);
     }
     let Some(output) = &mut output else { return Ok(ExitCode::SUCCESS) };
@@ -198,7 +201,7 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
     let previews = BTreeSet::new();
     let mut writer = Writer { progress: Progress::new(), output, metadata, request: &request, previews, error: None };
     let tokenizer = tokenizer(&model)?;
-    let session = engine.session(&model, &cancel);
+    let session = engine.session(&model, &cancel).keeping(keep);
     let result = lienzo::diffusion::generate(&session, &tokenizer, &request, &mut |event| writer.hear(event));
     writer.progress.abandon();
     match writer.error.take() {
