@@ -142,6 +142,29 @@ pub type Listener<'a> = dyn FnMut(Event) -> ControlFlow<()> + 'a;
 pub const SIZES: (usize, usize) = (64, 2048);
 
 impl Request {
+    /// One picture from a prompt, without anything that can be left out: guidance 7.5, seed 0.
+    pub fn new(prompt: impl Into<String>, (width, height): (usize, usize), sampling: Settings) -> Self {
+        Self {
+            prompt: prompt.into(),
+            negative_prompt: String::new(),
+            width,
+            height,
+            guidance: 7.5,
+            clip_skip: 1,
+            sampling,
+            seed: 0,
+            count: 1,
+            rng: RngKind::Nv,
+            embeddings: Arc::default(),
+            batch_size: 1,
+            variation: None,
+            init: None,
+            prediction: None,
+            preview: None,
+            skip: BTreeSet::new(),
+        }
+    }
+
     /// Refuses what cannot be drawn, naming what can.
     pub fn check(&self, model: &Model) -> Result<()> {
         let step = model.vae.factor().max(8);
