@@ -25,14 +25,21 @@ use denoise::schedule::{Prediction, Schedule};
 use img2img::Init;
 use preview::{Preview, Previewer};
 use prompt::PromptedUnet;
+use prompt::embeddings::Embedding;
 use std::collections::BTreeSet;
 use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
 use unet::UnetShape;
 
 /// The model's six plans, on whatever device: what the story needs of the engine.
 pub trait Stages {
     /// The model.
     fn model(&self) -> &Model;
+
+    /// What users should know of the weights loaded since this was last called.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Token rows `[chunks, 1, 77, width]` to hidden states.
     fn text(&self, tokens: Tensor, clip_skip: usize) -> Result<Tensor>;
@@ -90,6 +97,8 @@ pub struct Request {
     pub preview: Option<Preview>,
     /// Pictures that are there already and are not made again, by number from 0.
     pub skip: BTreeSet<usize>,
+    /// Textual inversion embeddings that the prompts may name.
+    pub embeddings: Arc<Vec<Embedding>>,
 }
 
 /// What happens while a request is worked on.
@@ -213,7 +222,8 @@ pub fn generate(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, list
     let plan = Plan::new(&schedule, &request.sampling)?;
 
     tell(listen, Event::Stage { name: "text", image: 0, units: Some(1) })?;
-    let prompts = prompt::embed(stages, tokens, request, listen)?;
+    let prompts = prompt::embed(stages, tokens, request)?;
+    tell_notes(stages, listen)?;
     let (h, w) = request.latent_size(model);
     let init = match &request.init {
         Some(init) => {
@@ -234,7 +244,7 @@ pub fn generate(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, list
         };
         tell(listen, Event::Stage { name: "denoise", image: batch.start, units: plan.evaluations() })?;
         let mut noise = noise(request, &batch, (h, w));
-        let mut guided = Guided::new(unet, prediction, request.guidance);
+        let mut guided = Guided::new(unet, prediction, request.guidance).with_branches(prompts.weights().to_vec());
         let mut heard = |p: &Progress<'_>| {
             if let Some(previewer) = &mut previewer
                 && previewer.show(p, batch.start, listen).is_break()
@@ -253,6 +263,7 @@ pub fn generate(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, list
             if let Some(init) = &request.init {
                 image = init.cropped(image);
             }
+            tell_notes(stages, listen)?;
             tell(listen, Event::Picture { index, seed: request.seeds(index).0, image })?;
         }
     }
@@ -278,6 +289,10 @@ pub fn decode(stages: &dyn Stages, (h, w): (usize, usize), latents: &[f32]) -> R
     let scaled: Vec<f32> = latents.iter().map(|v| v / vae.scaling).collect();
     let latents = Tensor::from_nchw(Shape::new(1, h, w, vae.latent_channels), &scaled)?;
     Image::from_decoded(&stages.decode(latents)?, 0)
+}
+
+fn tell_notes(stages: &dyn Stages, listen: &mut Listener<'_>) -> Result<()> {
+    stages.notes().into_iter().try_for_each(|note| tell(listen, Event::Note(note)))
 }
 
 fn tell(listen: &mut Listener<'_>, event: Event) -> Result<()> {

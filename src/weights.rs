@@ -19,6 +19,7 @@ mod convert;
 mod describe;
 mod diffusers;
 mod embedded;
+mod embedding;
 mod hash;
 mod hash_cache;
 mod names;
@@ -32,6 +33,7 @@ mod tests;
 
 pub use convert::{decode_f32, encode};
 pub use describe::describe;
+pub use embedding::read_embedding;
 pub use hash::{PUBLISHED_SD_V1_4, legacy_hash, model_hash, sha256_file};
 pub use hash_cache::cached_model_hash;
 pub use open::{open, open_with_vae};

@@ -8,6 +8,7 @@ mod request;
 mod resume;
 
 use super::progress::Progress;
+use super::words::WordArgs;
 use super::{DeviceArgs, ModelArgs};
 use clap::Args;
 use lienzo::diffusion::bpe::Tokenizer;
@@ -16,6 +17,7 @@ use lienzo::engine::Engine;
 use lienzo::error::{Error, Result};
 use lienzo::image::{Image, png_bytes};
 use lienzo::output::{OutputPlan, write_png};
+use lienzo::weights::Model;
 use metadata::Metadata;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -37,6 +39,8 @@ pub struct GenerateArgs {
     /// What to stay away from
     #[arg(short, long, value_name = "PROMPT", allow_hyphen_values = true)]
     negative_prompt: Option<String>,
+    #[command(flatten)]
+    words: WordArgs,
     #[command(flatten)]
     model: ModelArgs,
     /// Width in pixels, a multiple of 8 [default: the model's own size, 512 for SD 1.x]
@@ -125,6 +129,9 @@ pub struct GenerateArgs {
     /// Refuse to start if more memory is needed, for example 2.4GB
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
+    /// Read the weights from the file as they are needed, at every step, instead of keeping them
+    #[arg(long)]
+    low_memory: bool,
     /// Start even if the memory will not do
     #[arg(long)]
     force: bool,
@@ -147,13 +154,17 @@ pub struct GenerateArgs {
 
 /// Runs the command.
 pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
+    if given.words.list()? {
+        return Ok(ExitCode::SUCCESS);
+    }
     let begun = Instant::now();
     let cancel = cancel_on_ctrl_c("step");
     let mut args = given.clone();
     recipe::apply(&mut args, &cancel)?;
     // Everything that can be refused without the model is refused first.
     let count = args.count();
-    let prompt = args.prompt()?;
+    let words = args.words.open()?;
+    let prompts = words.apply(&args.prompt()?, args.negative_prompt.as_deref().unwrap_or(""));
     let overwrite = args.overwrite || args.resume;
     let mut output =
         if args.plan { None } else { Some(OutputPlan::new(args.output_spec().as_deref(), count, overwrite)?) };
@@ -164,15 +175,16 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
     let cpu = args.device.cpu()?;
     let threads = cpu.workers().threads();
     let model = Arc::new(args.model.open()?);
-    let mut request = args.request(&model, prompt, count)?;
+    let mut request = args.request(&model, prompts, count)?;
+    args.words.embed(&model, std::slice::from_mut(&mut request))?;
     request.check(&model)?;
     if let Some(output) = &output {
         output.check_seeds(resume::name_seed(&request, 0), count)?;
     }
     let engine = Engine::new(Arc::new(cpu));
-    memory::check(&engine, &model, &request, args)?;
+    let keep = memory::check(&engine, &model, &request, args)?;
     if args.plan {
-        memory::print_plan(&engine, &model, &request)?;
+        memory::print_plan(&engine, &model, &request, args)?;
         return Ok(ExitCode::SUCCESS);
     }
     let Some(output) = &mut output else { return Ok(ExitCode::SUCCESS) };
@@ -188,11 +200,8 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
     }
     let previews = BTreeSet::new();
     let mut writer = Writer { progress: Progress::new(), output, metadata, request: &request, previews, error: None };
-    let tokenizer = match &model.tokenizer {
-        Some(files) => Tokenizer::from_files(&files.vocab, &files.merges)?,
-        None => Tokenizer::clip(),
-    };
-    let session = engine.session(&model, &cancel);
+    let tokenizer = tokenizer(&model)?;
+    let session = engine.session(&model, &cancel).keeping(keep);
     let result = lienzo::diffusion::generate(&session, &tokenizer, &request, &mut |event| writer.hear(event));
     writer.progress.abandon();
     match writer.error.take() {
@@ -205,6 +214,14 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
         eprintln!("peak memory {}", lienzo::system::format_bytes(peak));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The model's own tokenizer, or CLIP's.
+pub fn tokenizer(model: &Model) -> Result<Tokenizer> {
+    match &model.tokenizer {
+        Some(files) => Tokenizer::from_files(&files.vocab, &files.merges),
+        None => Ok(Tokenizer::clip()),
+    }
 }
 
 /// The first Ctrl-C sets the flag, which ends the run cleanly; the second ends the process at once.

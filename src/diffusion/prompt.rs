@@ -1,65 +1,202 @@
 //! Prompts to text embeddings, and the U-Net with them in it.
+//!
+//! [`schedule`] splits a prompt at AND and resolves what changes over the steps, [`attention`] reads the weights,
+//! [`chunks`] fills the encoder's 77 positions; [`embed`] runs the encoder once for each distinct chunk.
+
+pub mod attention;
+pub mod chunks;
+pub mod embeddings;
+pub mod read;
+pub mod schedule;
+pub mod styles;
+mod unet;
+
+pub use unet::PromptedUnet;
 
 use super::bpe::Tokenizer;
-use super::denoise::guided::Unet;
-use super::denoise::run::At;
-use super::unet::UnetShape;
-use super::{Event, Listener, Request, Stages, UnetCall};
+use super::{Request, Stages};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
 use crate::weights::{Model, decode_f32};
+use chunks::{Chunk, Lexicon, Token};
+use embeddings::Embedding;
+use read::Reading;
+use std::collections::HashMap;
 
-/// The embeddings of a request, each `[1, 1, tokens, width]`.
+/// A request's prompts, embedded, and when which of them holds.
 #[derive(Clone, Debug)]
 pub struct Prompts {
-    /// The negative prompt's; none where guidance is 1.
-    pub uncond: Option<Tensor>,
-    /// The prompt's.
-    pub cond: Tensor,
+    /// The distinct embeddings, each `[1, 1, tokens, width]`.
+    embeddings: Vec<Tensor>,
+    /// The distinct sets of them that some step needs.
+    contexts: Vec<Contexts>,
+    /// The last step (from 1) of each span, and the number of its set.
+    spans: Vec<(usize, usize)>,
+    weights: Vec<f32>,
 }
 
-/// Tokenizes and encodes a request's prompts. What does not fit into the encoder's positions is cut, saying so.
-pub fn embed(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, listen: &mut Listener<'_>) -> Result<Prompts> {
-    let mut one = |text: &str, what: &str| {
-        let chunk = tokens.encode_chunk(text, stages.model().clip.positions);
-        if chunk.truncated > 0 {
-            let room = stages.model().clip.positions.saturating_sub(2);
-            let note = format!("{what} is cut after {room} tokens; the last {} are ignored", chunk.truncated);
-            super::tell(listen, Event::Note(note))?;
+/// What one evaluation needs, as indices of embeddings.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Contexts {
+    uncond: Option<usize>,
+    conds: Vec<usize>,
+}
+
+impl Contexts {
+    fn all(&self) -> impl Iterator<Item = usize> {
+        self.uncond.into_iter().chain(self.conds.iter().copied())
+    }
+}
+
+impl Prompts {
+    /// One prompt that never changes, and the negative one where there is guidance.
+    pub fn plain(uncond: Option<Tensor>, cond: Tensor) -> Self {
+        let contexts = Contexts { uncond: uncond.is_some().then_some(1), conds: vec![0] };
+        let embeddings = std::iter::once(cond).chain(uncond).collect();
+        Self { embeddings, contexts: vec![contexts], spans: vec![(1, 0)], weights: vec![1.0] }
+    }
+
+    /// The weight of each prompt that AND joins; mostly one of 1.
+    pub fn weights(&self) -> &[f32] {
+        &self.weights
+    }
+
+    /// The number of the set that holds at a step, from 0.
+    fn at(&self, step: usize) -> usize {
+        let found = self.spans.partition_point(|(until, _)| *until <= step);
+        self.spans.get(found).or(self.spans.last()).map_or(0, |span| span.1)
+    }
+
+    /// Numbers the texts of both prompts in one row (the prompt's first) and finds the distinct sets over the steps.
+    fn schedule(cond: &Reading, uncond: Option<&Reading>) -> (Vec<Contexts>, Vec<(usize, usize)>) {
+        let branches = || cond.branches.iter().chain(uncond.iter().flat_map(|r| &r.branches));
+        let mut ends: Vec<usize> = branches().flat_map(|b| b.spans.iter().map(|s| s.0)).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        let mut known: HashMap<Contexts, usize> = HashMap::new();
+        let (mut sets, mut spans) = (Vec::new(), Vec::new());
+        for until in ends {
+            let set = Contexts {
+                uncond: uncond.map(|r| cond.texts.len() + r.branches.first().map_or(0, |b| b.at(until))),
+                conds: cond.branches.iter().map(|b| b.at(until)).collect(),
+            };
+            let number = *known.entry(set).or_insert_with_key(|set| {
+                sets.push(set.clone());
+                sets.len() - 1
+            });
+            spans.push((until, number));
         }
-        encode(stages, &chunk.ids, request.clip_skip)
+        (sets, spans)
+    }
+}
+
+/// Reads and encodes a request's prompts.
+///
+/// # Errors
+/// Usage: what [`read::read`] refuses.
+pub fn embed(stages: &dyn Stages, tokens: &Tokenizer, request: &Request) -> Result<Prompts> {
+    let positions = stages.model().clip.positions;
+    let lexicon = Lexicon { tokens, embeddings: &request.embeddings, positions };
+    let steps = request.sampling.steps;
+    let cond = read::read(&request.prompt, false, steps, lexicon).map_err(|e| e.at("prompt"))?;
+    let weights: Vec<f32> = cond.branches.iter().map(|b| b.weight).collect();
+    // Branches add up as differences from the unconditional answer, so they need it even at guidance 1.
+    let guided = request.guided() || weights != [1.0];
+    let uncond = if guided {
+        let read = read::read(&request.negative_prompt, true, steps, lexicon);
+        Some(read.map_err(|e| e.at("negative prompt"))?)
+    } else {
+        None
     };
-    let uncond = if request.guided() { Some(one(&request.negative_prompt, "the negative prompt")?) } else { None };
-    Ok(Prompts { uncond, cond: one(&request.prompt, "the prompt")? })
+    let mut encoder = Encoder { stages, lexicon, clip_skip: request.clip_skip, known: HashMap::new() };
+    let texts = cond.texts.iter().chain(uncond.iter().flat_map(|r| &r.texts));
+    let embeddings = texts.map(|text| encoder.encode(&text.chunks)).collect::<Result<_>>()?;
+    let (contexts, spans) = Prompts::schedule(&cond, uncond.as_ref());
+    Ok(Prompts { embeddings, contexts, spans, weights })
+}
+
+/// Runs the text encoder, once for each distinct chunk.
+struct Encoder<'a> {
+    stages: &'a dyn Stages,
+    lexicon: Lexicon<'a>,
+    clip_skip: usize,
+    known: HashMap<Vec<Token>, Tensor>,
+}
+
+impl Encoder<'_> {
+    /// Chunks, each encoded alone, side by side: `[1, 1, chunks 77, width]`.
+    fn encode(&mut self, chunks: &[Chunk]) -> Result<Tensor> {
+        let Lexicon { tokens, embeddings, positions } = self.lexicon;
+        let mut all = Vec::new();
+        for chunk in chunks {
+            let padded = chunk.padded(tokens, positions);
+            if !self.known.contains_key(&padded) {
+                let rows = token_rows(self.stages.model(), &padded, embeddings)?;
+                self.known.insert(padded.clone(), self.stages.text(rows, self.clip_skip)?);
+            }
+            let mut hidden = self.known[&padded].clone();
+            if let Some(weights) = chunk.weights(positions) {
+                emphasise(&mut hidden, &weights);
+            }
+            all.extend_from_slice(hidden.data());
+        }
+        let width = self.stages.model().clip.width;
+        Tensor::new(Shape::tokens(1, chunks.len() * positions, width), all)
+    }
 }
 
 /// One chunk of ids to its embedding `[1, 1, positions, width]`.
 pub fn encode(stages: &dyn Stages, ids: &[u32], clip_skip: usize) -> Result<Tensor> {
-    stages.text(token_rows(stages.model(), ids)?, clip_skip)
+    let tokens: Vec<Token> = ids.iter().copied().map(Token::Id).collect();
+    stages.text(token_rows(stages.model(), &tokens, &[])?, clip_skip)
+}
+
+/// Multiplies each token's vector by its weight, then all by what brings the mean of the whole chunk back to where it was
+/// (the webui's "Original" emphasis).
+fn emphasise(hidden: &mut Tensor, weights: &[f32]) {
+    let mean = |t: &Tensor| t.data().iter().map(|v| f64::from(*v)).sum::<f64>() / t.shape().len().max(1) as f64;
+    let width = hidden.shape().c.max(1);
+    let before = mean(hidden);
+    for (row, weight) in hidden.data_mut().chunks_exact_mut(width).zip(weights) {
+        row.iter_mut().for_each(|v| *v *= weight);
+    }
+    let ratio = (before / mean(hidden)) as f32;
+    // A mean of zero has no scale to go back to.
+    if ratio.is_finite() {
+        hidden.data_mut().iter_mut().for_each(|v| *v *= ratio);
+    }
 }
 
 /// Token plus position embedding of one chunk, looked up row by row: the table itself is never loaded.
-fn token_rows(model: &Model, ids: &[u32]) -> Result<Tensor> {
+fn token_rows(model: &Model, tokens: &[Token], embeddings: &[Embedding]) -> Result<Tensor> {
     let (width, positions) = (model.clip.width, model.clip.positions);
-    if ids.len() != positions {
-        return Err(Error::other(format!("{} tokens given for a chunk of {positions}", ids.len())));
+    if tokens.len() != positions {
+        return Err(Error::other(format!("{} tokens given for a chunk of {positions}", tokens.len())));
     }
     let mut rows = Vec::new();
-    read(model, "text_encoder.embeddings.position_embedding.weight", 0, positions, &mut rows)?;
+    read_rows(model, "text_encoder.embeddings.position_embedding.weight", 0, positions, &mut rows)?;
     let mut token = Vec::new();
-    for (id, row) in ids.iter().zip(rows.chunks_exact_mut(width)) {
-        let id = *id as usize;
-        if id >= model.clip.vocab {
-            let message = format!("token {id} is outside of the text encoder's vocabulary of {}", model.clip.vocab);
-            return Err(Error::other(format!("{message}; the tokenizer belongs to another model")));
+    for (which, out) in tokens.iter().zip(rows.chunks_exact_mut(width)) {
+        match *which {
+            Token::Id(id) if id as usize >= model.clip.vocab => {
+                let message = format!("token {id} is outside of the text encoder's vocabulary of {}", model.clip.vocab);
+                return Err(Error::other(format!("{message}; the tokenizer belongs to another model")));
+            }
+            Token::Id(id) => {
+                read_rows(model, "text_encoder.embeddings.token_embedding.weight", id as usize, 1, &mut token)?;
+            }
+            Token::Vector { embedding, row } => {
+                token.clear();
+                let values = embeddings.get(embedding).and_then(|e| e.values.get(row * width..(row + 1) * width));
+                token.extend_from_slice(values.ok_or_else(|| Error::other("an embedding has no such vector"))?);
+            }
         }
-        read(model, "text_encoder.embeddings.token_embedding.weight", id, 1, &mut token)?;
-        row.iter_mut().zip(&token).for_each(|(r, t)| *r += t);
+        out.iter_mut().zip(&token).for_each(|(r, t)| *r += t);
     }
     Tensor::new(Shape::tokens(1, positions, width), rows)
 }
 
-fn read(model: &Model, name: &str, first: usize, count: usize, out: &mut Vec<f32>) -> Result<()> {
+fn read_rows(model: &Model, name: &str, first: usize, count: usize, out: &mut Vec<f32>) -> Result<()> {
     let info = model.source.info(name).ok_or_else(|| Error::other(format!("{}: {name} is missing", model.name)))?;
     let mut raw = Vec::new();
     model.source.read_rows(name, first, count, &mut raw)?;
@@ -67,68 +204,5 @@ fn read(model: &Model, name: &str, first: usize, count: usize, out: &mut Vec<f32
     Ok(())
 }
 
-/// The U-Net as the sampler's guidance calls it: `[n][c][h][w]` in and out, prompts inside.
-pub struct PromptedUnet<'a> {
-    calls: Calls<'a>,
-    /// Samples, height, width.
-    size: (usize, usize, usize),
-    channels: usize,
-}
-
-enum Calls<'a> {
-    /// One call for both halves: all unconditional, then all conditional.
-    Joint(Box<dyn UnetCall + 'a>),
-    /// Prompts of different lengths.
-    Apart { uncond: Box<dyn UnetCall + 'a>, cond: Box<dyn UnetCall + 'a> },
-    /// Guidance 1.
-    Cond(Box<dyn UnetCall + 'a>),
-}
-
-impl<'a> PromptedUnet<'a> {
-    /// For `n` pictures of `h` x `w` latents that share the prompts.
-    pub fn new(
-        stages: &'a dyn Stages,
-        prompts: &Prompts,
-        (n, h, w): (usize, usize, usize),
-        times: Option<&[f32]>,
-    ) -> Result<Self> {
-        let call = |context: &[&Tensor]| {
-            let tokens = context[0].shape().w;
-            let contexts = context.len() * n;
-            let shape = UnetShape { samples: n, contexts, times: 1, h, w, tokens };
-            let data = context.iter().flat_map(|t| t.data().repeat(n)).collect();
-            stages.unet(shape, Tensor::new(Shape::tokens(contexts, tokens, context[0].shape().c), data)?, times)
-        };
-        let cond = &prompts.cond;
-        let calls = match &prompts.uncond {
-            None => Calls::Cond(call(&[cond])?),
-            Some(uncond) if uncond.shape() == cond.shape() => Calls::Joint(call(&[uncond, cond])?),
-            Some(uncond) => Calls::Apart { uncond: call(&[uncond])?, cond: call(&[cond])? },
-        };
-        Ok(Self { calls, size: (n, h, w), channels: stages.model().unet.in_channels })
-    }
-}
-
-impl Unet for PromptedUnet<'_> {
-    fn predict(&mut self, x: &[f32], at: At, uncond: Option<&mut [f32]>, conds: &mut [Vec<f32>]) -> Result<()> {
-        let (n, h, w) = self.size;
-        let latents = Tensor::from_nchw(Shape::new(n, h, w, self.channels), x)?;
-        let time = &[at.t];
-        let [cond] = conds else { return Err(Error::other("one prompt is embedded, and another number is asked for")) };
-        match (&mut self.calls, uncond) {
-            (Calls::Joint(call), Some(uncond)) => {
-                let both = call.predict(&latents, time)?.to_nchw();
-                let (first, second) = both.split_at(both.len() / 2);
-                uncond.copy_from_slice(first);
-                cond.copy_from_slice(second);
-            }
-            (Calls::Apart { uncond: a, cond: b }, Some(uncond)) => {
-                uncond.copy_from_slice(&a.predict(&latents, time)?.to_nchw());
-                cond.copy_from_slice(&b.predict(&latents, time)?.to_nchw());
-            }
-            (Calls::Cond(call), None) => cond.copy_from_slice(&call.predict(&latents, time)?.to_nchw()),
-            _ => return Err(Error::other("guidance and prompts do not belong together")),
-        }
-        Ok(())
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -66,7 +66,7 @@ impl Bench<'_> {
     /// The contexts of the guided loops.
     pub(super) fn prompts(&self) -> Result<Prompts> {
         let get = |name| tokens(self.reference.get(name)?);
-        Ok(Prompts { uncond: Some(get("loop.uncond")?), cond: get("loop.cond")? })
+        Ok(Prompts::plain(Some(get("loop.uncond")?), get("loop.cond")?))
     }
 
     /// Runs a sampler's plan, guided, from `noise`, over `init`.
@@ -74,7 +74,8 @@ impl Bench<'_> {
         let &[n, _, h, w] = noise.shape.as_slice() else {
             return Err(Error::other(format!("noise of shape {:?} is not a batch of latents", noise.shape)));
         };
-        let mut unet = PromptedUnet::new(self.stages, &self.prompts()?, (n, h, w), plan.times())?;
+        let prompts = self.prompts()?;
+        let mut unet = PromptedUnet::new(self.stages, &prompts, (n, h, w), plan.times())?;
         let mut guided = Guided::new(&mut unet, self.stages.model().schedule.prediction, cfg);
         let mut source = FixedNoise::new(vec![noise.data.clone()]);
         let mut heard = |_: &Progress<'_>| ControlFlow::Continue(());

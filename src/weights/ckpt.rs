@@ -21,6 +21,26 @@ const MAX_PICKLE: u64 = 64 << 20;
 /// # Errors
 /// Bad file: what is wrong in the archive, the pickle or a tensor, and what to do.
 pub fn read(bytes: Arc<Bytes>) -> Result<RawFile> {
+    read_with(bytes, pickle::state_dict)
+}
+
+/// [`read`] of the tensors in every dictionary of the pickle; of two of one name the first.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_nested(bytes: Arc<Bytes>) -> Result<RawFile> {
+    read_with(bytes, |pickle| {
+        let mut found = pickle::all_tensors(pickle)?;
+        // The map below keeps the last.
+        found.retain(|(_, t)| t.dtype.is_some());
+        found.reverse();
+        Ok(found)
+    })
+}
+
+type Named = Vec<(String, pickle::Tensor)>;
+
+fn read_with(bytes: Arc<Bytes>, tensors_of: impl Fn(&[u8]) -> Result<Named, String>) -> Result<RawFile> {
     let entries = zip::entries(&bytes)?;
     let remedy = "use a .ckpt written by torch.save, or a .safetensors file";
     let mut pickles = entries.keys().filter(|n| n.ends_with("/data.pkl") && n.matches('/').count() == 1);
@@ -34,7 +54,7 @@ pub fn read(bytes: Arc<Bytes>) -> Result<RawFile> {
         return Err(bytes.bad("was written on a big-endian machine, which is not read; convert it to safetensors"));
     }
     let content = stored(&bytes, "data.pkl", &entries[pickle], MAX_PICKLE)?;
-    let found = pickle::state_dict(&content).map_err(|why| bytes.bad(format!("its pickle {why}; {remedy}")))?;
+    let found = tensors_of(&content).map_err(|why| bytes.bad(format!("its pickle {why}; {remedy}")))?;
     let storages: HashMap<&str, &zip::Entry> =
         entries.iter().filter_map(|(n, e)| Some((n.strip_prefix(root)?.strip_prefix("data/")?, e))).collect();
     let (mut tensors, mut other) = (BTreeMap::new(), Vec::new());

@@ -82,7 +82,8 @@ impl Located {
         }
     }
 
-    pub(super) fn read(&self, out: &mut Vec<u8>) -> Result<()> {
+    /// Replaces `out` by the elements, row-major, as stored.
+    pub fn read(&self, out: &mut Vec<u8>) -> Result<()> {
         let Some(strides) = &self.strides else {
             return self.bytes.read_into(self.offset, self.info.bytes() as u64, out);
         };

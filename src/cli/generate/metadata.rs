@@ -87,6 +87,9 @@ impl Metadata {
             }
         }
         put("RNG", if request.rng == RngKind::Nv { "NV".into() } else { "CPU".into() });
+        if let Some(hashes) = embedding_hashes(request) {
+            put("TI hashes", hashes);
+        }
         if let Some(eta) = s.eta {
             put("Eta", eta.to_string());
         }
@@ -108,6 +111,12 @@ impl Metadata {
             Parameters { prompt: request.prompt.clone(), negative_prompt: request.negative_prompt.clone(), entries };
         Ok(Some(parameters.to_text()))
     }
+}
+
+/// `name: hash` of each embedding that the prompts name; none without any.
+fn embedding_hashes(request: &Request) -> Option<String> {
+    let all: Vec<String> = request.embeddings.iter().map(|e| format!("{}: {}", e.name, e.hash)).collect();
+    (!all.is_empty()).then(|| all.join(", "))
 }
 
 /// The webui prints a sampler's default schedule by name, and `Automatic` for samplers whose default is uniform.

@@ -16,6 +16,7 @@ use lienzo::image::resize::ResizeMode;
 use lienzo::rng::RngKind;
 use lienzo::weights::{Model, sha256_file};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// The strength without `--strength`.
@@ -40,13 +41,18 @@ impl GenerateArgs {
         self.output.clone().or_else(|| self.outdir.as_ref().map(|dir| format!("{}/", dir.trim_end_matches('/'))))
     }
 
-    pub(super) fn request(&self, model: &Model, prompt: String, count: usize) -> Result<Request> {
+    pub(super) fn request(
+        &self,
+        model: &Model,
+        (prompt, negative_prompt): (String, String),
+        count: usize,
+    ) -> Result<Request> {
         let own = &model.defaults;
         let init = self.init()?;
         let side = |asked: Option<usize>, init: Option<usize>| init.or(asked).unwrap_or(own.size);
         Ok(Request {
             prompt,
-            negative_prompt: self.negative_prompt.clone().unwrap_or_default(),
+            negative_prompt,
             width: side(self.width, init.as_ref().map(|i| i.image.width)),
             height: side(self.height, init.as_ref().map(|i| i.image.height)),
             guidance: self.cfg_scale.unwrap_or(own.guidance),
@@ -58,6 +64,7 @@ impl GenerateArgs {
             },
             count,
             rng: RngKind::parse(self.rng.as_deref().unwrap_or("nv"))?,
+            embeddings: Arc::default(),
             batch_size: self.batch_size,
             // At strength 0 the webui leaves the second seed out, and counts the first one up.
             variation: self

@@ -113,11 +113,22 @@ pub fn state_dict(data: &[u8]) -> Step<Vec<(String, Tensor)>> {
     let mut out = Vec::new();
     for (key, value) in &machine.dicts[inner.unwrap_or(top)] {
         let (Value::Text(key), Value::Tensor(view)) = (key, value) else { continue };
-        let name = machine.string(*key)?;
-        let View { storage, offset, shape, strides } = &machine.views[*view];
-        let Storage { dtype, key, elements } = machine.storages[*storage];
-        let (shape, strides) = (shape.clone(), strides.clone());
-        out.push((name, Tensor { dtype, storage: machine.string(key)?, elements, offset: *offset, shape, strides }));
+        out.push(machine.described(*key, *view)?);
+    }
+    if out.is_empty() { Err("holds no dictionary of tensors".into()) } else { Ok(out) }
+}
+
+/// The tensors of every dictionary, however deep: an embedding's file hides its one matrix in objects of its trainer.
+///
+/// # Errors
+/// As [`state_dict`].
+pub fn all_tensors(data: &[u8]) -> Step<Vec<(String, Tensor)>> {
+    let mut machine = Machine::new(data);
+    machine.run()?;
+    let mut out = Vec::new();
+    for (key, value) in machine.dicts.iter().flatten() {
+        let (Value::Text(key), Value::Tensor(view)) = (key, value) else { continue };
+        out.push(machine.described(*key, *view)?);
     }
     if out.is_empty() { Err("holds no dictionary of tensors".into()) } else { Ok(out) }
 }
@@ -140,6 +151,13 @@ impl<'a> Machine<'a> {
             views: Vec::new(),
             items: 0,
         }
+    }
+
+    fn described(&self, name: Text, view: usize) -> Step<(String, Tensor)> {
+        let View { storage, offset, shape, strides } = &self.views[view];
+        let Storage { dtype, key, elements } = self.storages[*storage];
+        let (shape, strides, storage) = (shape.clone(), strides.clone(), self.string(key)?);
+        Ok((self.string(name)?, Tensor { dtype, storage, elements, offset: *offset, shape, strides }))
     }
 
     fn run(&mut self) -> Step<Value> {

@@ -1,0 +1,103 @@
+//! Embedded prompts go in, the U-Net as the sampler's guidance calls it comes out: `[n][c][h][w]` in and out.
+
+use super::{Contexts, Prompts};
+use crate::diffusion::denoise::guided::Unet;
+use crate::diffusion::denoise::run::At;
+use crate::diffusion::unet::UnetShape;
+use crate::diffusion::{Stages, UnetCall};
+use crate::error::{Error, Result};
+use crate::tensor::{Shape, Tensor};
+use std::collections::HashMap;
+
+/// Sets of prompts whose keys and values are kept; a prompt that alternates between more computes them anew.
+const KEPT: usize = 16;
+/// Contexts of one call: guidance needs two, and more would need the memory of more.
+const TOGETHER: usize = 2;
+
+/// The U-Net with prompts inside, which may be others at every step.
+pub struct PromptedUnet<'a> {
+    stages: &'a dyn Stages,
+    prompts: &'a Prompts,
+    /// Samples, height, width.
+    size: (usize, usize, usize),
+    times: Option<Vec<f32>>,
+    calls: HashMap<usize, Vec<Call<'a>>>,
+}
+
+/// One program with one or two prompts set: all unconditional, then all conditional.
+struct Call<'a> {
+    call: Box<dyn UnetCall + 'a>,
+    /// The outputs in order: 0 is the unconditional one if there is one, then come the branches.
+    outputs: Vec<usize>,
+}
+
+impl<'a> PromptedUnet<'a> {
+    /// For `n` pictures of `h` x `w` latents that share the prompts. What the first step needs is made ready.
+    pub fn new(
+        stages: &'a dyn Stages,
+        prompts: &'a Prompts,
+        size: (usize, usize, usize),
+        times: Option<&[f32]>,
+    ) -> Result<Self> {
+        let mut unet = Self { stages, prompts, size, times: times.map(<[f32]>::to_vec), calls: HashMap::new() };
+        unet.prepare(prompts.at(0))?;
+        Ok(unet)
+    }
+
+    fn prepare(&mut self, number: usize) -> Result<()> {
+        if self.calls.contains_key(&number) {
+            return Ok(());
+        }
+        if self.calls.len() >= KEPT {
+            self.calls.clear();
+        }
+        let contexts = self.prompts.contexts.get(number).ok_or_else(|| Error::other("no prompt for this step"))?;
+        let calls = self.calls_for(contexts)?;
+        self.calls.insert(number, calls);
+        Ok(())
+    }
+
+    /// Neighbours of one length share a call.
+    fn calls_for(&self, contexts: &Contexts) -> Result<Vec<Call<'a>>> {
+        let mut calls = Vec::new();
+        let all: Vec<(usize, &Tensor)> = contexts.all().map(|i| &self.prompts.embeddings[i]).enumerate().collect();
+        let mut rest = &all[..];
+        while let Some(first) = rest.first() {
+            let alike = rest.iter().take(TOGETHER).take_while(|(_, t)| t.shape() == first.1.shape()).count();
+            let (group, after) = rest.split_at(alike);
+            rest = after;
+            let tensors: Vec<&Tensor> = group.iter().map(|(_, t)| *t).collect();
+            calls.push(Call { call: self.call(&tensors)?, outputs: group.iter().map(|(i, _)| *i).collect() });
+        }
+        Ok(calls)
+    }
+
+    fn call(&self, group: &[&Tensor]) -> Result<Box<dyn UnetCall + 'a>> {
+        let ((n, h, w), one) = (self.size, group[0].shape());
+        let contexts = group.len() * n;
+        let shape = UnetShape { samples: n, contexts, times: 1, h, w, tokens: one.w };
+        let data = group.iter().flat_map(|t| t.data().repeat(n)).collect();
+        self.stages.unet(shape, Tensor::new(Shape::tokens(contexts, one.w, one.c), data)?, self.times.as_deref())
+    }
+}
+
+impl Unet for PromptedUnet<'_> {
+    fn predict(&mut self, x: &[f32], at: At, uncond: Option<&mut [f32]>, conds: &mut [Vec<f32>]) -> Result<()> {
+        let (n, h, w) = self.size;
+        let number = self.prompts.at(at.step);
+        self.prepare(number)?;
+        let latents = Tensor::from_nchw(Shape::new(n, h, w, self.stages.model().unet.in_channels), x)?;
+        let mut outputs: Vec<&mut [f32]> = uncond.into_iter().chain(conds.iter_mut().map(Vec::as_mut_slice)).collect();
+        let calls = self.calls.get_mut(&number).ok_or_else(|| Error::other("no prompt for this step"))?;
+        if outputs.len() != calls.iter().map(|c| c.outputs.len()).sum::<usize>() {
+            return Err(Error::other("guidance and prompts do not belong together"));
+        }
+        for call in calls {
+            let all = call.call.predict(&latents, &[at.t])?.to_nchw();
+            for (part, output) in all.chunks_exact(all.len() / call.outputs.len()).zip(&call.outputs) {
+                outputs[*output].copy_from_slice(part);
+            }
+        }
+        Ok(())
+    }
+}
