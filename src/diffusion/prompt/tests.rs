@@ -101,6 +101,12 @@ fn request(prompt: &str, negative: &str, steps: usize) -> Request {
         count: 1,
         rng: RngKind::Nv,
         embeddings: Arc::default(),
+        batch_size: 1,
+        variation: None,
+        init: None,
+        prediction: None,
+        preview: None,
+        skip: Default::default(),
     }
 }
 
