@@ -160,7 +160,7 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
     let begun = Instant::now();
     let cancel = cancel_on_ctrl_c("step");
     let mut args = given.clone();
-    recipe::apply(&mut args, &cancel)?;
+    let embeddings = recipe::apply(&mut args, &cancel)?;
     // Everything that can be refused without the model is refused first.
     let count = args.count();
     let words = args.words.open()?;
@@ -177,6 +177,7 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
     let model = Arc::new(args.model.open()?);
     let mut request = args.request(&model, prompts, count)?;
     args.words.embed(&model, std::slice::from_mut(&mut request))?;
+    recipe::check_embeddings(args, embeddings, metadata::embedding_hashes(&request))?;
     request.check(&model)?;
     if let Some(output) = &output {
         output.check_seeds(resume::name_seed(&request, 0), count)?;

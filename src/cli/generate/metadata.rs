@@ -114,7 +114,7 @@ impl Metadata {
 }
 
 /// `name: hash` of each embedding that the prompts name; none without any.
-fn embedding_hashes(request: &Request) -> Option<String> {
+pub fn embedding_hashes(request: &Request) -> Option<String> {
     let all: Vec<String> = request.embeddings.iter().map(|e| format!("{}: {}", e.name, e.hash)).collect();
     (!all.is_empty()).then(|| all.join(", "))
 }

@@ -162,7 +162,7 @@ pub(super) fn notes(model: &Model, request: &Request, args: &GenerateArgs, threa
         eprintln!(
             "note: {w}x{h} is far from the {own}x{own} that the model was trained on; expect repeated or broken shapes"
         );
-    } else if own >= 512 && (request.width % 64 != 0 || request.height % 64 != 0) {
+    } else if own >= 512 && (![request.width, request.height].iter().all(|side| side.is_multiple_of(64))) {
         eprintln!(
             "note: {}x{} is not a multiple of 64; SD 1.x draws best on such sizes",
             request.width, request.height
