@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod devices;
 pub mod generate;
+pub mod grid;
 pub mod inspect;
 pub mod progress;
 pub mod prompt;

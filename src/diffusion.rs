@@ -157,7 +157,7 @@ pub fn generate(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, list
     let plan = Plan::new(&schedule, &request.sampling)?;
 
     tell(listen, Event::Stage { name: "text", image: 0, units: Some(1) })?;
-    let prompts = prompt::embed(stages, tokens, request)?;
+    let prompts = prompt::embed(stages, tokens, request, listen)?;
     let (h, w) = request.latent_size(model);
     let mut unet = PromptedUnet::new(stages, &prompts, (1, h, w), plan.times())?;
 

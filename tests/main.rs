@@ -5,5 +5,6 @@ mod common; // a tiny model, temporary folders, the binary
 mod determinism; // the same bytes whatever the threads, the batch and the time
 mod graph; // rewrites keep the meaning, plans never let live values share memory
 mod kernels; // every op, variant and instruction set against its f64 reference
+mod prompts; // styles, embeddings and grids, through the command
 mod structure; // which folder may know which
 mod verify; // the tiny model against diffusers, as a folder and as one file; the embedded model against its own values

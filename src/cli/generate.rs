@@ -2,8 +2,9 @@
 
 mod memory;
 pub use memory::print_all;
-mod metadata;
+pub mod metadata;
 
+use super::grid::{self, Grid, axes::Axes};
 use super::progress::Progress;
 use super::words::WordArgs;
 use super::{DeviceArgs, ModelArgs};
@@ -86,6 +87,10 @@ pub struct GenerateArgs {
     /// How many pictures
     #[arg(short, long, value_name = "N", default_value_t = 1)]
     batch_count: usize,
+    /// Make a picture for every combination and a contact sheet, for example "steps=10,20 x sampler=euler,heun"; up to
+    /// three of steps, sampler, scheduler, cfg, seed, size, clip-skip, eta and prompt=a red cat|a dog
+    #[arg(long, value_name = "AXES")]
+    grid: Option<String>,
     #[command(flatten)]
     device: DeviceArgs,
     /// Output file; %d, %03d, {index} and {seed} are replaced [default: output.png, or the next free number]
@@ -100,7 +105,7 @@ pub struct GenerateArgs {
     /// Refuse to start if more memory is needed, for example 2.4GB
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
-    /// Start even if the memory will not do
+    /// Start even if the memory will not do, or a grid has very many pictures
     #[arg(long)]
     force: bool,
     /// Write no prompt and no settings into the PNG
@@ -128,19 +133,31 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
     let begun = Instant::now();
     let cancel = cancel_on_ctrl_c();
     // Everything that can be refused without the model is refused first.
-    let count = args.count();
+    let axes = args.grid.as_deref().map(|spec| Axes::parse(spec, args.force)).transpose()?;
+    if axes.is_some() && args.count() != 1 {
+        return Err(Error::usage("--grid makes one picture for each combination: use seed=1,2,3 in it instead of -b"));
+    }
+    let count = axes.as_ref().map_or(args.count(), Axes::cells);
     let words = args.words.open()?;
-    let (prompt, negative) = words.apply(&args.prompt()?, &args.negative_prompt);
+    let (prompt, negative) = words.apply(&args.prompt(axes.as_ref())?, &args.negative_prompt);
     let output =
         if args.plan { None } else { Some(OutputPlan::new(args.output_spec().as_deref(), count, args.overwrite)?) };
     let cpu = args.device.cpu()?;
     let threads = cpu.workers().threads();
     let model = Arc::new(args.model.open()?);
-    let mut request = args.request(&model, (prompt, negative), count)?;
-    args.words.embed(&model, std::slice::from_mut(&mut request))?;
+    let base = args.request(&model, (prompt, negative), args.count())?;
+    let mut requests = match &axes {
+        Some(axes) => axes.requests(&base, &|prompt| words.apply(prompt, "").0)?,
+        None => vec![base],
+    };
+    args.words.embed(&model, &mut requests)?;
+    let largest = requests.iter().max_by_key(|r| r.width * r.height);
+    let request = largest.cloned().ok_or_else(|| Error::other("nothing to draw"))?;
     request.check(&model)?;
-    if let Some(output) = &output {
-        output.check_seeds(request.seed, count)?;
+    match &output {
+        Some(output) if axes.is_some() => grid::check(&requests, output, &model, args.overwrite)?,
+        Some(output) => output.check_seeds(request.seed, count)?,
+        None => {}
     }
     let engine = Engine::new(Arc::new(cpu));
     memory::check(&engine, &model, &request, args)?;
@@ -151,9 +168,15 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
     let Some(output) = output else { return Ok(ExitCode::SUCCESS) };
     notes(&model, &request, args, threads);
     let metadata = Metadata::start(&model, args, cancel.clone());
-    let mut writer = Writer { progress: Progress::new(), output, metadata, request: &request, error: None };
     let tokenizer = tokenizer(&model)?;
     let session = engine.session(&model, &cancel);
+    if let Some(axes) = &axes {
+        let grid = Grid { axes, requests: &requests, output, metadata, overwrite: args.overwrite };
+        grid.run(&session, &tokenizer)?;
+        eprintln!("{count} pictures, total {:.2} s", begun.elapsed().as_secs_f64());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut writer = Writer { progress: Progress::new(), output, metadata, request: &request, error: None };
     let result = lienzo::diffusion::generate(&session, &tokenizer, &request, &mut |event| writer.hear(event));
     writer.progress.abandon();
     match writer.error.take() {
@@ -184,10 +207,11 @@ impl GenerateArgs {
         }
     }
 
-    fn prompt(&self) -> Result<String> {
-        let given = self.prompt.as_ref().or(self.prompt_flag.as_ref());
+    fn prompt(&self, axes: Option<&Axes>) -> Result<String> {
+        let given = self.prompt.as_deref().or(self.prompt_flag.as_deref());
         given
-            .cloned()
+            .or_else(|| axes?.prompt())
+            .map(str::to_string)
             .ok_or_else(|| Error::usage("no prompt given; try: lienzo generate \"a red apple on a blue background\""))
     }
 

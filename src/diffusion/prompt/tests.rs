@@ -11,6 +11,7 @@ use crate::diffusion::unet::{UnetConfig, UnetLevel, UnetShape};
 use crate::diffusion::vae::VaeConfig;
 use crate::rng::RngKind;
 use std::cell::RefCell;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 const WIDTH: usize = 8;
@@ -105,7 +106,7 @@ fn request(prompt: &str, negative: &str, steps: usize) -> Request {
 }
 
 fn embedded(fake: &Fake, request: &Request) -> Prompts {
-    embed(fake, &Tokenizer::clip(), request).unwrap()
+    embed(fake, &Tokenizer::clip(), request, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
 #[test]
