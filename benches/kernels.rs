@@ -1,3 +1,39 @@
-//! Kernel benchmarks.
+//! `cargo bench [-- FILTER]`: the same checked and timed rows as `lienzo bench [FILTER]`, from the same case tables.
 
-fn main() {}
+use lienzo::backend::Backend as _;
+use lienzo::backend::cpu::{Cpu, WeightType};
+use lienzo::bench::ceiling::Ceilings;
+use lienzo::bench::kernels::{Event, Options, run};
+use lienzo::bench::report::{Machine, header, line};
+use lienzo::error::Result;
+use lienzo::simd::Isa;
+use lienzo::{check, system};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Cargo passes --bench; what is not a flag is the filter.
+    let filter = std::env::args().skip(1).find(|a| !a.starts_with('-'));
+    match measure(filter.as_deref()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("{e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+fn measure(filter: Option<&str>) -> Result<bool> {
+    let cpu = Cpu::new(system::physical_cores(), Isa::from_env()?, WeightType::Auto)?;
+    let isa = cpu.caps().isa;
+    let processor = system::processor_name().unwrap_or_default();
+    let machine = Machine { device: cpu.name(), processor, threads: cpu.workers().threads(), isa };
+    let ceilings = Ceilings::measure(isa, cpu.workers());
+    println!("{}\n\n{}", machine.headline(&ceilings), header());
+    let options = Options { filter, all: false, weights: check::WeightType::F16, isa };
+    run(&options, &ceilings, cpu.workers(), &mut |event| match event {
+        Event::Row(row) => println!("{}", line(row, &machine, &ceilings)),
+        Event::Skipped(name, _) => println!("skipped for time: {name}"),
+        Event::Case(..) => {}
+    })
+}

@@ -1,6 +1,7 @@
 //! The command line: what can be asked, and how errors become exit codes.
 
 pub mod bench;
+pub mod convert;
 pub mod devices;
 pub mod generate;
 pub mod grid;
@@ -41,6 +42,8 @@ enum Command {
     Devices(devices::DevicesArgs),
     /// Say what a checkpoint (or the embedded model, or a picture) contains
     Inspect(inspect::InspectArgs),
+    /// Write any checkpoint as one clean .safetensors file
+    Convert(convert::ConvertArgs),
     /// List samplers and schedules with their names elsewhere
     Samplers,
 }
@@ -108,7 +111,7 @@ impl DeviceArgs {
 pub struct ModelArgs {
     /// Checkpoint: .safetensors, .ckpt or a diffusers folder [default: the small model in the binary]
     #[arg(short, long, value_name = "FILE", alias = "ckpt")]
-    pub model: Option<PathBuf>,
+    pub model: Vec<PathBuf>,
     /// Replace the model's VAE by this one
     #[arg(long, value_name = "FILE")]
     pub vae: Option<PathBuf>,
@@ -117,9 +120,13 @@ pub struct ModelArgs {
 impl ModelArgs {
     /// Reads headers and configurations; no weight yet.
     pub fn open(&self) -> Result<lienzo::weights::Model> {
-        let model = match &self.model {
-            Some(path) => lienzo::weights::open(path)?,
-            None => lienzo::weights::Model::embedded()?,
+        let model = match self.model.as_slice() {
+            [] => lienzo::weights::Model::embedded()?,
+            [path] => lienzo::weights::open(path)?,
+            [..] => {
+                let message = "-m is given more than once: only `generate --from-image` chooses among several models";
+                return Err(Error::usage(message));
+            }
         };
         match &self.vae {
             Some(path) => lienzo::weights::open_with_vae(model, path),
@@ -145,6 +152,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Samplers => samplers::run(),
     };
     match result {

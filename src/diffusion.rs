@@ -5,6 +5,8 @@
 pub mod bpe;
 pub mod clip;
 pub mod denoise;
+pub mod img2img;
+pub mod preview;
 pub mod prompt;
 pub mod unet;
 pub mod vae;
@@ -16,13 +18,16 @@ use crate::tensor::{Shape, Tensor};
 use crate::weights::Model;
 use bpe::Tokenizer;
 use denoise::guided::Guided;
-use denoise::noise::ImageNoise;
+use denoise::noise::{ImageNoise, Variation};
 use denoise::plan::{Plan, Settings};
 use denoise::run::{Progress, sample};
-use denoise::schedule::Schedule;
+use denoise::schedule::{Prediction, Schedule};
+use img2img::Init;
+use preview::{Preview, Previewer};
 use prompt::PromptedUnet;
 use prompt::embeddings::Embedding;
-use std::ops::ControlFlow;
+use std::collections::BTreeSet;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use unet::UnetShape;
 
@@ -30,6 +35,11 @@ use unet::UnetShape;
 pub trait Stages {
     /// The model.
     fn model(&self) -> &Model;
+
+    /// What users should know of the weights loaded since this was last called.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Token rows `[chunks, 1, 77, width]` to hidden states.
     fn text(&self, tokens: Tensor, clip_skip: usize) -> Result<Tensor>;
@@ -74,6 +84,19 @@ pub struct Request {
     pub count: usize,
     /// Which generator the noise comes from.
     pub rng: RngKind,
+    /// How many pictures go through the U-Net together; a picture does not depend on it.
+    pub batch_size: usize,
+    /// A second seed and how far the noise is turned towards its noise. All pictures then have the same seed, and
+    /// picture i has this second seed + i, as in the webui.
+    pub variation: Option<(u64, f32)>,
+    /// img2img: the picture to begin with, for which `sampling.strength` is set.
+    pub init: Option<Init>,
+    /// What the U-Net predicts, where the model's own word is not to be trusted.
+    pub prediction: Option<Prediction>,
+    /// Which pictures are shown while they are made.
+    pub preview: Option<Preview>,
+    /// Pictures that are there already and are not made again, by number from 0.
+    pub skip: BTreeSet<usize>,
     /// Textual inversion embeddings that the prompts may name.
     pub embeddings: Arc<Vec<Embedding>>,
 }
@@ -94,6 +117,13 @@ pub enum Event {
     },
     /// So many units of the stage are done.
     Done(usize),
+    /// What an unfinished picture looks like.
+    Preview {
+        /// The picture's number, from 0.
+        index: usize,
+        /// A small or a full picture.
+        image: Image,
+    },
     /// A finished picture.
     Picture {
         /// Its number, from 0.
@@ -135,12 +165,47 @@ impl Request {
         if self.count == 0 {
             return Err(Error::usage("0 pictures asked for: use at least 1"));
         }
+        if !(1..=64).contains(&self.batch_size) {
+            return Err(Error::usage(format!("batch size {} is out of range: use 1 to 64", self.batch_size)));
+        }
+        if let Some((_, strength)) = self.variation.filter(|(_, strength)| !(0.0..=1.0).contains(strength)) {
+            return Err(Error::usage(format!("variation strength {strength} is out of range: use 0 to 1")));
+        }
+        if let Some(init) = self.init.as_ref().filter(|i| (i.image.width, i.image.height) != (self.width, self.height))
+        {
+            return Err(Error::other(format!("{:?} to begin a picture of {}x{}", init.image, self.width, self.height)));
+        }
         Ok(())
     }
 
     /// Height and width of the latents.
     pub fn latent_size(&self, model: &Model) -> (usize, usize) {
         (self.height / model.vae.factor(), self.width / model.vae.factor())
+    }
+
+    /// The seed of picture `index`, and its second seed.
+    pub fn seeds(&self, index: usize) -> (u64, Option<u64>) {
+        match self.variation {
+            Some((second, _)) => (self.seed, Some(second.wrapping_add(index as u64))),
+            None => (self.seed.wrapping_add(index as u64), None),
+        }
+    }
+
+    /// How many pictures go through the U-Net together: an adaptive sampler takes one at a time.
+    pub fn together(&self) -> usize {
+        if self.sampling.sampler.adaptive() { 1 } else { self.batch_size.min(self.count).max(1) }
+    }
+
+    /// The batches, by the pictures' numbers. Those to be skipped are in none.
+    fn batches(&self) -> Vec<Range<usize>> {
+        let mut out: Vec<Range<usize>> = Vec::new();
+        for index in (0..self.count).filter(|i| !self.skip.contains(i)) {
+            match out.last_mut() {
+                Some(last) if last.end == index && last.len() < self.together() => last.end += 1,
+                _ => out.push(index..index + 1),
+            }
+        }
+        out
     }
 
     /// Whether the unconditional half is computed.
@@ -158,24 +223,64 @@ pub fn generate(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, list
 
     tell(listen, Event::Stage { name: "text", image: 0, units: Some(1) })?;
     let prompts = prompt::embed(stages, tokens, request, listen)?;
+    tell_notes(stages, listen)?;
     let (h, w) = request.latent_size(model);
-    let mut unet = PromptedUnet::new(stages, &prompts, (1, h, w), plan.times())?;
+    let init = match &request.init {
+        Some(init) => {
+            tell(listen, Event::Stage { name: "encode", image: 0, units: Some(1) })?;
+            Some(img2img::encode(stages, &init.image)?)
+        }
+        None => None,
+    };
+    let prediction = request.prediction.unwrap_or(model.schedule.prediction);
+    let mut previewer = request.preview.map(|p| Previewer::new(stages, p, (h, w)));
+    let mut unet: Option<(usize, PromptedUnet<'_>)> = None;
 
-    for index in 0..request.count {
-        let seed = request.seed.wrapping_add(index as u64);
-        tell(listen, Event::Stage { name: "denoise", image: index, units: plan.evaluations() })?;
-        let mut noise = ImageNoise::new(request.rng, &[seed]);
-        let mut guided = Guided::new(&mut unet, model.schedule.prediction, request.guidance)
-            .with_branches(prompts.weights().to_vec());
-        let mut heard = |p: &Progress<'_>| listen(Event::Done(p.at.evaluation + 1));
+    for batch in request.batches() {
+        let n = batch.len();
+        let unet = match &mut unet {
+            Some((size, unet)) if *size == n => unet,
+            other => &mut other.insert((n, PromptedUnet::new(stages, &prompts, (n, h, w), plan.times())?)).1,
+        };
+        tell(listen, Event::Stage { name: "denoise", image: batch.start, units: plan.evaluations() })?;
+        let mut noise = noise(request, &batch, (h, w));
+        let mut guided = Guided::new(unet, prediction, request.guidance).with_branches(prompts.weights().to_vec());
+        let mut heard = |p: &Progress<'_>| {
+            if let Some(previewer) = &mut previewer
+                && previewer.show(p, batch.start, listen).is_break()
+            {
+                return ControlFlow::Break(());
+            }
+            listen(Event::Done(p.at.evaluation + 1))
+        };
         let len = model.unet.out_channels * h * w;
-        let latents = sample(&plan, (1, len), None, &mut noise, &mut guided, &mut heard)?;
+        let start = init.as_ref().map(|latents| latents.repeat(n));
+        let latents = sample(&plan, (n, len), start.as_deref(), &mut noise, &mut guided, &mut heard)?;
 
-        tell(listen, Event::Stage { name: "decode", image: index, units: Some(1) })?;
-        let image = decode(stages, (h, w), &latents)?;
-        tell(listen, Event::Picture { index, seed, image })?;
+        for (index, latents) in batch.zip(latents.chunks_exact(len)) {
+            tell(listen, Event::Stage { name: "decode", image: index, units: Some(1) })?;
+            let mut image = decode(stages, (h, w), latents)?;
+            if let Some(init) = &request.init {
+                image = init.cropped(image);
+            }
+            tell_notes(stages, listen)?;
+            tell(listen, Event::Picture { index, seed: request.seeds(index).0, image })?;
+        }
     }
     Ok(())
+}
+
+/// The generators of a batch's pictures.
+fn noise(request: &Request, batch: &Range<usize>, size: (usize, usize)) -> ImageNoise {
+    let seeds: Vec<u64> = batch.clone().map(|i| request.seeds(i).0).collect();
+    let noise = ImageNoise::new(request.rng, &seeds);
+    match request.variation {
+        Some((_, strength)) => {
+            let seed = request.seeds(batch.start).1.unwrap_or_default();
+            noise.with_variation(Variation { seed, strength, size })
+        }
+        None => noise,
+    }
 }
 
 /// Latents `[c, h, w]` as the sampler left them, to a picture; one that is not finite or has no content is an error.
@@ -184,6 +289,10 @@ pub fn decode(stages: &dyn Stages, (h, w): (usize, usize), latents: &[f32]) -> R
     let scaled: Vec<f32> = latents.iter().map(|v| v / vae.scaling).collect();
     let latents = Tensor::from_nchw(Shape::new(1, h, w, vae.latent_channels), &scaled)?;
     Image::from_decoded(&stages.decode(latents)?, 0)
+}
+
+fn tell_notes(stages: &dyn Stages, listen: &mut Listener<'_>) -> Result<()> {
+    stages.notes().into_iter().try_for_each(|note| tell(listen, Event::Note(note)))
 }
 
 fn tell(listen: &mut Listener<'_>, event: Event) -> Result<()> {

@@ -1,6 +1,9 @@
 //! A decoded tensor goes in, an 8-bit picture comes out; a picture goes in, a PNG with its settings comes out, and back.
 
+pub mod jpeg;
 pub mod parameters;
+pub mod read;
+pub mod resize;
 
 use crate::error::{Error, Kind, Result, escape};
 use crate::tensor::Tensor;
@@ -231,5 +234,7 @@ fn read_texts(info: &png::Info<'_>, limit: usize) -> Result<Texts, String> {
     Ok(texts)
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -34,10 +34,13 @@
 //! Checkpoints come in through [`weights`], as inert data under one canonical naming; errors go out through [`mod@error`].
 
 pub mod backend;
+pub mod bench;
 pub mod check;
 pub mod diffusion;
 pub mod engine;
 pub mod error;
+#[cfg(test)]
+mod fuzz;
 pub mod graph;
 pub mod image;
 pub mod kernels;

@@ -71,6 +71,11 @@ impl OutputPlan {
         self.check_free((0..count).map(|i| (i, seed.wrapping_add(i as u64))))
     }
 
+    /// From now on files that are there are replaced, or not.
+    pub fn set_overwrite(&mut self, overwrite: bool) {
+        self.overwrite = overwrite;
+    }
+
     /// The path of picture `index` (from 0) with the seed `seed`. In the current folder it has no `./` in front.
     pub fn path(&self, index: usize, seed: u64) -> PathBuf {
         let name = match &self.naming {

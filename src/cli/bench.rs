@@ -1,11 +1,194 @@
-//! (soon)
+//! `lienzo bench`: checks, then times kernels on the shapes of Stable Diffusion 1.x, or a stage of a full-size model.
+
+use super::DeviceArgs;
 use clap::Args;
-use lienzo::error::Result;
+use lienzo::backend::Backend as _;
+use lienzo::backend::cpu::Cpu;
+use lienzo::bench::ceiling::Ceilings;
+use lienzo::bench::kernels;
+use lienzo::bench::report::{self, CsvRow, Machine};
+use lienzo::bench::stage::{self, Part};
+use lienzo::error::{Error, Result, escape};
+use lienzo::weights::Model;
+use lienzo::{check, system};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-/// x
+use std::sync::Arc;
+
+/// Without arguments: every kernel, within two minutes.
 #[derive(Args, Debug)]
-pub struct BenchArgs {}
-/// x
-pub fn run(_: &BenchArgs) -> Result<ExitCode> {
-    Ok(ExitCode::SUCCESS)
+pub struct BenchArgs {
+    /// Only cases whose names contain this: conv2d, matmul/b2_64x64, attention
+    #[arg(conflicts_with = "arch")]
+    filter: Option<String>,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Write an array of rows {name, device, median_s, runs_s, flops, bytes, error, ...}
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write every sample
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Also measure what is skipped for time
+    #[arg(long)]
+    all: bool,
+    /// Time a stage of a full-size model with random weights: sd15
+    #[arg(long, value_name = "ARCH")]
+    arch: Option<String>,
+    /// Which stage: step (a guided U-Net step), decode, encode (the VAE) or text (CLIP)
+    #[arg(long, value_name = "STAGE", default_value = "step", requires = "arch")]
+    stage: String,
+    /// Picture width of --arch
+    #[arg(short = 'W', long, value_name = "PIXELS", default_value_t = 512, requires = "arch")]
+    width: usize,
+    /// Picture height of --arch
+    #[arg(short = 'H', long, value_name = "PIXELS", default_value_t = 512, requires = "arch")]
+    height: usize,
+    /// Timed runs of --arch, after one that warms up
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "arch")]
+    runs: usize,
+    /// With --arch: where the time goes, by kind of op and by step
+    #[arg(long, requires = "arch")]
+    profile: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &BenchArgs) -> Result<ExitCode> {
+    let cpu = args.device.cpu()?;
+    let machine = Machine {
+        device: cpu.name(),
+        processor: system::processor_name().unwrap_or_else(|| std::env::consts::ARCH.into()),
+        threads: cpu.workers().threads(),
+        isa: cpu.caps().isa,
+    };
+    let mut files = Files { rows: Vec::new(), csv: format!("{}\n", report::CSV_HEADER) };
+    // Minutes of measuring must not end in a file that cannot be written.
+    for path in [&args.json, &args.csv].into_iter().flatten() {
+        check_writable(path)?;
+    }
+    let passed = match &args.arch {
+        Some(arch) => run_stage(args, arch, &cpu, &machine, &mut files).map(|()| true),
+        None => run_kernels(args, &cpu, &machine, &mut files),
+    }?;
+    files.write(args)?;
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What is written at the end.
+struct Files {
+    rows: Vec<Value>,
+    csv: String,
+}
+
+impl Files {
+    fn write(self, args: &BenchArgs) -> Result<()> {
+        if let Some(path) = &args.json {
+            let text = serde_json::to_string_pretty(&self.rows).map_err(|e| Error::other(e.to_string()))?;
+            write(path, &format!("{text}\n"))?;
+        }
+        args.csv.as_ref().map_or(Ok(()), |path| write(path, &self.csv))
+    }
+}
+
+fn check_writable(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.is_dir() || !folder.is_dir() {
+        let path = escape(&path.to_string_lossy());
+        return Err(Error::usage(format!(
+            "{path}: not a file in a folder that exists; create the folder or choose another name"
+        )));
+    }
+    Ok(())
+}
+
+/// Under a temporary name first: a reader never sees half a file.
+fn write(path: &Path, text: &str) -> Result<()> {
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let temporary = path.with_file_name(format!(".lienzo-{}-{name}.tmp", std::process::id()));
+    let written = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, path));
+    written.map_err(|e| {
+        let _ = fs::remove_file(&temporary);
+        Error::other(format!("{}: cannot be written ({e}); choose another place", escape(&path.to_string_lossy())))
+    })
+}
+
+fn run_kernels(args: &BenchArgs, cpu: &Cpu, machine: &Machine, files: &mut Files) -> Result<bool> {
+    let weights = if args.device.weight_type == "f32" { check::WeightType::F32 } else { check::WeightType::F16 };
+    let options = kernels::Options { filter: args.filter.as_deref(), all: args.all, weights, isa: machine.isa };
+    kernels::select(options.filter)?;
+    eprintln!("measuring this machine's ceilings");
+    let ceilings = Ceilings::measure(machine.isa, cpu.workers());
+    println!("{}\n\n{}", machine.headline(&ceilings), report::header());
+    let mut skipped = Vec::new();
+    let mut failures = Vec::new();
+    let passed = kernels::run(&options, &ceilings, cpu.workers(), &mut |event| match event {
+        kernels::Event::Case(i, n, name) => eprintln!("[{}/{n}] {name}", i + 1),
+        kernels::Event::Skipped(name, estimate) => {
+            skipped.push(format!("{name} (about {})", report::time(estimate.as_secs_f64())))
+        }
+        kernels::Event::Row(row) => {
+            println!("{}", report::line(row, machine, &ceilings));
+            files.rows.push(report::json_row(row, machine, &ceilings));
+            let csv = CsvRow {
+                name: &row.name(),
+                chosen: row.chosen,
+                flops: row.cost.flops,
+                bytes: row.cost.bytes,
+                error: Some((row.error, row.bound)),
+            };
+            files.csv += &csv.lines(machine, &row.runs);
+            failures.extend(row.failure.clone());
+        }
+    })?;
+    println!(
+        "\n* what a model runs. error = max|y - f64 reference| / rms. share of the FMA peak or of the bandwidth, whichever binds."
+    );
+    if !skipped.is_empty() {
+        println!("skipped for time (--all measures them):\n  {}", skipped.join("\n  "));
+    }
+    for failure in failures {
+        eprintln!("{failure}");
+    }
+    Ok(passed)
+}
+
+fn run_stage(args: &BenchArgs, arch: &str, cpu: &Cpu, machine: &Machine, files: &mut Files) -> Result<()> {
+    let model = match arch {
+        "sd15" => Arc::new(Model::random_sd15()),
+        other => return Err(Error::usage(format!("--arch {}: not known; there is sd15", escape(other)))),
+    };
+    let part: Part = args.stage.parse()?;
+    if args.runs == 0 || args.runs > 10_000 {
+        return Err(Error::usage("--runs must be 1 to 10000"));
+    }
+    let request =
+        stage::Request { part, width: args.width, height: args.height, runs: args.runs, profile: args.profile };
+    let outcome = stage::run(cpu, &model, &request, &mut |text| eprintln!("{part}: {text}"))?;
+    let name = report::stage_name(arch, &request);
+    let (rate, peak) = (outcome.rate(), outcome.fma_peak);
+    println!("{} ({})", machine.device, machine.processor);
+    println!(
+        "{name}: {} +/- {} (median of {}), {:.1} GFLOP/s, {:.1}% of the FMA peak ({:.1} GFLOP/s)",
+        report::time(outcome.median()),
+        report::time(outcome.mad()),
+        outcome.runs.len(),
+        rate * 1e-9,
+        100.0 * rate / peak,
+        peak * 1e-9
+    );
+    let resident = outcome.peak_rss.map_or_else(|| "not known here".into(), system::format_bytes);
+    println!(
+        "peak resident memory {resident}, loaded in {}, output rms {:.4}",
+        report::time(outcome.load),
+        outcome.output_rms
+    );
+    if let Some(profile) = &outcome.profile {
+        print!("{}", profile.table(peak));
+    }
+    files.rows.push(report::json_stage(arch, &request, &outcome, machine));
+    let csv = CsvRow { name: &name, chosen: true, flops: outcome.cost.flops, bytes: outcome.cost.bytes, error: None };
+    files.csv += &csv.lines(machine, &outcome.runs);
+    Ok(())
 }

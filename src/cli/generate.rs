@@ -3,6 +3,9 @@
 mod memory;
 pub use memory::print_all;
 pub mod metadata;
+mod recipe;
+mod request;
+mod resume;
 
 use super::grid::{self, Grid, axes::Axes};
 use super::progress::Progress;
@@ -10,26 +13,23 @@ use super::words::WordArgs;
 use super::{DeviceArgs, ModelArgs};
 use clap::Args;
 use lienzo::diffusion::bpe::Tokenizer;
-use lienzo::diffusion::denoise::plan::Settings;
-use lienzo::diffusion::denoise::samplers;
-use lienzo::diffusion::denoise::sigmas::ScheduleKind;
-use lienzo::diffusion::denoise::timesteps::Timesteps;
 use lienzo::diffusion::{Event, Request};
 use lienzo::engine::Engine;
 use lienzo::error::{Error, Result};
-use lienzo::image::png_bytes;
-use lienzo::output::OutputPlan;
-use lienzo::rng::RngKind;
+use lienzo::image::{Image, png_bytes};
+use lienzo::output::{OutputPlan, write_png};
 use lienzo::weights::Model;
 use metadata::Metadata;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// Flags follow stable-diffusion.cpp's names; those of the original scripts are hidden aliases.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct GenerateArgs {
     /// What to draw
     #[arg(value_name = "PROMPT", conflicts_with = "prompt_flag")]
@@ -38,15 +38,8 @@ pub struct GenerateArgs {
     #[arg(short = 'p', long = "prompt", value_name = "PROMPT", allow_hyphen_values = true)]
     prompt_flag: Option<String>,
     /// What to stay away from
-    #[arg(
-        short,
-        long,
-        value_name = "PROMPT",
-        allow_hyphen_values = true,
-        default_value = "",
-        hide_default_value = true
-    )]
-    negative_prompt: String,
+    #[arg(short, long, value_name = "PROMPT", allow_hyphen_values = true)]
+    negative_prompt: Option<String>,
     #[command(flatten)]
     words: WordArgs,
     #[command(flatten)]
@@ -63,33 +56,66 @@ pub struct GenerateArgs {
     /// Guidance: higher follows the prompt more closely, too high burns; 1 is off [default: 7.5]
     #[arg(long, value_name = "SCALE", alias = "scale", allow_negative_numbers = true)]
     cfg_scale: Option<f32>,
+    /// Begin with this picture (PNG or JPEG) and change it as the prompt says
+    #[arg(short = 'i', long, value_name = "FILE", alias = "init_img")]
+    init_img: Option<PathBuf>,
+    /// How much of the picture given with -i may change: 0 hardly anything, 1 everything [default: 0.75]
+    #[arg(long, value_name = "SHARE", requires = "init_img", allow_negative_numbers = true)]
+    strength: Option<f32>,
+    /// How the picture given with -i gets the size of -W and -H: just (stretched), crop (what sticks out is cut off) or
+    /// fill (its edges are extended) [default: crop]
+    #[arg(long, value_name = "MODE", requires = "init_img")]
+    resize_mode: Option<String>,
     /// Sampler; `lienzo samplers` lists them [default: euler_a]
     #[arg(long, value_name = "NAME", alias = "sampler")]
     sampling_method: Option<String>,
-    /// Noise levels of the k-samplers: automatic, karras, exponential, ...
-    #[arg(long, value_name = "NAME", default_value = "automatic")]
-    scheduler: String,
+    /// Noise levels of the k-samplers: automatic, karras, exponential, ... [default: the sampler's own]
+    #[arg(long, value_name = "NAME")]
+    scheduler: Option<String>,
     /// Share of fresh noise, 0 to 1 [default: the sampler's own]
     #[arg(long, value_name = "ETA", alias = "ddim_eta", allow_negative_numbers = true)]
     eta: Option<f32>,
-    /// Timesteps of DDIM, PLMS and UniPC: auto, leading, linspace, trailing or webui
-    #[arg(long, value_name = "RULE", default_value = "auto")]
-    timesteps: String,
-    /// Which hidden state of the text encoder, from the end
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    clip_skip: usize,
+    /// Timesteps of DDIM, PLMS and UniPC: auto, leading, linspace, trailing or webui [default: auto]
+    #[arg(long, value_name = "RULE")]
+    timesteps: Option<String>,
+    /// What the model predicts: auto (as the file says), eps or v; the wrong one gives noise or grey [default: auto]
+    #[arg(long, value_name = "KIND")]
+    prediction: Option<String>,
+    /// Which hidden state of the text encoder, from the end [default: 1]
+    #[arg(long, value_name = "N")]
+    clip_skip: Option<usize>,
     /// The first picture's seed; picture i has seed + i [default: random, and printed]
     #[arg(short, long, value_name = "SEED", allow_negative_numbers = true)]
     seed: Option<i64>,
-    /// Noise generator: nv (as the webui on NVIDIA, and stable-diffusion.cpp) or cpu (torch's)
-    #[arg(long, value_name = "KIND", default_value = "nv")]
-    rng: String,
+    /// A second seed: pictures that resemble the first seed's; picture i takes this seed + i [default: random]
+    #[arg(long, value_name = "SEED", requires = "variation_strength")]
+    variation_seed: Option<u64>,
+    /// How far towards the second seed's picture: 0 is the first seed's, 1 the second's
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    variation_strength: Option<f32>,
+    /// Noise generator: nv (as the webui on NVIDIA, and stable-diffusion.cpp) or cpu (torch's) [default: nv]
+    #[arg(long, value_name = "KIND")]
+    rng: Option<String>,
     /// How many pictures
     #[arg(short, long, value_name = "N", default_value_t = 1)]
     batch_count: usize,
+    /// How many pictures are computed together: often faster, takes more memory, changes no picture
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    batch_size: usize,
+    /// Repeat a picture with the settings in this PNG; flags that are given win. With several -m, the model is looked up
+    /// among them
+    #[arg(long, value_name = "PNG")]
+    from_image: Option<PathBuf>,
+    /// With --from-image: go on without the settings that cannot be honoured
+    #[arg(long, requires = "from_image")]
+    ignore_unsupported: bool,
+    /// Show the picture while it is made, in NAME.preview.png: every=5 after each 5 evaluations; every=5,vae exactly, but
+    /// slowly
+    #[arg(long, value_name = "every=N[,vae]")]
+    preview: Option<String>,
     /// Make a picture for every combination and a contact sheet, for example "steps=10,20 x sampler=euler,heun"; up to
-    /// three of steps, sampler, scheduler, cfg, seed, size, clip-skip, eta and prompt=a red cat|a dog
-    #[arg(long, value_name = "AXES")]
+    /// three of steps, sampler, scheduler, cfg, seed, size, clip-skip, eta, strength and prompt=a red cat|a dog
+    #[arg(long, value_name = "AXES", conflicts_with_all = ["resume", "preview"])]
     grid: Option<String>,
     #[command(flatten)]
     device: DeviceArgs,
@@ -99,12 +125,18 @@ pub struct GenerateArgs {
     /// Replace existing files
     #[arg(long)]
     overwrite: bool,
+    /// Make only the pictures that are missing: after an interruption, the same command with --resume
+    #[arg(long, conflicts_with_all = ["disable_image_metadata", "plan"])]
+    resume: bool,
     /// Print what would be computed, and how much memory it takes, and stop
     #[arg(long)]
     plan: bool,
     /// Refuse to start if more memory is needed, for example 2.4GB
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
+    /// Read the weights from the file as they are needed, at every step, instead of keeping them
+    #[arg(long)]
+    low_memory: bool,
     /// Start even if the memory will not do, or a grid has very many pictures
     #[arg(long)]
     force: bool,
@@ -126,12 +158,14 @@ pub struct GenerateArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
-    if args.words.list()? {
+pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
+    if given.words.list()? {
         return Ok(ExitCode::SUCCESS);
     }
     let begun = Instant::now();
-    let cancel = cancel_on_ctrl_c();
+    let cancel = cancel_on_ctrl_c("step");
+    let mut args = given.clone();
+    recipe::apply(&mut args, &cancel)?;
     // Everything that can be refused without the model is refused first.
     let axes = args.grid.as_deref().map(|spec| Axes::parse(spec, args.force)).transpose()?;
     if axes.is_some() && args.count() != 1 {
@@ -139,44 +173,62 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
     }
     let count = axes.as_ref().map_or(args.count(), Axes::cells);
     let words = args.words.open()?;
-    let (prompt, negative) = words.apply(&args.prompt(axes.as_ref())?, &args.negative_prompt);
-    let output =
-        if args.plan { None } else { Some(OutputPlan::new(args.output_spec().as_deref(), count, args.overwrite)?) };
+    let typed = match axes.as_ref().and_then(Axes::prompt) {
+        Some(prompt) => prompt.to_string(),
+        None => args.prompt()?,
+    };
+    let prompts = words.apply(&typed, args.negative_prompt.as_deref().unwrap_or(""));
+    let overwrite = args.overwrite || args.resume;
+    let mut output =
+        if args.plan { None } else { Some(OutputPlan::new(args.output_spec().as_deref(), count, overwrite)?) };
+    if let Some(output) = output.as_ref().filter(|_| args.resume) {
+        resume::adopt_seed(&mut args, output, count);
+    }
+    let args = &args;
     let cpu = args.device.cpu()?;
     let threads = cpu.workers().threads();
     let model = Arc::new(args.model.open()?);
-    let base = args.request(&model, (prompt, negative), args.count())?;
+    let base = args.request(&model, prompts, args.count())?;
     let mut requests = match &axes {
         Some(axes) => axes.requests(&base, &|prompt| words.apply(prompt, "").0)?,
         None => vec![base],
     };
     args.words.embed(&model, &mut requests)?;
     let largest = requests.iter().max_by_key(|r| r.width * r.height);
-    let request = largest.cloned().ok_or_else(|| Error::other("nothing to draw"))?;
+    let mut request = largest.cloned().ok_or_else(|| Error::other("nothing to draw"))?;
     request.check(&model)?;
     match &output {
         Some(output) if axes.is_some() => grid::check(&requests, output, &model, args.overwrite)?,
-        Some(output) => output.check_seeds(request.seed, count)?,
+        Some(output) => output.check_seeds(resume::name_seed(&request, 0), count)?,
         None => {}
     }
     let engine = Engine::new(Arc::new(cpu));
-    memory::check(&engine, &model, &request, args)?;
+    let keep = memory::check(&engine, &model, &request, args)?;
     if args.plan {
-        memory::print_plan(&engine, &model, &request)?;
+        memory::print_plan(&engine, &model, &request, args)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let Some(output) = output else { return Ok(ExitCode::SUCCESS) };
-    notes(&model, &request, args, threads);
-    let metadata = Metadata::start(&model, args, cancel.clone());
+    let Some(output) = &mut output else { return Ok(ExitCode::SUCCESS) };
+    request::notes(&model, &request, args, threads);
+    let mut metadata = Metadata::start(&model, args, cancel.clone());
+    if args.resume {
+        request.skip = resume::finished(output, &request, &mut metadata, args.overwrite)?;
+        output.set_overwrite(args.overwrite);
+        eprintln!("{} of {count} pictures are there already", request.skip.len());
+        if request.skip.len() == count {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
     let tokenizer = tokenizer(&model)?;
-    let session = engine.session(&model, &cancel);
+    let session = engine.session(&model, &cancel).keeping(keep);
     if let Some(axes) = &axes {
         let grid = Grid { axes, requests: &requests, output, metadata, overwrite: args.overwrite };
         grid.run(&session, &tokenizer)?;
         eprintln!("{count} pictures, total {:.2} s", begun.elapsed().as_secs_f64());
         return Ok(ExitCode::SUCCESS);
     }
-    let mut writer = Writer { progress: Progress::new(), output, metadata, request: &request, error: None };
+    let previews = BTreeSet::new();
+    let mut writer = Writer { progress: Progress::new(), output, metadata, request: &request, previews, error: None };
     let result = lienzo::diffusion::generate(&session, &tokenizer, &request, &mut |event| writer.hear(event));
     writer.progress.abandon();
     match writer.error.take() {
@@ -199,97 +251,15 @@ pub fn tokenizer(model: &Model) -> Result<Tokenizer> {
     }
 }
 
-impl GenerateArgs {
-    fn count(&self) -> usize {
-        match (self.n_samples, self.n_iter) {
-            (None, None) => self.batch_count,
-            (a, b) => a.unwrap_or(1).saturating_mul(b.unwrap_or(1)),
-        }
-    }
-
-    fn prompt(&self, axes: Option<&Axes>) -> Result<String> {
-        let given = self.prompt.as_deref().or(self.prompt_flag.as_deref());
-        given
-            .or_else(|| axes?.prompt())
-            .map(str::to_string)
-            .ok_or_else(|| Error::usage("no prompt given; try: lienzo generate \"a red apple on a blue background\""))
-    }
-
-    fn output_spec(&self) -> Option<String> {
-        self.output.clone().or_else(|| self.outdir.as_ref().map(|dir| format!("{}/", dir.trim_end_matches('/'))))
-    }
-
-    fn request(&self, model: &Model, (prompt, negative_prompt): (String, String), count: usize) -> Result<Request> {
-        let own = &model.defaults;
-        let sampler = match &self.sampling_method {
-            Some(name) => name,
-            None if self.plms => "plms",
-            None => &own.sampler,
-        };
-        let sampling = Settings {
-            schedule: ScheduleKind::parse(&self.scheduler)?,
-            eta: self.eta,
-            timesteps: Timesteps::parse(&self.timesteps)?,
-            ..Settings::new(samplers::find(sampler)?, self.steps.unwrap_or(own.steps))
-        };
-        Ok(Request {
-            prompt,
-            negative_prompt,
-            width: self.width.unwrap_or(own.size),
-            height: self.height.unwrap_or(own.size),
-            guidance: self.cfg_scale.unwrap_or(own.guidance),
-            clip_skip: self.clip_skip,
-            sampling,
-            seed: match self.seed {
-                Some(seed) if seed >= 0 => seed.unsigned_abs(),
-                _ => random_seed(),
-            },
-            count,
-            rng: RngKind::parse(&self.rng)?,
-            embeddings: Arc::default(),
-        })
-    }
-}
-
-/// A seed in the webui's range, 0 to 4294967293.
-fn random_seed() -> u64 {
-    use std::hash::{BuildHasher as _, RandomState};
-    // The standard library keys its hash maps from the system's random source.
-    RandomState::new().hash_one(0u8) % 4_294_967_294
-}
-
-/// What the user should know before waiting.
-fn notes(model: &Model, request: &Request, args: &GenerateArgs, threads: usize) {
-    if args.model.model.is_none() && args.verbose {
-        eprintln!("no -m: using the small model in the binary");
-    }
-    if args.verbose {
-        eprintln!("{threads} threads, {}, model {}", lienzo::simd::Isa::best(), lienzo::error::escape(&model.name));
-    }
-    let own = model.defaults.size;
-    let far = |side: usize| side * 2 <= own || side >= 2 * own;
-    if far(request.width) || far(request.height) {
-        let (w, h) = (request.width, request.height);
-        eprintln!(
-            "note: {w}x{h} is far from the {own}x{own} that the model was trained on; expect repeated or broken shapes"
-        );
-    } else if own >= 512 && (![request.width, request.height].iter().all(|side| side.is_multiple_of(64))) {
-        eprintln!(
-            "note: {}x{} is not a multiple of 64; SD 1.x draws best on such sizes",
-            request.width, request.height
-        );
-    }
-}
-
 /// The first Ctrl-C sets the flag, which ends the run cleanly; the second ends the process at once.
-fn cancel_on_ctrl_c() -> Arc<AtomicBool> {
+pub fn cancel_on_ctrl_c(unit: &'static str) -> Arc<AtomicBool> {
     let cancel = Arc::new(AtomicBool::new(false));
     let flag = cancel.clone();
     let handler = move || {
         if flag.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
-        eprintln!("\nstopping after this step; press Ctrl-C again to stop at once");
+        eprintln!("\nstopping after this {unit}; press Ctrl-C again to stop at once");
     };
     if let Err(e) = ctrlc::set_handler(handler) {
         eprintln!("note: Ctrl-C will stop at once ({e})");
@@ -300,9 +270,11 @@ fn cancel_on_ctrl_c() -> Arc<AtomicBool> {
 /// Turns events into progress lines and files.
 struct Writer<'a> {
     progress: Progress,
-    output: OutputPlan,
+    output: &'a OutputPlan,
     metadata: Metadata,
     request: &'a Request,
+    /// Previews that are on the disk, by the picture's number.
+    previews: BTreeSet<usize>,
     /// Why the listener stopped the work.
     error: Option<Error>,
 }
@@ -317,9 +289,10 @@ impl Writer<'_> {
                 self.progress.begin(&format!("{name}{which}"), units.unwrap_or(0));
             }
             Event::Done(units) => self.progress.at(units),
-            Event::Picture { index, seed, image } => {
+            Event::Preview { index, image } => self.preview(index, &image),
+            Event::Picture { index, image, .. } => {
                 self.progress.end();
-                if let Err(e) = self.write(index, seed, &image) {
+                if let Err(e) = self.write(index, &image) {
                     self.error = Some(e);
                     return ControlFlow::Break(());
                 }
@@ -328,9 +301,27 @@ impl Writer<'_> {
         ControlFlow::Continue(())
     }
 
-    fn write(&mut self, index: usize, seed: u64, image: &lienzo::image::Image) -> Result<()> {
-        let text = self.metadata.text(self.request, seed)?;
+    /// Writes a preview; one that cannot be written costs a note, not the picture.
+    fn preview(&mut self, index: usize, image: &Image) {
+        let path = self.preview_path(index);
+        match png_bytes(image, None).and_then(|bytes| write_png(&path, &bytes, true)) {
+            Ok(_) => drop(self.previews.insert(index)),
+            Err(e) => eprintln!("note: preview: {e}"),
+        }
+    }
+
+    fn preview_path(&self, index: usize) -> PathBuf {
+        self.output.path(index, resume::name_seed(self.request, index)).with_extension("preview.png")
+    }
+
+    fn write(&mut self, index: usize, image: &Image) -> Result<()> {
+        let text = self.metadata.text(self.request, index)?;
+        let seed = resume::name_seed(self.request, index);
         let path = self.output.write(index, seed, &png_bytes(image, text.as_deref())?)?;
+        if self.previews.remove(&index) {
+            // The picture itself is there now; a preview that stays behind does no harm.
+            let _ = std::fs::remove_file(self.preview_path(index));
+        }
         // The only thing on stdout: what a script wants to know.
         print_all(&format!("{}\n", path.display()))
     }

@@ -28,7 +28,7 @@ pub struct Grid<'a> {
     /// The cells, columns fastest.
     pub requests: &'a [Request],
     /// Where the single pictures go.
-    pub output: OutputPlan,
+    pub output: &'a OutputPlan,
     /// What is written into them.
     pub metadata: Metadata,
     /// Whether an older sheet may go.
@@ -90,6 +90,8 @@ impl Grid<'_> {
                     progress.begin(&format!("{name} {}/{of}", cell + 1), units.unwrap_or(0));
                 }
                 Event::Done(units) => progress.at(units),
+                // Refused together with a grid.
+                Event::Preview { .. } => {}
                 Event::Picture { image, seed, .. } => {
                     progress.end();
                     drawn = Some((image, seed));
@@ -100,7 +102,7 @@ impl Grid<'_> {
         progress.abandon();
         result?;
         let (image, seed) = drawn.ok_or_else(|| Error::other("no picture came out"))?;
-        let text = self.metadata.text(request, seed)?;
+        let text = self.metadata.text(request, 0)?;
         let path = self.output.write(cell, seed, &png_bytes(&image, text.as_deref())?)?;
         print_all(&format!("{}\n", path.display()))?;
         Ok((image, text, path))
@@ -133,6 +135,10 @@ const TEXTS: usize = 256;
 impl Stages for Remembering<'_> {
     fn model(&self) -> &Model {
         self.inner.model()
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.inner.notes()
     }
 
     fn text(&self, tokens: Tensor, clip_skip: usize) -> Result<Tensor> {

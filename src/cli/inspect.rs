@@ -20,8 +20,10 @@ pub struct InspectArgs {
     /// List every tensor with its shape and type
     #[arg(long)]
     tensors: bool,
-    /// Compute the sha256 too (reads the whole file)
+    /// Leave out the sha256, which takes a while for a large file
     #[arg(long)]
+    no_hash: bool,
+    #[arg(long, hide = true)]
     hash: bool,
 }
 
@@ -45,11 +47,26 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode> {
             }
         }
     }
-    if args.hash {
-        out.push_str(&format!("sha256: {}\n", model_hash(&model, &AtomicBool::new(false))?));
+    if args.hash || !args.no_hash {
+        out.push_str(&hashes(&model)?);
     }
     print_all(&out)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The sha256, and the short hashes by which the webui's metadata name a model.
+fn hashes(model: &Model) -> Result<String> {
+    let sha256 = model_hash(model, &AtomicBool::new(false))?;
+    let short = sha256.get(..10).unwrap_or(&sha256);
+    let mut out = format!("{:<12} {sha256}\n{:<12} {short}", "sha256", "short hash");
+    if let Some(path) = &model.path {
+        out.push_str(&format!(" (before webui 1.0: {})", weights::legacy_hash(path)?));
+    }
+    out.push('\n');
+    if sha256 == weights::PUBLISHED_SD_V1_4 {
+        out.push_str(&format!("{:<12} this is sd-v1-4.ckpt, bit for bit as CompVis published it\n", ""));
+    }
+    Ok(out)
 }
 
 const ATTRIBUTION: &str = "\

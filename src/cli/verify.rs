@@ -39,7 +39,7 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
     if args.tolerance.is_some_and(|t| t.is_nan() || t < 0.0) {
         return Err(Error::usage("--tolerance must be 0 or more"));
     }
-    if args.reference.is_none() && args.model.model.is_some() {
+    if args.reference.is_none() && !args.model.model.is_empty() {
         return Err(Error::usage("--model needs --reference FOLDER: the built-in values belong to the embedded model"));
     }
     let engine = Engine::new(Arc::new(args.device.cpu()?));

@@ -38,6 +38,22 @@ pub fn model_hash(model: &Model, cancel: &AtomicBool) -> Result<String> {
     }
 }
 
+/// The sha256 of `sd-v1-4.ckpt` as CompVis published it.
+pub const PUBLISHED_SD_V1_4: &str = "fe4efff1e174c627256e44ec2991ba279b3816e364b49f9be2abc0b3ff3f8556";
+
+/// The webui's hash of before version 1.0: 8 hex digits of the sha256 of the 64 KiB at 1 MiB. Few bytes tell little:
+/// different models may share it.
+///
+/// # Errors
+/// What kept the file from being read.
+pub fn legacy_hash(path: &Path) -> Result<String> {
+    let bytes = Bytes::open(&unet_file(path))?;
+    let start = bytes.len().min(0x10_0000);
+    let mut block = vec![0; (bytes.len() - start).min(0x1_0000) as usize];
+    bytes.read_at(start, &mut block)?;
+    Ok(hex(&Sha256::digest(&block)).chars().take(8).collect())
+}
+
 fn unet_file(path: &Path) -> PathBuf {
     let unet = path.join("unet");
     let names = ["safetensors", "safetensors.index.json", "fp16.safetensors", "bin", "fp16.bin"];
@@ -47,4 +63,25 @@ fn unet_file(path: &Path) -> PathBuf {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_those_of_the_webui() {
+        let path = std::env::temp_dir().join(format!("lienzo-hash-{}", std::process::id()));
+        std::fs::write(&path, b"abc").unwrap();
+        let sha = sha256_file(&path, &AtomicBool::new(false)).unwrap();
+        assert_eq!(sha, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        // Python's read behind the end gives nothing, and this is the sha256 of nothing.
+        assert_eq!(legacy_hash(&path).unwrap(), "e3b0c442");
+        let mut long = vec![7; 0x10_0000];
+        long.extend_from_slice(b"abc");
+        std::fs::write(&path, &long).unwrap();
+        assert_eq!(legacy_hash(&path).unwrap(), "ba7816bf");
+        assert!(sha256_file(&path, &AtomicBool::new(true)).is_err());
+        std::fs::remove_file(&path).unwrap();
+    }
 }

@@ -7,6 +7,7 @@ use crate::error::{Error, Result, escape};
 use serde_json::{Map, Value, json};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 /// Layers that the original layout stores as 1x1 kernels, as it does the VAE's attention.
@@ -25,11 +26,24 @@ struct Item {
 /// # Errors
 /// Usage: the output exists or is the input. Otherwise what kept it from being read or written; nothing is left behind.
 pub fn save_safetensors(model: &Model, path: &Path, dtype: Dtype) -> Result<()> {
+    save_safetensors_with(model, path, dtype, &mut |_, _| ControlFlow::Continue(()))
+}
+
+/// [`save_safetensors`] with a listener that hears how many of how many tensors are written; `Break` gives up.
+///
+/// # Errors
+/// As [`save_safetensors`], and Cancelled.
+pub fn save_safetensors_with(
+    model: &Model,
+    path: &Path,
+    dtype: Dtype,
+    heard: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<()> {
     refuse_input(model, path)?;
     let items = items(model)?;
     let header = header(model, &items, dtype)?;
     let temp = temp_path(path)?;
-    let result = write(model, &items, &header, &temp, dtype).and_then(|()| rename_new(&temp, path));
+    let result = write(model, &items, &header, &temp, dtype, heard).and_then(|()| rename_new(&temp, path));
     if result.is_err() {
         // The first error is the one worth telling.
         let _ = fs::remove_file(&temp);
@@ -99,13 +113,23 @@ fn model_of_shapes(model: &Model) -> Result<Model> {
     })
 }
 
-fn write(model: &Model, items: &[Item], header: &[u8], temp: &Path, dtype: Dtype) -> Result<()> {
+fn write(
+    model: &Model,
+    items: &[Item],
+    header: &[u8],
+    temp: &Path,
+    dtype: Dtype,
+    heard: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<()> {
     let told = |e: io::Error| Error::other(format!("{}: cannot be written: {e}", escape(&temp.to_string_lossy())));
     let file = OpenOptions::new().write(true).create_new(true).open(temp).map_err(told)?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     out.write_all(header).map_err(told)?;
     let (mut stored, mut values, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
-    for Item { canonical, .. } in items {
+    for (i, Item { canonical, .. }) in items.iter().enumerate() {
+        if heard(i, items.len()).is_break() {
+            return Err(Error::cancelled());
+        }
         model.source.read(canonical, &mut stored)?;
         let from = model.source.info(canonical).map_or(dtype, |info| info.dtype);
         if from == dtype {

@@ -2,10 +2,12 @@
 
 use super::GenerateArgs;
 use lienzo::diffusion::Request;
+use lienzo::diffusion::denoise::schedule::Prediction;
 use lienzo::diffusion::denoise::sigmas::ScheduleKind;
 use lienzo::diffusion::denoise::timesteps::Timesteps;
 use lienzo::error::{Error, Result};
 use lienzo::image::parameters::Parameters;
+use lienzo::image::resize::ResizeMode;
 use lienzo::rng::RngKind;
 use lienzo::weights::{Model, cached_model_hash};
 use std::sync::Arc;
@@ -41,8 +43,8 @@ impl Metadata {
         }
     }
 
-    /// The text for one picture; none with `--disable-image-metadata`.
-    pub fn text(&mut self, request: &Request, seed: u64) -> Result<Option<String>> {
+    /// The text for picture `index`; none with `--disable-image-metadata`.
+    pub fn text(&mut self, request: &Request, index: usize) -> Result<Option<String>> {
         if !self.wanted {
             return Ok(None);
         }
@@ -57,8 +59,10 @@ impl Metadata {
         put("Sampler", s.sampler.name.to_string());
         put("Schedule type", schedule_label(request));
         put("CFG scale", request.guidance.to_string());
+        let (seed, variation_seed) = request.seeds(index);
         put("Seed", seed.to_string());
-        put("Size", format!("{}x{}", request.width, request.height));
+        let (width, height) = request.init.as_ref().map_or((request.width, request.height), |init| init.size);
+        put("Size", format!("{width}x{height}"));
         if let Some(hash) = &self.known_hash {
             put("Model hash", hash.clone());
         }
@@ -66,8 +70,21 @@ impl Metadata {
         if let Some(vae) = &self.vae_name {
             put("VAE", vae.clone());
         }
+        if let (Some(seed), Some((_, strength))) = (variation_seed, request.variation) {
+            put("Variation seed", seed.to_string());
+            put("Variation seed strength", strength.to_string());
+        }
+        if let Some(strength) = s.strength {
+            put("Denoising strength", strength.to_string());
+        }
         if request.clip_skip > 1 {
             put("Clip skip", request.clip_skip.to_string());
+        }
+        if let Some(init) = &request.init {
+            put("Init image hash", init.hash.clone());
+            if init.mode != ResizeMode::default() {
+                put("Resize mode", init.mode.name().into());
+            }
         }
         put("RNG", if request.rng == RngKind::Nv { "NV".into() } else { "CPU".into() });
         if let Some(hashes) = embedding_hashes(request) {
@@ -80,6 +97,11 @@ impl Metadata {
             Timesteps::Auto => {}
             Timesteps::Spaced(spacing) => put("Timesteps", format!("{spacing:?}").to_lowercase()),
             Timesteps::Webui => put("Timesteps", "webui".into()),
+        }
+        match request.prediction {
+            None => {}
+            Some(Prediction::V) => put("Prediction", "v".into()),
+            Some(_) => put("Prediction", "eps".into()),
         }
         if self.exact_weights {
             put("Weight type", "f32".into());

@@ -11,7 +11,7 @@ const MANY: usize = 256;
 const MAX_AXES: usize = 3;
 
 /// What a grid can vary, and other spellings of it.
-const NAMES: [(Parameter, &[&str]); 9] = [
+const NAMES: [(Parameter, &[&str]); 10] = [
     (Parameter::Steps, &["steps"]),
     (Parameter::Sampler, &["sampler", "sampling-method"]),
     (Parameter::Scheduler, &["scheduler"]),
@@ -20,6 +20,7 @@ const NAMES: [(Parameter, &[&str]); 9] = [
     (Parameter::Size, &["size"]),
     (Parameter::ClipSkip, &["clip-skip"]),
     (Parameter::Eta, &["eta"]),
+    (Parameter::Strength, &["strength"]),
     (Parameter::Prompt, &["prompt"]),
 ];
 
@@ -33,6 +34,7 @@ enum Parameter {
     Size,
     ClipSkip,
     Eta,
+    Strength,
     Prompt,
 }
 
@@ -145,6 +147,13 @@ fn apply(parameter: Parameter, value: &str, to: &mut Request, styled: &dyn Fn(&s
         Error::usage(format!("--grid: {}={} is not a number: {e}", parameter.name(), escape(value)))
     };
     match parameter {
+        Parameter::Size if to.init.is_some() => {
+            return Err(Error::usage("--grid: size cannot vary where a picture is begun with: its size decides"));
+        }
+        Parameter::Strength if to.init.is_none() => {
+            return Err(Error::usage("--grid: strength needs a picture to begin with: give -i FILE"));
+        }
+        Parameter::Strength => to.sampling.strength = Some(value.parse().map_err(|e| wrong(&e))?),
         Parameter::Steps => to.sampling.steps = value.parse().map_err(|e| wrong(&e))?,
         Parameter::Sampler => to.sampling.sampler = samplers::find(value)?,
         Parameter::Scheduler => to.sampling.schedule = ScheduleKind::parse(value)?,

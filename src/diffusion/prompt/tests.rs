@@ -11,6 +11,7 @@ use crate::diffusion::unet::{UnetConfig, UnetLevel, UnetShape};
 use crate::diffusion::vae::VaeConfig;
 use crate::rng::RngKind;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -102,6 +103,12 @@ fn request(prompt: &str, negative: &str, steps: usize) -> Request {
         count: 1,
         rng: RngKind::Nv,
         embeddings: Arc::default(),
+        batch_size: 1,
+        variation: None,
+        init: None,
+        prediction: None,
+        preview: None,
+        skip: BTreeSet::new(),
     }
 }
 

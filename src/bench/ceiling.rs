@@ -1,0 +1,146 @@
+//! What the machine can do at best: threads and an instruction set go in; FMA peak and memory bandwidth come out.
+
+use crate::backend::cpu::workers::Workers;
+use crate::simd::{Isa, Simd, Task, dispatch};
+use std::hint::black_box;
+use std::sync::Mutex;
+use std::time::Instant;
+
+/// The ceilings that times are compared with, measured with all threads.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ceilings {
+    /// f32 multiply-adds from registers, in FLOP/s (a multiply-add is two).
+    pub fma_peak: f64,
+    /// Bytes a second read from a buffer that no cache holds.
+    pub read: f64,
+    /// Bytes a second copied between such buffers, read and written ones both counted.
+    pub copy: f64,
+}
+
+impl Ceilings {
+    /// Measures all three: about a second and 256 MB.
+    pub fn measure(isa: Isa, workers: &Workers) -> Self {
+        let fma_peak = fma_peak(isa, workers);
+        let mut buffer = vec![1u64; BANDWIDTH_BYTES / 8];
+        Self { fma_peak, read: read_bandwidth(&buffer, workers), copy: copy_bandwidth(&mut buffer, workers) }
+    }
+
+    /// The share of the ceiling that `flops` and `bytes` in `seconds` reach: of the roofline, whose roof is the FMA peak
+    /// or, for work that computes little on much, the larger bandwidth. Above 1 when the data stay in a cache.
+    pub fn share(&self, flops: u64, bytes: u64, seconds: f64) -> f64 {
+        let best = (flops as f64 / self.fma_peak).max(bytes as f64 / self.read.max(self.copy));
+        best / seconds
+    }
+}
+
+/// Far more than the caches of today's processors hold.
+const BANDWIDTH_BYTES: usize = 256 << 20;
+/// Elements of u64 in a task: 1 MiB.
+const BLOCK: usize = 1 << 17;
+const REPEATS: usize = 5;
+/// Steps of the FMA loop in a task: a fraction of a millisecond.
+const STEPS: usize = 20_000;
+/// Tasks of the FMA loop for each worker: they even out threads that are interrupted.
+const TASKS: usize = 24;
+
+/// The f32 FMA peak of all workers, in FLOP/s: chains of multiply-adds that never leave the registers.
+///
+/// A chain waits for itself, so the loop needs latency times units of them: 12 are enough for two units of five cycles,
+/// and 4 for sets so narrow that 12 would not fit into the registers. The better of the two counts.
+pub fn fma_peak(isa: Isa, workers: &Workers) -> f64 {
+    let per_step = |chains: usize| 2 * chains * STEPS * dispatch(isa, Lanes);
+    let tasks = TASKS * workers.threads();
+    let wide = best_rate(per_step(12) * tasks, || workers.for_each(tasks, |_, _| spin::<12>(isa)));
+    let narrow = best_rate(per_step(4) * tasks, || workers.for_each(tasks, |_, _| spin::<4>(isa)));
+    wide.max(narrow)
+}
+
+/// Amount over the shortest of several times.
+fn best_rate(amount: usize, mut work: impl FnMut()) -> f64 {
+    work();
+    let time = |_| {
+        let start = Instant::now();
+        work();
+        start.elapsed().as_secs_f64()
+    };
+    amount as f64 / (0..REPEATS).map(time).fold(f64::INFINITY, f64::min).max(1e-9)
+}
+
+fn spin<const CHAINS: usize>(isa: Isa) {
+    black_box(dispatch(isa, Chains::<CHAINS> { factor: black_box(0.999), summand: black_box(0.001) }));
+}
+
+/// The lanes of a vector.
+struct Lanes;
+
+impl Task for Lanes {
+    type Out = usize;
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, _: S) -> usize {
+        S::LANES
+    }
+}
+
+/// `CHAINS` independent chains `a = a * factor + summand`, which stay near 1.
+struct Chains<const CHAINS: usize> {
+    factor: f32,
+    summand: f32,
+}
+
+impl<const CHAINS: usize> Task for Chains<CHAINS> {
+    type Out = f32;
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) -> f32 {
+        let (factor, summand) = (s.splat(self.factor), s.splat(self.summand));
+        let mut chains = [s.splat(1.0); CHAINS];
+        for _ in 0..STEPS {
+            for a in &mut chains {
+                *a = s.fma(*a, factor, summand);
+            }
+        }
+        chains.into_iter().map(|a| s.sum(a)).sum()
+    }
+}
+
+fn read_bandwidth(buffer: &[u64], workers: &Workers) -> f64 {
+    let blocks: Vec<&[u64]> = buffer.chunks(BLOCK).collect();
+    best_rate(8 * buffer.len(), || {
+        workers.for_each(blocks.len(), |i, _| {
+            black_box(black_box(blocks[i]).iter().fold(0, |all, v| all ^ v));
+        });
+    })
+}
+
+fn copy_bandwidth(buffer: &mut [u64], workers: &Workers) -> f64 {
+    let (from, to) = buffer.split_at_mut(buffer.len() / 2);
+    let from: Vec<&[u64]> = from.chunks(BLOCK).collect();
+    // A block is one task's; the lock only says so to the compiler.
+    let to: Vec<Mutex<&mut [u64]>> = to.chunks_mut(BLOCK).map(Mutex::new).collect();
+    best_rate(2 * 8 * BLOCK * from.len(), || {
+        workers.for_each(from.len(), |i, _| {
+            to[i].lock().unwrap_or_else(|e| e.into_inner()).copy_from_slice(black_box(from[i]));
+        });
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lower_roof_counts() {
+        let c = Ceilings { fma_peak: 100.0, read: 10.0, copy: 5.0 };
+        assert_eq!(c.share(200, 1, 4.0), 0.5);
+        assert_eq!(c.share(1, 20, 4.0), 0.5);
+    }
+
+    #[test]
+    fn chains_stay_finite() {
+        for isa in Isa::available() {
+            let sum = dispatch(isa, Chains::<12> { factor: 0.999, summand: 0.001 });
+            assert!((sum / (12 * dispatch(isa, Lanes)) as f32 - 1.0).abs() < 1e-3, "{isa}: {sum}");
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The case tables go in; each variant checked, then timed, comes out, row by row, within a total time.
+
+use super::ceiling::Ceilings;
+use super::stats::{Budget, Sampling, mad, median};
+use crate::backend::cpu::workers::Workers;
+use crate::check::{Layout, Prepared, WeightType, full_name};
+use crate::error::{Error, Result};
+use crate::kernels::cpu::{VariantInfo, variants};
+use crate::kernels::{Caps, Case, Cost, Role, cases, choose};
+use crate::simd::Isa;
+use std::time::{Duration, Instant};
+
+/// What to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// A part of the cases' names (`conv2d/b2_64x64`); without one, all Bench cases.
+    pub filter: Option<&'a str>,
+    /// Measures what would be skipped for time.
+    pub all: bool,
+    /// How matrices are stored.
+    pub weights: WeightType,
+    /// The instruction set.
+    pub isa: Isa,
+}
+
+/// One variant of one case.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// `conv2d/b2_64x64_320_320`.
+    pub case: String,
+    /// The op's name.
+    pub op: &'static str,
+    /// The algorithm.
+    pub variant: &'static str,
+    /// Whether [`choose`] picks it.
+    pub chosen: bool,
+    /// Seconds of each run; none when the check failed.
+    pub runs: Vec<f64>,
+    /// Work and least traffic.
+    pub cost: Cost,
+    /// `max|y - reference| / rms(reference)`.
+    pub error: f64,
+    /// What the op tolerates.
+    pub bound: f64,
+    /// The whole story of a failed check.
+    pub failure: Option<String>,
+}
+
+impl Row {
+    /// The case with the variant: unique in a run.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.case, self.variant)
+    }
+
+    /// The median time in seconds.
+    pub fn median(&self) -> f64 {
+        median(&self.runs)
+    }
+
+    /// The median distance from it.
+    pub fn mad(&self) -> f64 {
+        mad(&self.runs)
+    }
+}
+
+/// What happens while measuring.
+pub enum Event<'a> {
+    /// A case is about to be prepared: its number, from 0, of how many, and its name.
+    Case(usize, usize, &'a str),
+    /// A variant was checked and, if it passed, timed.
+    Row(&'a Row),
+    /// A case or a variant would take about this long and was left out.
+    Skipped(&'a str, Duration),
+}
+
+/// How long all cases together may take, without a filter: what stays of two minutes after the ceilings.
+const TOTAL: Duration = Duration::from_secs(100);
+/// A variant's samples, with a filter or with everything.
+const PATIENT: Duration = Duration::from_secs(3);
+/// The same without.
+const HURRIED: Duration = Duration::from_millis(400);
+/// What a single variant may take with a filter, unless all are wanted.
+const PATIENCE: Duration = Duration::from_secs(6);
+/// The pace of naive variants until one was measured, in FLOP/s of a thread: on the safe side.
+const NAIVE_PACE: f64 = 0.5e9;
+/// The pace of the others, as a share of the FMA peak.
+const FAST_SHARE: f64 = 0.4;
+
+/// The Bench cases whose full names contain the filter. Errors (of kind `Usage`) when there is none.
+pub fn select(filter: Option<&str>) -> Result<Vec<Case>> {
+    let wanted = |c: &Case| c.role == Role::Bench && filter.is_none_or(|f| full_name(c).contains(f));
+    let found: Vec<Case> = cases().into_iter().filter(wanted).collect();
+    if found.is_empty() {
+        let mut ops: Vec<_> = cases().iter().filter(|c| c.role == Role::Bench).map(|c| c.op.name()).collect();
+        ops.dedup();
+        let filter = crate::error::escape(filter.unwrap_or_default());
+        let message = format!("no benchmark's name contains '{filter}'; names begin with {}", ops.join(", "));
+        return Err(Error::usage(message));
+    }
+    Ok(found)
+}
+
+/// Checks and times; gives whether every check passed.
+pub fn run(
+    options: &Options<'_>,
+    ceilings: &Ceilings,
+    workers: &Workers,
+    tell: &mut dyn FnMut(Event<'_>),
+) -> Result<bool> {
+    let cases = select(options.filter)?;
+    let total = if options.filter.is_some() || options.all { Duration::MAX } else { TOTAL };
+    let mut bench = Bench {
+        options,
+        fast: FAST_SHARE * ceilings.fma_peak,
+        naive: NAIVE_PACE * workers.threads() as f64,
+        workers,
+        budget: Budget::new(total, cases.len()),
+        passed: true,
+        tell,
+    };
+    for (i, case) in cases.iter().enumerate() {
+        (bench.tell)(Event::Case(i, cases.len(), &full_name(case)));
+        let begun = Instant::now();
+        bench.case(case)?;
+        bench.budget.spend(begun.elapsed());
+    }
+    Ok(bench.passed)
+}
+
+struct Bench<'a> {
+    options: &'a Options<'a>,
+    /// FLOP/s that are expected of fast variants.
+    fast: f64,
+    /// The same of naive ones: what the slowest has shown.
+    naive: f64,
+    workers: &'a Workers,
+    budget: Budget,
+    passed: bool,
+    tell: &'a mut dyn FnMut(Event<'_>),
+}
+
+impl Bench<'_> {
+    /// Without a filter, time is short.
+    fn hurried(&self) -> bool {
+        self.options.filter.is_none() && !self.options.all
+    }
+
+    fn case(&mut self, case: &Case) -> Result<()> {
+        let cost = case.op.cost(&case.x, &case.w);
+        let preparing = preparing(case, cost);
+        let least = preparing + self.estimate("", cost) * 3;
+        if self.hurried() && !self.budget.affords(least) {
+            (self.tell)(Event::Skipped(&full_name(case), least));
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let prepared = Prepared::new(case, self.options.weights)?;
+        let chosen = choose(&case.op, &case.x, &case.w, &Caps::cpu(self.options.isa))?;
+        let infos = variants(&case.op, &case.x, &case.w);
+        // The best first: if time runs out, it is the naive one that is left out.
+        for (i, info) in infos.iter().enumerate().rev().filter(|(_, info)| info.supported) {
+            // A check, a warm-up and one sample.
+            let estimate = self.estimate(info.name, cost) * 3;
+            let affordable = match (self.options.all, self.hurried()) {
+                (true, _) => true,
+                (_, true) => self.budget.affords(begun.elapsed() + estimate),
+                (_, false) => estimate <= PATIENCE,
+            };
+            if affordable {
+                self.variant(case, &prepared, (i, info), i == chosen, cost)?;
+            } else {
+                (self.tell)(Event::Skipped(&format!("{}/{}", full_name(case), info.name), estimate));
+            }
+        }
+        Ok(())
+    }
+
+    /// How long one run of a variant may take.
+    fn estimate(&self, variant: &str, cost: Cost) -> Duration {
+        let pace = if variant == "naive" { self.naive } else { self.fast };
+        Duration::from_secs_f64(cost.flops as f64 / pace)
+    }
+
+    fn variant(
+        &mut self,
+        case: &Case,
+        prepared: &Prepared,
+        (i, info): (usize, &VariantInfo),
+        chosen: bool,
+        cost: Cost,
+    ) -> Result<()> {
+        let isa = self.options.isa;
+        let mut loaded = prepared.load(Layout::Own, self.workers)?;
+        let start = Instant::now();
+        loaded.run(i, isa, self.workers);
+        let first = start.elapsed();
+        let outcome = prepared.outcome(&loaded, info.name, isa);
+        let passed = outcome.passed();
+        let mut runs = Vec::new();
+        if passed {
+            let budget = if self.hurried() { HURRIED } else { PATIENT };
+            // The check has warmed up what a long run can warm up.
+            if first < budget / 4 {
+                loaded.again(i, isa, self.workers);
+            }
+            runs = Sampling::within(budget).take(|| loaded.again(i, isa, self.workers));
+        }
+        if info.name == "naive" && cost.flops > 100_000_000 {
+            self.naive = self.naive.min(cost.flops as f64 / first.as_secs_f64().max(1e-9));
+        }
+        self.passed &= passed;
+        let failure = (!passed).then(|| outcome.to_string());
+        let (error, bound) = (outcome.error, outcome.bound);
+        let row = Row {
+            case: full_name(case),
+            op: case.op.name(),
+            variant: info.name,
+            chosen,
+            runs,
+            cost,
+            error,
+            bound,
+            failure,
+        };
+        (self.tell)(Event::Row(&row));
+        Ok(())
+    }
+}
+
+/// About how long a case's values and its f64 reference take: normals at 20 ns, their copies, and the compared outputs.
+fn preparing(case: &Case, cost: Cost) -> Duration {
+    let values: usize = case.x.iter().map(|s| s.len()).sum::<usize>() + case.w.iter().map(|d| d.len()).sum::<usize>();
+    let outputs = case.op.output(&case.x, &case.w).map_or(1, |y| y[0].len().max(1));
+    // Beyond 2e8 FLOPs the checker compares some 4096 outputs.
+    let share = if cost.flops > 200_000_000 { (4096.0 / outputs as f64).min(1.0) } else { 1.0 };
+    Duration::from_secs_f64(25e-9 * (values + outputs) as f64 + 2e-9 * share * cost.flops as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_part_of_a_name() {
+        let all = select(None).unwrap();
+        let some = select(Some("conv2d/b2_64x64_320_320")).unwrap();
+        assert!(!some.is_empty() && some.len() < all.len());
+        assert!(some.iter().all(|c| c.op.name() == "conv2d" && c.role == Role::Bench));
+        let none = select(Some("conv4d")).unwrap_err();
+        assert!(none.exit_code() == 2 && none.to_string().contains("conv2d"), "{none}");
+    }
+
+    #[test]
+    fn a_case_is_checked_timed_and_marked() {
+        let workers = Workers::new(1).unwrap();
+        let ceilings = Ceilings { fma_peak: 1e11, read: 1e10, copy: 1e10 };
+        let filter = select(None).unwrap().iter().min_by_key(|c| c.op.cost(&c.x, &c.w).flops).map(full_name).unwrap();
+        let options = Options { filter: Some(&filter), all: false, weights: WeightType::F16, isa: Isa::best() };
+        let mut rows = Vec::new();
+        let passed = run(&options, &ceilings, &workers, &mut |event| {
+            if let Event::Row(row) = event {
+                rows.push(row.clone());
+            }
+        });
+        assert!(passed.unwrap());
+        assert_eq!(rows.iter().filter(|r| r.chosen).count(), 1);
+        assert!(rows.iter().all(|r| r.error <= r.bound && r.median() > 0.0 && r.failure.is_none()));
+    }
+}

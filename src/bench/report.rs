@@ -1,0 +1,220 @@
+//! Measured rows go in; lines of a table, JSON and CSV come out.
+
+use super::ceiling::Ceilings;
+use super::kernels::Row;
+use super::stage::{Outcome, Request};
+use crate::simd::Isa;
+use serde_json::{Value, json};
+
+/// What all rows of a run share.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// The backend's name: `cpu, 2 threads, avx512`.
+    pub device: String,
+    /// What the processor calls itself, or nothing.
+    pub processor: String,
+    /// Threads.
+    pub threads: usize,
+    /// The instruction set.
+    pub isa: Isa,
+}
+
+impl Machine {
+    /// The machine and its ceilings, above the table.
+    pub fn headline(&self, c: &Ceilings) -> String {
+        format!(
+            "{} ({})\nceilings: f32 FMA {:.1} GFLOP/s, read {:.1} GB/s, copy {:.1} GB/s (read + written)",
+            self.device,
+            self.processor,
+            c.fma_peak * 1e-9,
+            c.read * 1e-9,
+            c.copy * 1e-9
+        )
+    }
+}
+
+/// The names above the columns of [`line`].
+pub fn header() -> String {
+    format!(
+        "{:<19} {:<43} {:<12} {:<7} {:>10} {:>8} {:>9} {:>7} {:>8}  error/bound",
+        "op", "case", "variant", "isa", "median", "+/-", "GFLOP/s", "GB/s", "ceiling"
+    )
+}
+
+/// A row of the table; `*` marks the variant that runs in a model.
+pub fn line(row: &Row, machine: &Machine, ceilings: &Ceilings) -> String {
+    let mark = if row.chosen { "*" } else { " " };
+    let case = row.case.split_once('/').map_or(row.case.as_str(), |(_, case)| case);
+    let variant = format!("{}{mark}", row.variant);
+    let front = format!("{:<19} {case:<43} {variant:<12} {:<7}", row.op, machine.isa);
+    let back = format!("{:.1e}/{:.1e}", row.error, row.bound);
+    if row.failure.is_some() {
+        return format!("{front} {:>47}  {back}", "WRONG, not timed");
+    }
+    let median = row.median();
+    format!(
+        "{front} {:>10} {:>8} {:>9.1} {:>7.1} {:>7.1}%  {back}",
+        time(median),
+        time(row.mad()),
+        row.cost.flops as f64 / median * 1e-9,
+        row.cost.bytes as f64 / median * 1e-9,
+        100.0 * ceilings.share(row.cost.flops, row.cost.bytes, median)
+    )
+}
+
+/// Seconds with a unit that leaves one to three digits before the point.
+pub fn time(seconds: f64) -> String {
+    match seconds {
+        s if s >= 1.0 => format!("{s:.3} s"),
+        s if s >= 1e-3 => format!("{:.2} ms", s * 1e3),
+        s => format!("{:.1} us", s * 1e6),
+    }
+}
+
+/// A row for `--json`.
+pub fn json_row(row: &Row, machine: &Machine, ceilings: &Ceilings) -> Value {
+    json!({
+        "name": row.name(),
+        "case": row.case,
+        "variant": row.variant,
+        "isa": machine.isa.to_string(),
+        "chosen": row.chosen,
+        "device": machine.device,
+        "processor": machine.processor,
+        "threads": machine.threads,
+        // A failed check leaves nothing timed: null.
+        "median_s": finite(row.median()),
+        "mad_s": finite(row.mad()),
+        "runs_s": row.runs,
+        "flops": row.cost.flops,
+        "bytes": row.cost.bytes,
+        "error": finite(row.error),
+        "bound": row.bound,
+        "status": if row.failure.is_some() { "fail" } else { "pass" },
+        "fma_peak": ceilings.fma_peak,
+        "read_bandwidth": ceilings.read,
+        "copy_bandwidth": ceilings.copy,
+    })
+}
+
+/// The row of a stage for `--json`; `name` is the model's.
+pub fn json_stage(name: &str, request: &Request, outcome: &Outcome, machine: &Machine) -> Value {
+    json!({
+        "name": stage_name(name, request),
+        "device": machine.device,
+        "processor": machine.processor,
+        "threads": machine.threads,
+        "isa": machine.isa.to_string(),
+        "width": request.width,
+        "height": request.height,
+        "median_s": finite(outcome.median()),
+        "mad_s": finite(outcome.mad()),
+        "runs_s": outcome.runs,
+        "load_s": outcome.load,
+        "flops": outcome.cost.flops,
+        "bytes": outcome.cost.bytes,
+        // There is no f64 reference of a whole model here: `lienzo verify` compares those.
+        "error": Value::Null,
+        "peak_rss_bytes": outcome.peak_rss,
+        "fma_peak": outcome.fma_peak,
+        "output_rms": outcome.output_rms,
+    })
+}
+
+/// `sd15/step/512x512`.
+pub fn stage_name(model: &str, request: &Request) -> String {
+    format!("{model}/{}/{}x{}", request.part, request.width, request.height)
+}
+
+fn finite(v: f64) -> Value {
+    if v.is_finite() { v.into() } else { Value::Null }
+}
+
+/// The first line of a CSV file.
+pub const CSV_HEADER: &str = "name,device,isa,threads,chosen,sample,seconds,flops,bytes,error,bound";
+
+/// What the CSV lines of one row share.
+pub struct CsvRow<'a> {
+    /// The row's name.
+    pub name: &'a str,
+    /// Whether it is what a model runs.
+    pub chosen: bool,
+    /// Work.
+    pub flops: u64,
+    /// Least traffic.
+    pub bytes: u64,
+    /// Error and bound, where there is a reference.
+    pub error: Option<(f64, f64)>,
+}
+
+impl CsvRow<'_> {
+    /// One line for every sample.
+    pub fn lines(&self, machine: &Machine, runs: &[f64]) -> String {
+        let error = self.error.map_or_else(|| ",".into(), |(error, bound)| format!("{error:e},{bound:e}"));
+        let line = |(i, seconds): (usize, &f64)| {
+            format!(
+                "{},\"{}\",{},{},{},{i},{seconds:e},{},{},{error}\n",
+                self.name, machine.device, machine.isa, machine.threads, self.chosen, self.flops, self.bytes
+            )
+        };
+        runs.iter().enumerate().map(line).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::stage::Part;
+    use crate::kernels::Cost;
+
+    fn machine() -> Machine {
+        Machine { device: "cpu, 2 threads, avx2".into(), processor: "x".into(), threads: 2, isa: Isa::Avx2 }
+    }
+
+    fn row() -> Row {
+        Row {
+            case: "matmul/b2".into(),
+            op: "matmul",
+            variant: "panels",
+            chosen: true,
+            runs: vec![0.002, 0.001, 0.004],
+            cost: Cost { flops: 2_000_000_000, bytes: 1000 },
+            error: 1e-7,
+            bound: 2e-6,
+            failure: None,
+        }
+    }
+
+    const CEILINGS: Ceilings = Ceilings { fma_peak: 2e12, read: 1e10, copy: 1e10 };
+
+    #[test]
+    fn a_row_in_three_forms() {
+        let line = line(&row(), &machine(), &CEILINGS);
+        for part in ["panels*", "2.00 ms", "1000.0", "50.0%", "1.0e-7/2.0e-6"] {
+            assert!(line.contains(part), "{line}");
+        }
+        let json = json_row(&row(), &machine(), &CEILINGS);
+        assert_eq!(json["name"], "matmul/b2/panels");
+        assert_eq!(json["median_s"], 0.002);
+        assert_eq!(json["runs_s"].as_array().unwrap().len(), 3);
+        let csv = CsvRow { name: "a/b", chosen: true, flops: 7, bytes: 8, error: None };
+        let lines = csv.lines(&machine(), &[0.5, 0.25]);
+        assert_eq!(lines.lines().nth(1).unwrap(), "a/b,\"cpu, 2 threads, avx2\",avx2,2,true,1,2.5e-1,7,8,,");
+        assert_eq!(CSV_HEADER.split(',').count() + 2, lines.lines().next().unwrap().split(',').count());
+    }
+
+    #[test]
+    fn a_failed_row_has_no_time() {
+        let failed = Row { runs: Vec::new(), error: f64::NAN, failure: Some("x".into()), ..row() };
+        let json = json_row(&failed, &machine(), &CEILINGS);
+        assert!(json["median_s"].is_null() && json["error"].is_null() && json["status"] == "fail");
+        assert!(line(&failed, &machine(), &CEILINGS).contains("WRONG"));
+    }
+
+    #[test]
+    fn names_and_times_are_readable() {
+        let request = Request { part: Part::Step, width: 512, height: 384, runs: 1, profile: false };
+        assert_eq!(stage_name("sd15", &request), "sd15/step/512x384");
+        assert_eq!([2.5, 0.0125, 3.2e-6].map(time), ["2.500 s", "12.50 ms", "3.2 us"]);
+    }
+}

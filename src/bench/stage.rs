@@ -1,0 +1,259 @@
+//! A model and one of its stages go in; how long a run takes, with which result and how much memory, comes out.
+
+use super::ceiling::fma_peak;
+use super::profile::Profile;
+use super::stats::{mad, median};
+use crate::backend::cpu::Cpu;
+use crate::backend::{Backend, Program, Run, Value};
+use crate::check::Random;
+use crate::diffusion::unet::UnetShape;
+use crate::engine::Stage;
+use crate::error::{Error, Kind, Result};
+use crate::graph::plan::Plan;
+use crate::kernels::Cost;
+use crate::system;
+use crate::tensor::{Shape, Tensor};
+use crate::weights::Model;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+/// What can be timed as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A guided step: the U-Net on one latent with two contexts of 77 tokens.
+    Step,
+    /// Latents to a picture.
+    Decode,
+    /// A picture to latents.
+    Encode,
+    /// A prompt and a negative prompt, 77 tokens each, to hidden states.
+    Text,
+}
+
+impl Part {
+    const ALL: [Self; 4] = [Self::Step, Self::Decode, Self::Encode, Self::Text];
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Step => "step",
+            Self::Decode => "decode",
+            Self::Encode => "encode",
+            Self::Text => "text",
+        })
+    }
+}
+
+impl FromStr for Part {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|p| p.to_string() == name).ok_or_else(|| {
+            let name = crate::error::escape(name);
+            Error::usage(format!("unknown stage '{name}'; there are step, decode, encode, text"))
+        })
+    }
+}
+
+/// What to time.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// Which stage.
+    pub part: Part,
+    /// The picture's width in pixels.
+    pub width: usize,
+    /// The picture's height in pixels.
+    pub height: usize,
+    /// Timed runs, after one that warms up.
+    pub runs: usize,
+    /// Whether to time each step of one more run.
+    pub profile: bool,
+}
+
+/// What was measured.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Seconds of each run.
+    pub runs: Vec<f64>,
+    /// Seconds from nothing to a loaded program: weights made and packed.
+    pub load: f64,
+    /// Work and least traffic of a run.
+    pub cost: Cost,
+    /// The machine's f32 FMA peak in FLOP/s: the better of a measurement before the runs and one after them.
+    pub fma_peak: f64,
+    /// The most memory that the process has had resident, in bytes.
+    pub peak_rss: Option<u64>,
+    /// The root mean square of the output.
+    pub output_rms: f64,
+    /// Where the time goes.
+    pub profile: Option<Profile>,
+}
+
+impl Outcome {
+    /// The median time of a run in seconds.
+    pub fn median(&self) -> f64 {
+        median(&self.runs)
+    }
+
+    /// The median distance from it.
+    pub fn mad(&self) -> f64 {
+        mad(&self.runs)
+    }
+
+    /// FLOP/s, a convolution counted as a direct one.
+    pub fn rate(&self) -> f64 {
+        self.cost.flops as f64 / self.median()
+    }
+}
+
+/// Loads the stage, runs it once, then times it. `tell` hears what is being done.
+///
+/// Errors: a size that the model cannot have (`Usage`), an output with a NaN or an infinity (`NonFinite`).
+pub fn run(cpu: &Cpu, model: &Arc<Model>, request: &Request, tell: &mut dyn FnMut(&str)) -> Result<Outcome> {
+    let stage = stage(model, request)?;
+    let isa = cpu.caps().isa;
+    tell("measuring the f32 FMA peak");
+    let before = fma_peak(isa, cpu.workers());
+    tell("making and packing weights");
+    let start = Instant::now();
+    let inputs = inputs(cpu, model, stage)?;
+    let mut program = load(cpu, model, stage)?;
+    let load = start.elapsed().as_secs_f64();
+    for (name, value) in &inputs {
+        program.set(name, value)?;
+    }
+    let cancel = AtomicBool::new(false);
+    let mut runs = Vec::with_capacity(request.runs);
+    for i in 0..=request.runs {
+        let start = Instant::now();
+        program.run(Run::Fast { cancel: &cancel })?;
+        let time = start.elapsed().as_secs_f64();
+        if i == 0 {
+            tell(&format!("warm-up: {time:.3} s"));
+        } else {
+            tell(&format!("run {i} of {}: {time:.3} s", request.runs));
+            runs.push(time);
+        }
+    }
+    let output = first_output(program.as_mut())?;
+    let output_rms = finite_rms(request.part, output.data())?;
+    let peak_rss = system::peak_resident();
+    let profile = if request.profile {
+        tell("timing each step");
+        let mut times = Vec::new();
+        program.run(Run::Timed(&mut times))?;
+        Some(Profile::new(program.plan(), &times))
+    } else {
+        None
+    };
+    let fma_peak = before.max(fma_peak(isa, cpu.workers()));
+    Ok(Outcome { runs, load, cost: program.plan().cost(), fma_peak, peak_rss, output_rms, profile })
+}
+
+fn stage(model: &Model, request: &Request) -> Result<Stage> {
+    let factor = 1 << (model.vae.channels.len().max(1) - 1);
+    let (w, h) = (request.width, request.height);
+    let possible = |side: usize| side > 0 && side.is_multiple_of(factor) && side <= 4096;
+    if !possible(w) || !possible(h) {
+        return Err(Error::usage(format!("{w}x{h}: sides must be multiples of {factor}, at most 4096")));
+    }
+    let (lw, lh) = (w / factor, h / factor);
+    let tokens = model.clip.positions;
+    Ok(match request.part {
+        Part::Step => Stage::Step(UnetShape { samples: 1, contexts: 2, times: 1, h: lh, w: lw, tokens }),
+        Part::Decode => Stage::Decode { size: (1, lh, lw) },
+        Part::Encode => Stage::Encode { size: (1, h, w) },
+        Part::Text => Stage::Text { chunks: 2, clip_skip: 1 },
+    })
+}
+
+fn load(cpu: &Cpu, model: &Arc<Model>, stage: Stage) -> Result<Box<dyn Program>> {
+    cpu.load(Arc::new(Plan::new(stage.graph(model)?, cpu.caps())?), model)
+}
+
+fn normal(name: &str, shape: Shape, scale: f32) -> Result<Tensor> {
+    Tensor::new(shape, Random::new(name).normal(shape.len(), scale))
+}
+
+/// Inputs such as the stage gets them: normal latents, embeddings and pixels; keys, values and time rows from the model.
+fn inputs(cpu: &Cpu, model: &Arc<Model>, stage: Stage) -> Result<Vec<(String, Value)>> {
+    let one = |name: &str, shape: Shape, scale: f32| Ok(vec![(name.to_owned(), normal(name, shape, scale)?.into())]);
+    match stage {
+        Stage::Step(s) => {
+            let latents = Shape::new(s.samples, s.h, s.w, model.unet.in_channels);
+            let mut all = one("latents", latents, 1.0)?;
+            let context = normal("context", Shape::tokens(s.contexts, s.tokens, model.unet.context_width), 1.0)?;
+            let stage = Stage::Context { contexts: s.contexts, tokens: s.tokens };
+            all.extend(once(cpu, model, stage, "context", context)?);
+            let timestep = Tensor::new(Shape::tokens(1, 1, 1), vec![500.0])?;
+            let rows = once(cpu, model, Stage::Time { timesteps: 1 }, "timesteps", timestep)?;
+            all.extend(rows.into_iter().map(|(_, value)| ("time".to_owned(), value)));
+            Ok(all)
+        }
+        Stage::Decode { size: (b, h, w) } => one("latents", Shape::new(b, h, w, model.vae.latent_channels), 1.0),
+        Stage::Encode { size: (b, h, w) } => one("image", Shape::new(b, h, w, 3), 0.5),
+        Stage::Text { chunks, .. } => one("tokens", Shape::tokens(chunks, model.clip.positions, model.clip.width), 1.0),
+        Stage::Context { .. } | Stage::Time { .. } => Ok(Vec::new()),
+    }
+}
+
+/// All outputs of a stage that is run once and forgotten.
+fn once(cpu: &Cpu, model: &Arc<Model>, stage: Stage, input: &str, value: Tensor) -> Result<Vec<(String, Value)>> {
+    let mut program = load(cpu, model, stage)?;
+    program.set(input, &value.into())?;
+    program.run(Run::Fast { cancel: &AtomicBool::new(false) })?;
+    let names: Vec<String> = program.plan().outputs.iter().map(|(name, _)| name.clone()).collect();
+    names.into_iter().map(|name| Ok((name.clone(), program.get(&name)?))).collect()
+}
+
+fn first_output(program: &mut dyn Program) -> Result<Arc<Tensor>> {
+    let name = program.plan().outputs.first().map(|(name, _)| name.clone());
+    program.get(&name.ok_or_else(|| Error::other("a plan without outputs"))?)?.host()
+}
+
+/// The root mean square; an error when a value is not finite or when all are zero.
+fn finite_rms(part: Part, values: &[f32]) -> Result<f64> {
+    let squares: f64 = values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
+    let rms = (squares / values.len().max(1) as f64).sqrt();
+    if rms.is_finite() && rms > 0.0 {
+        return Ok(rms);
+    }
+    let message = format!("the output of {part} is not usable (rms {rms}): its times mean nothing; run lienzo verify");
+    Err(Error::new(Kind::NonFinite { stage: part.to_string() }, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cpu::WeightType;
+    use crate::simd::Isa;
+
+    #[test]
+    fn outputs_must_be_finite() {
+        assert_eq!(finite_rms(Part::Text, &[3.0, -3.0]).unwrap(), 3.0);
+        for bad in [[f32::NAN, 1.0], [f32::INFINITY, 1.0], [0.0, 0.0]] {
+            let e = finite_rms(Part::Decode, &bad).unwrap_err();
+            assert_eq!(*e.kind(), Kind::NonFinite { stage: "decode".into() });
+        }
+    }
+
+    #[test]
+    fn every_stage_of_a_small_model_runs() {
+        let cpu = Cpu::new(1, Isa::best(), WeightType::Auto).unwrap();
+        let model = Arc::new(Model::embedded().unwrap());
+        for part in Part::ALL {
+            assert_eq!(part.to_string().parse::<Part>().unwrap(), part);
+            let request = Request { part, width: 64, height: 32, runs: 1, profile: true };
+            let outcome = run(&cpu, &model, &request, &mut |_| ()).unwrap();
+            assert!(outcome.runs.len() == 1 && outcome.cost.flops > 0 && outcome.fma_peak > 0.0, "{part}");
+            assert!(outcome.profile.is_some_and(|p| p.slowest.len() > 3), "{part}");
+        }
+        let odd = Request { part: Part::Step, width: 63, height: 64, runs: 1, profile: false };
+        assert_eq!(run(&cpu, &model, &odd, &mut |_| ()).unwrap_err().exit_code(), 2);
+        assert!("stop".parse::<Part>().is_err());
+    }
+}
