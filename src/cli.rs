@@ -4,6 +4,7 @@ pub mod bench;
 pub mod convert;
 pub mod devices;
 pub mod generate;
+pub mod grid;
 pub mod inspect;
 pub mod progress;
 pub mod prompt;

@@ -245,7 +245,7 @@ pub fn generate(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, list
     let plan = Plan::new(&schedule, &request.sampling)?;
 
     tell(listen, Event::Stage { name: "text", image: 0, units: Some(1) })?;
-    let prompts = prompt::embed(stages, tokens, request)?;
+    let prompts = prompt::embed(stages, tokens, request, listen)?;
     tell_notes(stages, listen)?;
     let (h, w) = request.latent_size(model);
     let init = match &request.init {

@@ -2,11 +2,12 @@
 
 mod memory;
 pub use memory::print_all;
-mod metadata;
+pub mod metadata;
 mod recipe;
 mod request;
 mod resume;
 
+use super::grid::{self, Grid, axes::Axes};
 use super::progress::Progress;
 use super::words::WordArgs;
 use super::{DeviceArgs, ModelArgs};
@@ -112,6 +113,10 @@ pub struct GenerateArgs {
     /// slowly
     #[arg(long, value_name = "every=N[,vae]")]
     preview: Option<String>,
+    /// Make a picture for every combination and a contact sheet, for example "steps=10,20 x sampler=euler,heun"; up to
+    /// three of steps, sampler, scheduler, cfg, seed, size, clip-skip, eta, strength and prompt=a red cat|a dog
+    #[arg(long, value_name = "AXES", conflicts_with_all = ["resume", "preview"])]
+    grid: Option<String>,
     #[command(flatten)]
     device: DeviceArgs,
     /// Output file; %d, %03d, {index} and {seed} are replaced [default: output.png, or the next free number]
@@ -132,7 +137,7 @@ pub struct GenerateArgs {
     /// Read the weights from the file as they are needed, at every step, instead of keeping them
     #[arg(long)]
     low_memory: bool,
-    /// Start even if the memory will not do
+    /// Start even if the memory will not do, or a grid has very many pictures
     #[arg(long)]
     force: bool,
     /// Write no prompt and no settings into the PNG
@@ -162,9 +167,17 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
     let mut args = given.clone();
     let embeddings = recipe::apply(&mut args, &cancel)?;
     // Everything that can be refused without the model is refused first.
-    let count = args.count();
+    let axes = args.grid.as_deref().map(|spec| Axes::parse(spec, args.force)).transpose()?;
+    if axes.is_some() && args.count() != 1 {
+        return Err(Error::usage("--grid makes one picture for each combination: use seed=1,2,3 in it instead of -b"));
+    }
+    let count = axes.as_ref().map_or(args.count(), Axes::cells);
     let words = args.words.open()?;
-    let prompts = words.apply(&args.prompt()?, args.negative_prompt.as_deref().unwrap_or(""));
+    let typed = match axes.as_ref().and_then(Axes::prompt) {
+        Some(prompt) => prompt.to_string(),
+        None => args.prompt()?,
+    };
+    let prompts = words.apply(&typed, args.negative_prompt.as_deref().unwrap_or(""));
     let overwrite = args.overwrite || args.resume;
     let mut output =
         if args.plan { None } else { Some(OutputPlan::new(args.output_spec().as_deref(), count, overwrite)?) };
@@ -175,12 +188,20 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
     let cpu = args.device.cpu()?;
     let threads = cpu.workers().threads();
     let model = Arc::new(args.model.open()?);
-    let mut request = args.request(&model, prompts, count)?;
-    args.words.embed(&model, std::slice::from_mut(&mut request))?;
+    let base = args.request(&model, prompts, args.count())?;
+    let mut requests = match &axes {
+        Some(axes) => axes.requests(&base, &|prompt| words.apply(prompt, "").0)?,
+        None => vec![base],
+    };
+    args.words.embed(&model, &mut requests)?;
+    let largest = requests.iter().max_by_key(|r| r.width * r.height);
+    let mut request = largest.cloned().ok_or_else(|| Error::other("nothing to draw"))?;
     recipe::check_embeddings(args, embeddings, metadata::embedding_hashes(&request))?;
     request.check(&model)?;
-    if let Some(output) = &output {
-        output.check_seeds(resume::name_seed(&request, 0), count)?;
+    match &output {
+        Some(output) if axes.is_some() => grid::check(&requests, output, &model, args.overwrite)?,
+        Some(output) => output.check_seeds(resume::name_seed(&request, 0), count)?,
+        None => {}
     }
     let engine = Engine::new(Arc::new(cpu));
     let keep = memory::check(&engine, &model, &request, args)?;
@@ -199,10 +220,16 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
     }
-    let previews = BTreeSet::new();
-    let mut writer = Writer { progress: Progress::new(), output, metadata, request: &request, previews, error: None };
     let tokenizer = tokenizer(&model)?;
     let session = engine.session(&model, &cancel).keeping(keep);
+    if let Some(axes) = &axes {
+        let grid = Grid { axes, requests: &requests, output, metadata, overwrite: args.overwrite };
+        grid.run(&session, &tokenizer)?;
+        eprintln!("{count} pictures, total {:.2} s", begun.elapsed().as_secs_f64());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let previews = BTreeSet::new();
+    let mut writer = Writer { progress: Progress::new(), output, metadata, request: &request, previews, error: None };
     let result = lienzo::diffusion::generate(&session, &tokenizer, &request, &mut |event| writer.hear(event));
     writer.progress.abandon();
     match writer.error.take() {

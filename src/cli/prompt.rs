@@ -85,6 +85,9 @@ impl Show<'_> {
                 from = until + 1;
             }
         }
+        if let Some(note) = reading.note(&format!("the {title}"), self.lexicon.positions) {
+            out.push_str(&format!("{note}\n"));
+        }
         for (i, text) in reading.texts.iter().enumerate() {
             if reading.texts.len() > 1 {
                 out.push_str(&format!("\n{}: {}\n", name(i), line(&text.text)));

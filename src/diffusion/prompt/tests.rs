@@ -9,8 +9,8 @@ use crate::diffusion::denoise::run::At;
 use crate::diffusion::denoise::samplers;
 use crate::diffusion::unet::{UnetConfig, UnetLevel, UnetShape};
 use crate::diffusion::vae::VaeConfig;
-use crate::rng::RngKind;
 use std::cell::RefCell;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 const WIDTH: usize = 8;
@@ -94,7 +94,7 @@ fn request(prompt: &str, negative: &str, steps: usize) -> Request {
 }
 
 fn embedded(fake: &Fake, request: &Request) -> Prompts {
-    embed(fake, &Tokenizer::clip(), request).unwrap()
+    embed(fake, &Tokenizer::clip(), request, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
 #[test]
