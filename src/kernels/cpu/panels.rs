@@ -209,9 +209,12 @@ fn append<T: Element>(out: &mut Vec<Line<T>>, dims: Dims, geglu: bool, values: S
 /// Bytes of a checkpoint that [`pack_rows`] asks for at a time.
 pub const BLOCK: usize = 8 << 20;
 
+/// Appends the stored bytes of some rows of a weight.
+pub type ReadRows<'a> = dyn FnMut(Range<usize>, &mut Vec<u8>) -> Result<()> + 'a;
+
 /// Lays a matrix or filter out from a few of its rows at a time, so that it is never whole in memory beside its panels.
 ///
-/// `read(rows, out)` appends the stored bytes of these rows; `raw` is a buffer that may be used again. Without workers
+/// `raw` is a buffer that may be used again. Without workers
 /// everything happens on this thread. None when f16 was asked for and would make a finite value infinite.
 ///
 /// # Errors
@@ -222,7 +225,7 @@ pub fn pack_rows(
     (dtype, keep_f32): (Dtype, bool),
     raw: &mut Vec<u8>,
     workers: Option<&Workers>,
-    read: &mut dyn FnMut(Range<usize>, &mut Vec<u8>) -> Result<()>,
+    read: &mut ReadRows<'_>,
 ) -> Result<Option<Packed>> {
     if geglu && !dims.n.is_multiple_of(2) {
         return Err(Error::other(format!("a gated weight needs an even number of rows, not {}", dims.n)));
