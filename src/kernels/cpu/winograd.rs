@@ -39,8 +39,6 @@ const SKEW: usize = 32;
 struct Grid {
     /// Products: P x P.
     products: usize,
-    /// Output pixels of a tile, in one dimension.
-    out: usize,
     /// Input channels of all sources.
     k: usize,
     /// Input channels of a block, a multiple of 16; the last block may be shorter.
@@ -56,13 +54,13 @@ struct Grid {
 }
 
 impl Grid {
-    fn new<const IN: usize, const P: usize, const OUT: usize>(size: (usize, usize), k: usize, batch: usize) -> Self {
+    fn new<const IN: usize, const P: usize>(size: (usize, usize), k: usize, batch: usize) -> Self {
         let (tiles_y, tiles_x) = (size.0.div_ceil(IN - 2), size.1.div_ceil(IN - 2));
         // Even blocks: 320 becomes 112, 112 and 96.
         let block = k.div_ceil(k.div_ceil(BLOCK)).next_multiple_of(16);
         let chunk_rows = (CHUNK_BYTES / (P * P * k * size_of::<f32>() * tiles_x)).clamp(1, batch * tiles_y);
         let chunks = Split::at_most(batch * tiles_y, chunk_rows);
-        Self { products: P * P, out: OUT, k, block, tiles_x, tiles_y, chunks, chunk_rows }
+        Self { products: P * P, k, block, tiles_x, tiles_y, chunks, chunk_rows }
     }
 
     fn blocks(&self) -> usize {
@@ -98,7 +96,7 @@ pub fn scratch<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: 
 ) -> Scratch {
     let k = sources.iter().map(|s| s.c).sum();
     let strip = IN * (F::STRIP * (IN - 2) + 2) * STRIP_CHANNELS;
-    Grid::new::<IN, P, OUT>((sources[0].h, sources[0].w), k, batch).scratch(strip)
+    Grid::new::<IN, P>((sources[0].h, sources[0].w), k, batch).scratch(strip)
 }
 
 /// Computes `p` into `out`. `scratch` is what [`scratch`] declared. The window's stride and padding are 1.
@@ -113,7 +111,7 @@ pub fn run<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usiz
 ) {
     let size = (p.sources[0].shape.h, p.sources[0].shape.w);
     let k = p.sources.iter().map(|s| s.shape.c).sum();
-    let grid = Grid::new::<IN, P, OUT>(size, k, p.shape.b);
+    let grid = Grid::new::<IN, P>(size, k, p.shape.b);
     let (out, panels) = (Shared::new(out), p.w.panel_count());
     let strips = Split::at_most(grid.tiles_x, F::STRIP);
     for chunk in 0..grid.chunks.parts {

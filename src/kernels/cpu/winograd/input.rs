@@ -1,7 +1,7 @@
 //! The input side: from pixels of one or two sources to the factors of a strip of neighbouring tiles.
 
 use super::Grid;
-use super::forms::{Form, both};
+use super::forms::{Form, inputs};
 use crate::kernels::cpu::gemm::Product;
 use crate::kernels::cpu::tile::{Lanewise, map};
 use crate::simd::{Simd, Task};
@@ -111,18 +111,25 @@ impl<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize> Fac
     #[inline(always)]
     unsafe fn transform<S: Simd>(&self, s: S, tile: usize, i: usize, c: usize) {
         let (width, at) = (self.width(), tile * (IN - 2));
+        let mut d = [[s.splat(0.0); IN]; IN];
         // SAFETY: the caller's.
-        let load = |y: usize, x: usize| unsafe {
-            s.load(self.strip.as_ptr().add((y * width + at + x) * STRIP_CHANNELS + i))
-        };
-        let d: [[S::V; IN]; IN] = std::array::from_fn(|y| std::array::from_fn(|x| load(y, x)));
-        let v = both(d, |d| F::input(s, d));
+        unsafe {
+            let from = self.strip.as_ptr().add(at * STRIP_CHANNELS + i);
+            for (y, line) in d.iter_mut().enumerate() {
+                for (x, d) in line.iter_mut().enumerate() {
+                    *d = s.load(from.add((y * width + x) * STRIP_CHANNELS));
+                }
+            }
+        }
+        let v = inputs(s, self.form, &d);
         let (stride, row) = (self.grid.stride(), self.row * self.grid.tiles_x + self.x + tile);
         // SAFETY: the caller's; each tile of each block is one task's.
         unsafe {
             let to = self.to.add(self.block * self.grid.products * stride + row * self.grid.block + c);
-            for (i, v) in v.iter().flatten().enumerate() {
-                s.store(to.add(i * stride), *v);
+            for (y, line) in v.iter().enumerate() {
+                for (x, v) in line.iter().enumerate() {
+                    s.store(to.add((y * P + x) * stride), *v);
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Filters, products and the output side: from the input factors of a chunk's tiles to pixels of one panel of outputs.
 
-use super::forms::{Form, both};
+use super::forms::{Form, filters, outputs};
 use super::{Grid, SKEW};
 use crate::kernels::cpu::gemm::{Line, Product, write};
 use crate::kernels::cpu::panels::{PANEL, Panel};
@@ -65,11 +65,12 @@ impl<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize> Tas
             }
             old = Old::Add;
         }
-        let place = Place { grid: self.grid, panel: self.panel, stride: sum_stride, out: self.out, pitch: self.pitch };
+        let (form, grid, panel) = (self.form, self.grid, self.panel);
+        let place = Place { form, grid, panel, stride: sum_stride, out: self.out, pitch: self.pitch };
         let first = self.first_row * self.grid.tiles_x + self.first;
         for tile in 0..self.count {
             // SAFETY: sums hold the tile; its outputs in this panel are this task's.
-            unsafe { place.finish::<S, F, IN, P, OUT>(s, self.p, sums.as_ptr().add(tile * PANEL), first + tile) };
+            unsafe { place.finish(s, self.p, sums.as_ptr().add(tile * PANEL), first + tile) };
         }
     }
 }
@@ -91,20 +92,25 @@ impl<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize> Tas
             Panel::F16(b) => b.len(),
             Panel::F32(b) => b.len(),
         };
-        let _ = self.form;
         debug_assert!(self.filters.len() >= (P * P - 1) * self.stride + len);
         let mut at = 0;
         while at < len {
             // SAFETY: all taps have equal lengths, whole lines of 32; there is room for as much of each product.
             unsafe {
-                let load = |tap: usize| match self.taps[tap] {
-                    Panel::F16(b) => s.load_f16(b.as_ptr().add(at)),
-                    Panel::F32(b) => s.load(b.as_ptr().add(at)),
-                };
-                let g: [[S::V; 3]; 3] = std::array::from_fn(|y| std::array::from_fn(|x| load(y * 3 + x)));
-                let u = both(g, |g| F::filter(s, g));
-                for (i, u) in u.iter().flatten().enumerate() {
-                    s.store(self.filters.as_mut_ptr().add(i * self.stride + at), *u);
+                let mut g = [[s.splat(0.0); 3]; 3];
+                for (y, line) in g.iter_mut().enumerate() {
+                    for (x, g) in line.iter_mut().enumerate() {
+                        *g = match self.taps[y * 3 + x] {
+                            Panel::F16(b) => s.load_f16(b.as_ptr().add(at)),
+                            Panel::F32(b) => s.load(b.as_ptr().add(at)),
+                        };
+                    }
+                }
+                let u = filters(s, self.form, &g);
+                for (y, line) in u.iter().enumerate() {
+                    for (x, u) in line.iter().enumerate() {
+                        s.store(self.filters.as_mut_ptr().add((y * P + x) * self.stride + at), *u);
+                    }
                 }
             }
             at += S::LANES;
@@ -113,7 +119,8 @@ impl<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize> Tas
 }
 
 /// Where finished tiles go.
-struct Place<'a> {
+struct Place<'a, F> {
+    form: F,
     grid: &'a Grid,
     panel: usize,
     stride: usize,
@@ -121,19 +128,21 @@ struct Place<'a> {
     pitch: usize,
 }
 
-impl Place<'_> {
+impl<F> Place<'_, F> {
     /// Transforms the sums of a tile and writes its pixels.
     ///
     /// # Safety
     /// `sums` must hold a line of each product; no other task writes the tile's outputs in this panel.
     #[inline(always)]
-    unsafe fn finish<S: Simd, F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize>(
+    unsafe fn finish<S: Simd, const IN: usize, const P: usize, const OUT: usize>(
         &self,
         s: S,
         p: &Product<'_>,
         sums: *const f32,
         tile: usize,
-    ) {
+    ) where
+        F: Form<IN, P, OUT>,
+    {
         let (row, x) = (tile / self.grid.tiles_x, tile % self.grid.tiles_x * OUT);
         let (b, y) = (row / self.grid.tiles_y, row % self.grid.tiles_y * OUT);
         let first = self.panel * PANEL;
@@ -143,9 +152,13 @@ impl Place<'_> {
             let n = S::LANES.min(columns - i);
             // SAFETY: the caller's; the loops stay inside of the output.
             unsafe {
-                let load = |at: usize| s.load(sums.add(at * self.stride + i));
-                let m: [[S::V; P]; P] = std::array::from_fn(|y| std::array::from_fn(|x| load(y * P + x)));
-                let out = both(m, |m| F::output(s, m));
+                let mut m = [[s.splat(0.0); P]; P];
+                for (y, line) in m.iter_mut().enumerate() {
+                    for (x, m) in line.iter_mut().enumerate() {
+                        *m = s.load(sums.add((y * P + x) * self.stride + i));
+                    }
+                }
+                let out = outputs(s, self.form, &m);
                 for (dy, line) in out.iter().enumerate().take(p.shape.h - y) {
                     for (dx, v) in line.iter().enumerate().take(p.shape.w - x) {
                         let at = (b * p.shape.h + y + dy) * p.shape.w + x + dx;
