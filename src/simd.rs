@@ -185,6 +185,9 @@ pub trait Simd: Copy {
     /// `a` where `x < 0`, else `b`.
     fn if_negative(self, x: Self::V, a: Self::V, b: Self::V) -> Self::V;
 
+    /// Asks for the cache line at `p`, which need not be valid.
+    fn prefetch(self, p: *const f32);
+
     /// The sum of all lanes, in an order that depends on the set only.
     fn sum(self, a: Self::V) -> f32;
 

@@ -244,7 +244,7 @@ fn small_cases() -> Vec<Case> {
 }
 
 /// Sizes at which fast algorithms pay: around their tiles of 4 (and 2) outputs, strips of 8 (and 32) tiles, tasks of 128
-/// (and 512) tiles, 32 channels, and blocks of 128.
+/// (and 512) tiles, 32 channels, and blocks of 80.
 fn fast_cases() -> Vec<Case> {
     let bias = Conv2d { bias: true, ..PLAIN };
     let all = Conv2d { row: true, residual: true, ..bias };

@@ -110,6 +110,9 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn prefetch(self, _: *const f32) {}
+
+    #[inline(always)]
     fn sum(self, a: Lanes) -> f32 {
         let [a, b, c, d, e, f, g, h] = a.0;
         ((a + e) + (c + g)) + ((b + f) + (d + h))

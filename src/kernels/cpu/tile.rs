@@ -55,6 +55,14 @@ impl Split {
 pub enum Rows {
     /// Row r begins at `table[r]`: inputs of a convolution, keys.
     Pointers(*const *const f32),
+    /// As `Pointers`, for rows that come from the last-level cache in an order that no prefetcher follows: `ahead` is where
+    /// k cache lines begin that will be read soon; it need not be valid. At most 12 rows.
+    Streamed {
+        /// As in `Pointers`.
+        table: *const *const f32,
+        /// What is asked for.
+        ahead: *const f32,
+    },
     /// Row r is `start + r`, one element from each of k vectors `pitch` apart: a transposed operand.
     Transposed {
         /// First element.
@@ -127,6 +135,7 @@ impl Tile {
         }
         match self.rows {
             Rows::Pointers(_) => sizes!(Gathered: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+            Rows::Streamed { .. } => sizes!(Streamed: 1 2 3 4 5 6 7 8 9 10 11 12),
             Rows::Transposed { .. } => sizes!(Strided: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
         }
     }
@@ -151,6 +160,37 @@ impl<const M: usize> Task for Gathered<M> {
                 *row = *table.add(r);
             }
             for k in 0..t.k {
+                let b = t.b.add(k * COLUMNS);
+                let (b0, b1) = (s.load(b), s.load(b.add(S::LANES)));
+                for (sum, row) in acc.iter_mut().zip(rows) {
+                    let a = s.splat(*row.add(k));
+                    *sum = [s.fma(a, b0, sum[0]), s.fma(a, b1, sum[1])];
+                }
+            }
+            store(s, &t, acc);
+        }
+    }
+}
+
+/// [`Gathered`] with a prefetch in each step.
+struct Streamed<const M: usize>(Tile);
+
+impl<const M: usize> Task for Streamed<M> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let t = self.0;
+        let Rows::Streamed { table, ahead } = t.rows else { return };
+        let mut acc = [[s.splat(0.0); 2]; M];
+        // SAFETY: `Tile::run`'s caller vouches for all pointers; M is the tile's m.
+        unsafe {
+            let mut rows = [std::ptr::null(); M];
+            for (r, row) in rows.iter_mut().enumerate() {
+                *row = *table.add(r);
+            }
+            for k in 0..t.k {
+                s.prefetch(ahead.wrapping_add(k * 16));
                 let b = t.b.add(k * COLUMNS);
                 let (b0, b1) = (s.load(b), s.load(b.add(S::LANES)));
                 for (sum, row) in acc.iter_mut().zip(rows) {

@@ -30,7 +30,7 @@ const CHUNK_BYTES: usize = 12 << 20;
 /// Most tiles of a task per product: its sums and the factors of its filters stay in the second-level cache.
 const TASK_ROWS: usize = 128;
 /// Most input channels of a block. Part of the rounding: sums are cut here.
-const BLOCK: usize = 128;
+const BLOCK: usize = 80;
 /// Elements between neighbouring products beyond what they hold, so that they do not share cache sets.
 const SKEW: usize = 32;
 
@@ -56,7 +56,7 @@ struct Grid {
 impl Grid {
     fn new<const IN: usize, const P: usize>(size: (usize, usize), k: usize, batch: usize) -> Self {
         let (tiles_y, tiles_x) = (size.0.div_ceil(IN - 2), size.1.div_ceil(IN - 2));
-        // Even blocks: 320 becomes 112, 112 and 96.
+        // Even blocks: 128 becomes twice 64, not 80 and 48.
         let block = k.div_ceil(k.div_ceil(BLOCK)).next_multiple_of(16);
         let chunk_rows = (CHUNK_BYTES / (P * P * k * size_of::<f32>() * tiles_x)).clamp(1, batch * tiles_y);
         let chunks = Split::at_most(batch * tiles_y, chunk_rows);
