@@ -4,6 +4,7 @@ use super::GenerateArgs;
 use lienzo::diffusion::Request;
 use lienzo::diffusion::denoise::plan::Plan as Sampling;
 use lienzo::diffusion::denoise::schedule::Schedule;
+use lienzo::diffusion::inpaint::told;
 use lienzo::diffusion::preview::PATCH;
 use lienzo::diffusion::unet::UnetShape;
 use lienzo::engine::{Engine, Stage};
@@ -31,7 +32,7 @@ fn plans(engine: &Engine, model: &Model, request: &Request) -> Result<Vec<Plan>>
         Stage::Step(UnetShape { samples, contexts, times: 1, h, w, tokens }),
         Stage::Decode { size: (1, h, w) },
     ];
-    if request.init.is_some() {
+    if request.picture().is_some() || told(model) {
         stages.push(Stage::Encode { size: (1, request.height, request.width) });
     }
     if request.preview.is_some_and(|p| !p.vae) && h.max(w) > PATCH {
