@@ -19,8 +19,25 @@ pub trait Backend: Send + Sync {
     /// What it can do; what plans are made for.
     fn caps(&self) -> &Caps;
 
+    /// What a plan needs in memory, from its shapes and the checkpoint's header alone.
+    fn memory(&self, plan: &Plan, model: &Model) -> Memory;
+
+    /// What users should know of the weights loaded since this was last called, in sentences.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Packs the weights that are not packed yet, allocates everything that running needs, and returns what can be run.
     fn load(&self, plan: Arc<Plan>, model: &Arc<Model>) -> Result<Box<dyn Program>>;
+}
+
+/// Bytes that a loaded plan occupies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Packed weights; plans of one kind share them.
+    pub weights: u64,
+    /// Activations, inputs and scratch.
+    pub activations: u64,
 }
 
 /// A value going into or coming out of a program.

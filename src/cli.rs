@@ -4,10 +4,13 @@ pub mod bench;
 pub mod convert;
 pub mod devices;
 pub mod generate;
+pub mod grid;
 pub mod inspect;
 pub mod progress;
+pub mod prompt;
 pub mod samplers;
 pub mod verify;
+pub mod words;
 
 use clap::{Args, Parser, Subcommand};
 use lienzo::backend::cpu::{Cpu, WeightType};
@@ -29,6 +32,8 @@ struct Cli {
 enum Command {
     /// Make pictures from a prompt
     Generate(Box<generate::GenerateArgs>),
+    /// Show how a prompt is read: tokens, weights, chunks, what changes over the steps
+    Prompt(prompt::PromptArgs),
     /// Check, then time kernels (conv2d, attention, ...) or a whole model (--arch sd15)
     Bench(bench::BenchArgs),
     /// Compare this machine's results with reference values
@@ -142,6 +147,7 @@ pub fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Generate(args) => generate::run(&args),
+        Command::Prompt(args) => prompt::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Devices(args) => devices::run(&args),

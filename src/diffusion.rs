@@ -40,6 +40,11 @@ pub trait Stages {
     /// The model.
     fn model(&self) -> &Model;
 
+    /// What users should know of the weights loaded since this was last called.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Token rows `[chunks, 1, 77, width]` to hidden states.
     fn text(&self, tokens: Tensor, clip_skip: usize) -> Result<Tensor>;
 
@@ -145,6 +150,31 @@ pub type Listener<'a> = dyn FnMut(Event) -> ControlFlow<()> + 'a;
 pub const SIZES: (usize, usize) = (64, 2048);
 
 impl Request {
+    /// One picture from a prompt, without anything that can be left out: guidance 7.5, seed 0.
+    pub fn new(prompt: impl Into<String>, (width, height): (usize, usize), sampling: Settings) -> Self {
+        Self {
+            prompt: prompt.into(),
+            negative_prompt: String::new(),
+            width,
+            height,
+            guidance: 7.5,
+            clip_skip: 1,
+            sampling,
+            seed: 0,
+            count: 1,
+            rng: RngKind::Nv,
+            embeddings: Arc::default(),
+            batch_size: 1,
+            variation: None,
+            init: None,
+            inpaint: None,
+            outpaint: None,
+            prediction: None,
+            preview: None,
+            skip: BTreeSet::new(),
+        }
+    }
+
     /// Refuses what cannot be drawn, naming what can.
     pub fn check(&self, model: &Model) -> Result<()> {
         let step = model.vae.factor().max(8);
@@ -252,7 +282,8 @@ pub fn generate(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, list
     let plan = Plan::new(&schedule, &inpaint::settings(request, model))?;
 
     tell(listen, Event::Stage { name: "text", image: 0, units: Some(1) })?;
-    let prompts = prompt::embed(stages, tokens, request)?;
+    let prompts = prompt::embed(stages, tokens, request, listen)?;
+    tell_notes(stages, listen)?;
     let (h, w) = request.latent_size(model);
     if request.init.is_some() || inpaint::told(model) {
         tell(listen, Event::Stage { name: "encode", image: 0, units: Some(1) })?;
@@ -291,6 +322,7 @@ pub fn generate(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, list
         for (index, latents) in batch.zip(latents.chunks_exact(len)) {
             tell(listen, Event::Stage { name: "decode", image: index, units: Some(1) })?;
             let image = request.finished(decode(stages, (h, w), latents)?);
+            tell_notes(stages, listen)?;
             tell(listen, Event::Picture { index, seed: request.seeds(index).0, image })?;
         }
     }
@@ -316,6 +348,10 @@ pub fn decode(stages: &dyn Stages, (h, w): (usize, usize), latents: &[f32]) -> R
     let scaled: Vec<f32> = latents.iter().map(|v| v / vae.scaling).collect();
     let latents = Tensor::from_nchw(Shape::new(1, h, w, vae.latent_channels), &scaled)?;
     Image::from_decoded(&stages.decode(latents)?, 0)
+}
+
+fn tell_notes(stages: &dyn Stages, listen: &mut Listener<'_>) -> Result<()> {
+    stages.notes().into_iter().try_for_each(|note| tell(listen, Event::Note(note)))
 }
 
 fn tell(listen: &mut Listener<'_>, event: Event) -> Result<()> {

@@ -1,6 +1,8 @@
 //! The long-lived object: backends, plans and loaded programs by size; it turns requests into pictures.
 
-use crate::backend::{Backend, Program, Run, Value};
+pub mod residency;
+
+use crate::backend::{Backend, Memory, Program, Run, Value};
 use crate::diffusion::unet::UnetShape;
 use crate::diffusion::{Stages, UnetCall, clip, unet, vae};
 use crate::error::{Error, Result};
@@ -8,6 +10,7 @@ use crate::graph::Graph;
 use crate::graph::plan::Plan;
 use crate::tensor::{Shape, Tensor};
 use crate::weights::Model;
+use residency::{Keep, Residency};
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -49,6 +52,11 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Which of the six plans it is, at whatever size.
+    pub(crate) fn kind(&self) -> std::mem::Discriminant<Self> {
+        std::mem::discriminant(self)
+    }
+
     /// Its graph for a model.
     pub fn graph(&self, model: &Model) -> Result<Graph> {
         match *self {
@@ -67,7 +75,8 @@ type Loaded = Arc<Mutex<Box<dyn Program>>>;
 /// Runs models on a backend. `Send + Sync`; programs are kept between requests.
 pub struct Engine {
     backend: Arc<dyn Backend>,
-    programs: Mutex<HashMap<(usize, Stage), Loaded>>,
+    /// By model, stage, and whether the matrices are streamed.
+    programs: Mutex<HashMap<(usize, Stage, bool), Loaded>>,
 }
 
 impl Engine {
@@ -86,29 +95,55 @@ impl Engine {
         Plan::new(stage.graph(model)?, self.backend.caps())
     }
 
+    /// What a process that makes one request keeps loaded, and its peak memory. No weight is read.
+    ///
+    /// `alternating`: the U-Net runs again after a picture was decoded. `budget` decides what is kept, it is not a limit;
+    /// with `low_memory` nothing is.
+    pub fn residency(
+        &self,
+        model: &Model,
+        stages: &[Stage],
+        alternating: bool,
+        budget: Option<u64>,
+        low_memory: bool,
+    ) -> Result<Residency> {
+        let memory = |stage: &Stage| -> Result<(Stage, Memory)> {
+            let plan = Plan { streamed: low_memory, ..self.plan(model, *stage)? };
+            Ok((*stage, self.backend.memory(&plan, model)))
+        };
+        let stages = stages.iter().map(memory).collect::<Result<Vec<_>>>()?;
+        Ok(match low_memory {
+            true => Residency { keep: Keep::Stream, peak: Keep::Stream.peak(&stages) },
+            false => Residency::choose(&stages, alternating, budget),
+        })
+    }
+
     /// A model on this engine; `cancel` stops whatever runs between two steps.
     pub fn session<'a>(&'a self, model: &'a Arc<Model>, cancel: &'a AtomicBool) -> Session<'a> {
-        Session { engine: self, model, cancel }
+        Session { engine: self, model, cancel, keep: Keep::All }
     }
 
     /// Forgets loaded programs of a model, and with them the weights that no other program holds.
     pub fn release(&self, model: &Arc<Model>, which: impl Fn(&Stage) -> bool) {
         let id = Arc::as_ptr(model) as usize;
-        self.lock().retain(|(m, stage), _| *m != id || !which(stage));
+        self.lock().retain(|(m, stage, _), _| *m != id || !which(stage));
     }
 
-    fn program(&self, model: &Arc<Model>, stage: Stage) -> Result<Loaded> {
-        let key = (Arc::as_ptr(model) as usize, stage);
+    /// A loaded stage; what may not stay beside it is released before.
+    fn program(&self, model: &Arc<Model>, stage: Stage, keep: Keep) -> Result<Loaded> {
+        let streamed = keep == Keep::Stream;
+        let key = (Arc::as_ptr(model) as usize, stage, streamed);
         if let Some(found) = self.lock().get(&key) {
             return Ok(found.clone());
         }
-        let plan = Arc::new(self.plan(model, stage)?);
+        self.release(model, |other| !keep.beside(&stage, other));
+        let plan = Arc::new(Plan { streamed, ..self.plan(model, stage)? });
         let loaded: Loaded = Arc::new(Mutex::new(self.backend.load(plan, model)?));
         self.lock().insert(key, loaded.clone());
         Ok(loaded)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(usize, Stage), Loaded>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(usize, Stage, bool), Loaded>> {
         self.programs.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
@@ -119,12 +154,23 @@ pub struct Session<'a> {
     engine: &'a Engine,
     model: &'a Arc<Model>,
     cancel: &'a AtomicBool,
+    keep: Keep,
 }
 
 impl Session<'_> {
+    /// The same, keeping less (or more) loaded from one stage to the next.
+    #[must_use]
+    pub fn keeping(self, keep: Keep) -> Self {
+        Self { keep, ..self }
+    }
+
+    fn program(&self, stage: Stage) -> Result<Loaded> {
+        self.engine.program(self.model, stage, self.keep)
+    }
+
     /// Loads a stage, sets its inputs, runs it, returns one output.
     fn once(&self, stage: Stage, input: &str, value: Tensor, output: &str) -> Result<Tensor> {
-        let program = self.engine.program(self.model, stage)?;
+        let program = self.program(stage)?;
         let mut program = lock(&program);
         program.set(input, &value.into())?;
         program.run(Run::Fast { cancel: self.cancel })?;
@@ -146,6 +192,10 @@ impl Stages for Session<'_> {
         self.model
     }
 
+    fn notes(&self) -> Vec<String> {
+        self.engine.backend.notes()
+    }
+
     fn text(&self, tokens: Tensor, clip_skip: usize) -> Result<Tensor> {
         let chunks = tokens.shape().b;
         self.once(Stage::Text { chunks, clip_skip }, "tokens", tokens, "hidden").map_err(|e| e.at("text"))
@@ -153,22 +203,19 @@ impl Stages for Session<'_> {
 
     fn unet(&self, shape: UnetShape, context: Tensor, times: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>> {
         let stage = Stage::Context { contexts: shape.contexts, tokens: shape.tokens };
-        let program = self.engine.program(self.model, stage)?;
-        let mut program = lock(&program);
-        program.set("context", &context.into())?;
-        program.run(Run::Fast { cancel: self.cancel }).map_err(|e| e.at("context"))?;
         let mut kv = Vec::new();
-        for (name, _) in self.model.unet.cross_attentions() {
-            let value = program.get(&name)?;
-            kv.push((name, value));
+        {
+            let program = self.program(stage)?;
+            let mut program = lock(&program);
+            program.set("context", &context.into())?;
+            program.run(Run::Fast { cancel: self.cancel }).map_err(|e| e.at("context"))?;
+            for (name, _) in self.model.unet.cross_attentions() {
+                let value = program.get(&name)?;
+                kv.push((name, value));
+            }
         }
-        let mut call = SessionUnet {
-            session: *self,
-            step: self.engine.program(self.model, Stage::Step(shape))?,
-            kv,
-            rows: HashMap::new(),
-            width: self.model.unet.time_width(),
-        };
+        let mut call =
+            SessionUnet { session: *self, shape, kv, rows: HashMap::new(), width: self.model.unet.time_width() };
         if let Some(times) = times.filter(|t| !t.is_empty()) {
             call.announce(times)?;
         }
@@ -187,9 +234,11 @@ impl Stages for Session<'_> {
 }
 
 /// The U-Net with a prompt's keys and values set and the time rows it has computed so far.
+///
+/// The program is asked for at each call: it may have been released meanwhile, to make room for the decoder.
 struct SessionUnet<'a> {
     session: Session<'a>,
-    step: Loaded,
+    shape: UnetShape,
     kv: Vec<(String, Value)>,
     /// Time rows by the timestep's bits.
     rows: HashMap<u32, Vec<f32>>,
@@ -221,7 +270,8 @@ impl UnetCall for SessionUnet<'_> {
         let rows = times.iter().map(|t| self.rows.get(&t.to_bits()).ok_or_else(missing)).collect::<Result<Vec<_>>>()?;
         let time =
             Tensor::new(Shape::new(times.len(), 1, 1, self.width), rows.into_iter().flatten().copied().collect())?;
-        let mut program = lock(&self.step);
+        let program = self.session.program(Stage::Step(self.shape))?;
+        let mut program = lock(&program);
         // Another call may have used this program since: two chunk counts alternate, a batch of pictures does not.
         for (name, value) in &self.kv {
             program.set(name, value)?;

@@ -280,4 +280,6 @@ fn read_texts(info: &png::Info<'_>, limit: usize) -> Result<Texts, String> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -39,6 +39,8 @@ pub mod check;
 pub mod diffusion;
 pub mod engine;
 pub mod error;
+#[cfg(test)]
+mod fuzz;
 pub mod graph;
 pub mod image;
 pub mod kernels;

@@ -2,8 +2,15 @@
 
 mod cli; // the command, as a user types it: exit codes, messages, files
 mod common; // a tiny model, temporary folders, the binary
+mod convert; // any checkpoint to one clean file
 mod determinism; // the same bytes whatever the threads, the batch and the time
 mod graph; // rewrites keep the meaning, plans never let live values share memory
+mod img2img; // a picture made from a picture
+#[cfg(unix)]
+mod interrupt; // signals at any moment, and --resume
 mod kernels; // every op, variant and instruction set against its f64 reference
+mod memory; // streamed weights, released stages: the same bits in less memory
+mod prompts; // styles, embeddings and grids, through the command
+mod recipe; // what pictures say, repeated
 mod structure; // which folder may know which
 mod verify; // the tiny model against diffusers, as a folder and as one file; the embedded model against its own values

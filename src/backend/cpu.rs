@@ -1,23 +1,26 @@
 //! The CPU backend: an interpreter of plans over one arena, with the pool of workers and the store of packed weights.
 
 pub mod memory;
+mod reader;
+mod stream;
 pub mod workers;
 
-use super::{Backend, Program, Run, Value};
-use crate::error::{Error, Kind, Result};
-use crate::graph::WeightExpr;
+use super::{Backend, Memory, Program, Run, Value};
+use crate::error::{Error, Result};
 use crate::graph::plan::{Place, Plan, PlanWeight, Stored};
-use crate::kernels::cpu::panels::{self, Packed};
+use crate::kernels::cpu::panels::Packed;
 use crate::kernels::cpu::{self as kernels, In, Io, Out};
 use crate::kernels::{Caps, Packing};
 use crate::simd::Isa;
 use crate::tensor::Tensor;
-use crate::weights::{Dtype, Model};
+use crate::weights::Model;
 use memory::{Arena, Buffer};
+use reader::{Notes, Reader, panel_bytes};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
+use stream::Stream;
 use workers::Workers;
 
 /// Which element type matrices are kept in.
@@ -37,6 +40,7 @@ pub struct Cpu {
     caps: Caps,
     workers: Arc<Workers>,
     weight_type: WeightType,
+    notes: Arc<Notes>,
     /// Packed weights by model, expression and layout, shared by all programs for as long as one of them lives.
     store: Mutex<HashMap<(usize, PlanWeight), Weak<Packed>>>,
 }
@@ -44,8 +48,9 @@ pub struct Cpu {
 impl Cpu {
     /// A backend with its own pool of `threads` threads.
     pub fn new(threads: usize, isa: Isa, weight_type: WeightType) -> Result<Self> {
+        memory::return_what_is_freed();
         let workers = Arc::new(Workers::new(threads)?);
-        Ok(Self { caps: Caps::cpu(isa), workers, weight_type, store: Mutex::default() })
+        Ok(Self { caps: Caps::cpu(isa), workers, weight_type, notes: Arc::default(), store: Mutex::default() })
     }
 
     /// Its threads.
@@ -59,12 +64,12 @@ impl Cpu {
         Self { caps, ..self }
     }
 
-    fn packed(&self, want: &PlanWeight, model: &Arc<Model>) -> Result<Arc<Packed>> {
+    fn packed(&self, want: &PlanWeight, model: &Arc<Model>, reader: &mut Reader<'_>) -> Result<Arc<Packed>> {
         let key = (Arc::as_ptr(model) as usize, want.clone());
         if let Some(found) = self.lock_store().get(&key).and_then(Weak::upgrade) {
             return Ok(found);
         }
-        let packed = Arc::new(self.pack(want, model)?);
+        let packed = Arc::new(reader.pack(want, Some(&self.workers))?);
         let mut store = self.lock_store();
         store.retain(|_, w| w.strong_count() > 0);
         store.insert(key, Arc::downgrade(&packed));
@@ -75,67 +80,6 @@ impl Cpu {
         // The map is consistent between any two statements, so a panic elsewhere does not spoil it.
         self.store.lock().unwrap_or_else(|e| e.into_inner())
     }
-
-    fn pack(&self, want: &PlanWeight, model: &Model) -> Result<Packed> {
-        let dims = want.weight.dims;
-        let stored = gather(&want.weight.expr, want.packing, model)?;
-        let count = stored.bytes.len() / stored.dtype.bytes();
-        if count != dims.len() {
-            let names = want.weight.expr.names().join(", ");
-            return Err(Error::new(
-                Kind::BadFile,
-                format!("{names}: {count} values where {} are expected", dims.len()),
-            ));
-        }
-        let keep_f32 = self.weight_type == WeightType::F32 && stored.dtype != Dtype::F16;
-        let values = panels::Stored { dtype: stored.dtype, bytes: &stored.bytes };
-        panels::pack(dims, want.packing, want.geglu, values, keep_f32, &self.workers)
-    }
-}
-
-/// Tensors read one after the other.
-struct Gathered {
-    dtype: Dtype,
-    bytes: Vec<u8>,
-}
-
-/// Reads what an expression names. Vectors, and tensors of mixed types, come out as f32.
-fn gather(expr: &WeightExpr, packing: Packing, model: &Model) -> Result<Gathered> {
-    let mut raw = Vec::new();
-    if let (WeightExpr::One(name), Packing::Panels) = (expr, packing) {
-        let dtype = dtype_of(model, name)?;
-        model.source.read(name, &mut raw)?;
-        return Ok(Gathered { dtype, bytes: raw });
-    }
-    let names = expr.names();
-    let dtypes = names.iter().map(|n| dtype_of(model, n)).collect::<Result<Vec<_>>>()?;
-    if packing == Packing::Panels && dtypes.iter().all(|d| *d == dtypes[0]) {
-        let mut bytes = Vec::new();
-        for name in names {
-            model.source.read(name, &mut raw)?;
-            bytes.extend_from_slice(&raw);
-        }
-        return Ok(Gathered { dtype: dtypes[0], bytes });
-    }
-    let mut all: Vec<Vec<f32>> = Vec::new();
-    for (name, dtype) in names.iter().zip(dtypes) {
-        model.source.read(name, &mut raw)?;
-        let mut one = Vec::new();
-        crate::weights::decode_f32(dtype, &raw, &mut one);
-        all.push(one);
-    }
-    let values: Vec<f32> = match expr {
-        WeightExpr::RowSums(_) => {
-            all.chunks(2).flat_map(|p| p[0].iter().zip(&p[1]).map(|(a, b)| a + b).collect::<Vec<_>>()).collect()
-        }
-        _ => all.concat(),
-    };
-    Ok(Gathered { dtype: Dtype::F32, bytes: bytemuck::cast_slice(&values).to_vec() })
-}
-
-fn dtype_of(model: &Model, name: &str) -> Result<Dtype> {
-    let info = model.source.info(name);
-    info.map(|i| i.dtype).ok_or_else(|| Error::new(Kind::BadFile, format!("{}: tensor {name} is missing", model.name)))
 }
 
 impl Backend for Cpu {
@@ -147,8 +91,27 @@ impl Backend for Cpu {
         &self.caps
     }
 
+    fn memory(&self, plan: &Plan, model: &Model) -> Memory {
+        let scratch = (4 * plan.worker_scratch() * self.workers.threads()) as u64;
+        Memory {
+            weights: plan.held_bytes(|w| panel_bytes(w, model, self.weight_type)),
+            activations: plan.activation_bytes() + scratch,
+        }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.take()
+    }
+
     fn load(&self, plan: Arc<Plan>, model: &Arc<Model>) -> Result<Box<dyn Program>> {
-        let weights = plan.weights.iter().map(|w| self.packed(w, model)).collect::<Result<Vec<_>>>()?;
+        let mut reader = Reader::new(model, self.weight_type, &self.notes);
+        let mut weights = Vec::with_capacity(plan.weights.len());
+        for w in &plan.weights {
+            let kept = !plan.streamed || w.packing == Packing::Vector;
+            weights.push(if kept { Some(self.packed(w, model, &mut reader)?) } else { None });
+        }
+        let stream = || Stream::new(plan.clone(), model.clone(), self.weight_type, self.notes.clone());
+        let stream = plan.streamed.then(|| Arc::new(stream()));
         self.workers.reserve(plan.worker_scratch());
         let inputs =
             plan.inputs.iter().map(|(_, id)| Buffer::zeroed(plan.values[*id].elems())).collect::<Result<_>>()?;
@@ -157,6 +120,7 @@ impl Backend for Cpu {
             set: vec![false; plan.inputs.len()],
             inputs,
             weights,
+            stream,
             workers: self.workers.clone(),
             isa: self.caps.isa,
             plan,
@@ -166,7 +130,9 @@ impl Backend for Cpu {
 
 struct CpuProgram {
     plan: Arc<Plan>,
-    weights: Vec<Arc<Packed>>,
+    /// None for those that are streamed.
+    weights: Vec<Option<Arc<Packed>>>,
+    stream: Option<Arc<Stream>>,
     inputs: Vec<Buffer>,
     /// Which inputs have been set.
     set: Vec<bool>,
@@ -176,7 +142,8 @@ struct CpuProgram {
 }
 
 impl CpuProgram {
-    fn step(&mut self, i: usize) {
+    /// Computes step `i`; `streamed` are those of its weights that are not kept.
+    fn step(&mut self, i: usize, streamed: &[(usize, Packed)]) -> Result<()> {
         let step = &self.plan.steps[i];
         let inputs = &self.inputs;
         let mut views = self.arena.step(&self.plan, i);
@@ -193,12 +160,47 @@ impl CpuProgram {
                 In { data: &whole[v.offset..], shape: v.shape, pitch: stored.pitch }
             })
             .collect();
-        let w: Vec<&Packed> = step.w.iter().map(|w| &*self.weights[*w]).collect();
+        let weight = |w: &usize| {
+            let passing = || streamed.iter().find(|(n, _)| n == w).map(|(_, packed)| packed);
+            let missing = || Error::other(format!("plan {}: a weight of {} is missing", self.plan.name, step.name));
+            self.weights[*w].as_deref().or_else(passing).ok_or_else(missing)
+        };
+        let w: Vec<&Packed> = step.w.iter().map(weight).collect::<Result<_>>()?;
         let stored = &self.plan.values[step.y];
         zero_padding(views.y, stored);
         let y = Out { data: views.y, shape: stored.shape, pitch: stored.pitch };
         let mut io = Io { x: &x, w: &w, y, scratch: views.scratch.take().unwrap_or_default() };
         kernels::run(&step.op, step.variant, self.isa, &mut io, &self.workers);
+        Ok(())
+    }
+
+    /// One step, as the caller wants it.
+    fn turn(&mut self, i: usize, how: &mut Run<'_>, streamed: &[(usize, Packed)]) -> Result<()> {
+        match how {
+            Run::Fast { cancel } => {
+                if cancel.load(Ordering::Relaxed) {
+                    return Err(Error::cancelled());
+                }
+                self.step(i, streamed)
+            }
+            Run::Timed(times) => {
+                let start = Instant::now();
+                self.step(i, streamed)?;
+                times.push(start.elapsed());
+                Ok(())
+            }
+            Run::Stepped(visit) => {
+                self.step(i, streamed)?;
+                let stored = self.plan.values[self.plan.steps[i].y];
+                let mut t = self.read(self.plan.steps[i].y);
+                visit(i, &mut t)?;
+                if let Place::Slot { offset } = stored.place {
+                    let rows = &mut self.arena.as_mut_slice()[offset..offset + stored.elems()];
+                    Self::write(rows, &stored, &t);
+                }
+                Ok(())
+            }
+        }
     }
 
     fn read(&self, id: usize) -> Tensor {
@@ -255,32 +257,17 @@ impl Program for CpuProgram {
         }
         // Another program may have been loaded since; reserving is free when the scratch is large enough.
         self.workers.reserve(self.plan.worker_scratch());
-        for i in 0..self.plan.steps.len() {
-            match &mut how {
-                Run::Fast { cancel } => {
-                    if cancel.load(Ordering::Relaxed) {
-                        return Err(Error::cancelled());
-                    }
-                    self.step(i);
-                }
-                Run::Timed(times) => {
-                    let start = Instant::now();
-                    self.step(i);
-                    times.push(start.elapsed());
-                }
-                Run::Stepped(visit) => {
-                    self.step(i);
-                    let stored = self.plan.values[self.plan.steps[i].y];
-                    let mut t = self.read(self.plan.steps[i].y);
-                    visit(i, &mut t)?;
-                    if let Place::Slot { offset } = stored.place {
-                        let rows = &mut self.arena.as_mut_slice()[offset..offset + stored.elems()];
-                        Self::write(rows, &stored, &t);
-                    }
-                }
-            }
+        let steps = 0..self.plan.steps.len();
+        match self.stream.clone() {
+            Some(stream) => stream.run(|feed| {
+                steps.into_iter().try_for_each(|i| {
+                    // Dropped at the end of the step, before the next one's are waited for.
+                    let streamed = feed.step(i)?;
+                    self.turn(i, &mut how, &streamed)
+                })
+            }),
+            None => steps.into_iter().try_for_each(|i| self.turn(i, &mut how, &[])),
         }
-        Ok(())
     }
 
     fn get(&mut self, output: &str) -> Result<Value> {

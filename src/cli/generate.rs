@@ -3,12 +3,14 @@
 mod inpaint;
 mod memory;
 pub use memory::print_all;
-mod metadata;
+pub mod metadata;
 mod recipe;
 mod request;
 mod resume;
 
+use super::grid::{self, Grid, axes::Axes};
 use super::progress::Progress;
+use super::words::WordArgs;
 use super::{DeviceArgs, ModelArgs};
 use clap::Args;
 use lienzo::diffusion::bpe::Tokenizer;
@@ -17,6 +19,7 @@ use lienzo::engine::Engine;
 use lienzo::error::{Error, Result};
 use lienzo::image::{Image, png_bytes};
 use lienzo::output::{OutputPlan, write_png};
+use lienzo::weights::Model;
 use metadata::Metadata;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -38,6 +41,8 @@ pub struct GenerateArgs {
     /// What to stay away from
     #[arg(short, long, value_name = "PROMPT", allow_hyphen_values = true)]
     negative_prompt: Option<String>,
+    #[command(flatten)]
+    words: WordArgs,
     #[command(flatten)]
     model: ModelArgs,
     /// Width in pixels, a multiple of 8 [default: the model's own size, 512 for SD 1.x]
@@ -111,6 +116,10 @@ pub struct GenerateArgs {
     /// slowly
     #[arg(long, value_name = "every=N[,vae]")]
     preview: Option<String>,
+    /// Make a picture for every combination and a contact sheet, for example "steps=10,20 x sampler=euler,heun"; up to
+    /// three of steps, sampler, scheduler, cfg, seed, size, clip-skip, eta, strength and prompt=a red cat|a dog
+    #[arg(long, value_name = "AXES", conflicts_with_all = ["resume", "preview"])]
+    grid: Option<String>,
     #[command(flatten)]
     device: DeviceArgs,
     /// Output file; %d, %03d, {index} and {seed} are replaced [default: output.png, or the next free number]
@@ -128,7 +137,10 @@ pub struct GenerateArgs {
     /// Refuse to start if more memory is needed, for example 2.4GB
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
-    /// Start even if the memory will not do
+    /// Read the weights from the file as they are needed, at every step, instead of keeping them
+    #[arg(long)]
+    low_memory: bool,
+    /// Start even if the memory will not do, or a grid has very many pictures
     #[arg(long)]
     force: bool,
     /// Write no prompt and no settings into the PNG
@@ -150,13 +162,25 @@ pub struct GenerateArgs {
 
 /// Runs the command.
 pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
+    if given.words.list()? {
+        return Ok(ExitCode::SUCCESS);
+    }
     let begun = Instant::now();
     let cancel = cancel_on_ctrl_c("step");
     let mut args = given.clone();
-    recipe::apply(&mut args, &cancel)?;
+    let embeddings = recipe::apply(&mut args, &cancel)?;
     // Everything that can be refused without the model is refused first.
-    let count = args.count();
-    let prompt = args.prompt()?;
+    let axes = args.grid.as_deref().map(|spec| Axes::parse(spec, args.force)).transpose()?;
+    if axes.is_some() && args.count() != 1 {
+        return Err(Error::usage("--grid makes one picture for each combination: use seed=1,2,3 in it instead of -b"));
+    }
+    let count = axes.as_ref().map_or(args.count(), Axes::cells);
+    let words = args.words.open()?;
+    let typed = match axes.as_ref().and_then(Axes::prompt) {
+        Some(prompt) => prompt.to_string(),
+        None => args.prompt()?,
+    };
+    let prompts = words.apply(&typed, args.negative_prompt.as_deref().unwrap_or(""));
     let overwrite = args.overwrite || args.resume;
     let mut output =
         if args.plan { None } else { Some(OutputPlan::new(args.output_spec().as_deref(), count, overwrite)?) };
@@ -167,15 +191,25 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
     let cpu = args.device.cpu()?;
     let threads = cpu.workers().threads();
     let model = Arc::new(args.model.open()?);
-    let mut request = args.request(&model, prompt, count)?;
+    let base = args.request(&model, prompts, args.count())?;
+    let mut requests = match &axes {
+        Some(axes) => axes.requests(&base, &|prompt| words.apply(prompt, "").0)?,
+        None => vec![base],
+    };
+    args.words.embed(&model, &mut requests)?;
+    let largest = requests.iter().max_by_key(|r| r.width * r.height);
+    let mut request = largest.cloned().ok_or_else(|| Error::other("nothing to draw"))?;
+    recipe::check_embeddings(args, embeddings, metadata::embedding_hashes(&request))?;
     request.check(&model)?;
-    if let Some(output) = &output {
-        output.check_seeds(resume::name_seed(&request, 0), count)?;
+    match &output {
+        Some(output) if axes.is_some() => grid::check(&requests, output, &model, args.overwrite)?,
+        Some(output) => output.check_seeds(resume::name_seed(&request, 0), count)?,
+        None => {}
     }
     let engine = Engine::new(Arc::new(cpu));
-    memory::check(&engine, &model, &request, args)?;
+    let keep = memory::check(&engine, &model, &request, args)?;
     if args.plan {
-        memory::print_plan(&engine, &model, &request)?;
+        memory::print_plan(&engine, &model, &request, args)?;
         return Ok(ExitCode::SUCCESS);
     }
     let Some(output) = &mut output else { return Ok(ExitCode::SUCCESS) };
@@ -189,13 +223,16 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
     }
+    let tokenizer = tokenizer(&model)?;
+    let session = engine.session(&model, &cancel).keeping(keep);
+    if let Some(axes) = &axes {
+        let grid = Grid { axes, requests: &requests, output, metadata, overwrite: args.overwrite };
+        grid.run(&session, &tokenizer)?;
+        eprintln!("{count} pictures, total {:.2} s", begun.elapsed().as_secs_f64());
+        return Ok(ExitCode::SUCCESS);
+    }
     let previews = BTreeSet::new();
     let mut writer = Writer { progress: Progress::new(), output, metadata, request: &request, previews, error: None };
-    let tokenizer = match &model.tokenizer {
-        Some(files) => Tokenizer::from_files(&files.vocab, &files.merges)?,
-        None => Tokenizer::clip(),
-    };
-    let session = engine.session(&model, &cancel);
     let result = lienzo::diffusion::generate(&session, &tokenizer, &request, &mut |event| writer.hear(event));
     writer.progress.abandon();
     match writer.error.take() {
@@ -208,6 +245,14 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
         eprintln!("peak memory {}", lienzo::system::format_bytes(peak));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The model's own tokenizer, or CLIP's.
+pub fn tokenizer(model: &Model) -> Result<Tokenizer> {
+    match &model.tokenizer {
+        Some(files) => Tokenizer::from_files(&files.vocab, &files.merges),
+        None => Ok(Tokenizer::clip()),
+    }
 }
 
 /// The first Ctrl-C sets the flag, which ends the run cleanly; the second ends the process at once.

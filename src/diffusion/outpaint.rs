@@ -206,7 +206,7 @@ pub fn generate(
             canvas.grow(*strip);
             for at in canvas.windows(*strip, size) {
                 let one = window_request(request, index, tiles, canvas.cut(at, size));
-                paint(stages, tokens, &one, (index, at), &mut canvas, listen)?;
+                paint(stages, tokens, &one, (index, at, index + tiles as usize > 0), &mut canvas, listen)?;
                 canvas.keep(at, size);
                 tiles += 1;
             }
@@ -252,7 +252,7 @@ fn paint(
     stages: &dyn Stages,
     tokens: &Tokenizer,
     one: &Request,
-    (index, at): (usize, (isize, isize)),
+    (index, at, told): (usize, (isize, isize), bool),
     canvas: &mut Canvas,
     listen: &mut Listener<'_>,
 ) -> Result<()> {
@@ -268,6 +268,8 @@ fn paint(
             canvas.lay(at, &image);
             listen(Event::Preview { index, image: canvas.image.clone() })
         }
+        // Said with the first window.
+        Event::Note(_) if told => ControlFlow::Continue(()),
         Event::Stage { name, units, .. } => listen(Event::Stage { name, image: index, units }),
         other => listen(other),
     };

@@ -148,12 +148,12 @@ impl Fit {
         let factors = self.solve();
         let mut rgb = Vec::with_capacity(h * w * 3);
         for p in 0..h * w {
-            for colour in 0..3 {
-                let latent = |c: usize| f64::from(latents[c * h * w + p]);
-                let sum: f64 = (0..self.channels).map(|c| factors[c][colour] * latent(c)).sum();
-                let value = (sum + factors[self.channels][colour]) / 2.0 + 0.5;
-                rgb.push((value.clamp(0.0, 1.0) * 255.0).round() as u8);
+            let mut sums = factors[self.channels];
+            for (c, factor) in factors[..self.channels].iter().enumerate() {
+                let latent = f64::from(latents[c * h * w + p]);
+                sums.iter_mut().zip(factor).for_each(|(sum, f)| *sum += f * latent);
             }
+            rgb.extend(sums.map(|sum| ((sum / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).round() as u8));
         }
         Image { width: w, height: h, rgb }
     }

@@ -8,12 +8,13 @@ pub mod chunks;
 pub mod embeddings;
 pub mod read;
 pub mod schedule;
+pub mod styles;
 mod unet;
 
 pub use unet::PromptedUnet;
 
 use super::bpe::Tokenizer;
-use super::{Request, Stages};
+use super::{Event, Listener, Request, Stages, tell};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
 use crate::weights::{Model, decode_f32};
@@ -89,11 +90,11 @@ impl Prompts {
     }
 }
 
-/// Reads and encodes a request's prompts.
+/// Reads and encodes a request's prompts. What is longer than the most chunks is cut, saying so.
 ///
 /// # Errors
 /// Usage: what [`read::read`] refuses.
-pub fn embed(stages: &dyn Stages, tokens: &Tokenizer, request: &Request) -> Result<Prompts> {
+pub fn embed(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, listen: &mut Listener<'_>) -> Result<Prompts> {
     let positions = stages.model().clip.positions;
     let lexicon = Lexicon { tokens, embeddings: &request.embeddings, positions };
     let steps = request.sampling.steps;
@@ -107,6 +108,10 @@ pub fn embed(stages: &dyn Stages, tokens: &Tokenizer, request: &Request) -> Resu
     } else {
         None
     };
+    let negative = uncond.as_ref().and_then(|read| read.note("the negative prompt", positions));
+    for note in cond.note("the prompt", positions).into_iter().chain(negative) {
+        tell(listen, Event::Note(note))?;
+    }
     let mut encoder = Encoder { stages, lexicon, clip_skip: request.clip_skip, known: HashMap::new() };
     let texts = cond.texts.iter().chain(uncond.iter().flat_map(|r| &r.texts));
     let embeddings = texts.map(|text| encoder.encode(&text.chunks)).collect::<Result<_>>()?;

@@ -75,6 +75,17 @@ pub struct PlanWeight {
     pub geglu: bool,
 }
 
+impl PlanWeight {
+    /// Bytes when it is packed, at `panel_bytes` bytes an element of a matrix.
+    pub fn bytes(&self, panel_bytes: u64) -> u64 {
+        let d = self.weight.dims;
+        match self.packing {
+            Packing::Vector => 4 * d.n as u64,
+            Packing::Panels => (d.n.next_multiple_of(kernels::cpu::panels::PANEL) * d.k * d.taps) as u64 * panel_bytes,
+        }
+    }
+}
+
 /// A computation that is ready to be loaded on a target.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -94,7 +105,12 @@ pub struct Plan {
     pub arena: usize,
     /// What the arena would be if no two values shared memory.
     pub arena_unshared: usize,
+    /// Whether panels are read and packed just before their step and dropped after it, instead of being kept.
+    pub streamed: bool,
 }
+
+/// Steps whose panels are ready or being made while another computes, in a streamed plan.
+pub const AHEAD: usize = 2;
 
 /// Alignment of every value, in f32 elements: a cache line, which is also the widest vector.
 const ALIGN: usize = 16;
@@ -137,6 +153,7 @@ impl Plan {
             outputs: graph.outputs.clone(),
             arena: 0,
             arena_unshared: 0,
+            streamed: false,
         };
         plan.place(&graph);
         Ok(plan)
@@ -211,14 +228,28 @@ impl Plan {
 
     /// Bytes of its packed weights, at `panel_bytes` bytes an element of a matrix.
     pub fn weight_bytes(&self, panel_bytes: u64) -> u64 {
-        let one = |w: &PlanWeight| match w.packing {
-            Packing::Vector => 4 * w.weight.dims.n as u64,
-            Packing::Panels => {
-                let d = w.weight.dims;
-                (d.n.next_multiple_of(kernels::cpu::panels::PANEL) * d.k * d.taps) as u64 * panel_bytes
-            }
+        self.weights.iter().map(|w| w.bytes(panel_bytes)).sum()
+    }
+
+    /// Bytes of weights that are in memory at one time, at `panel_bytes` of each: all of them, or those of neighbouring
+    /// steps where they are streamed.
+    pub fn held_bytes(&self, panel_bytes: impl Fn(&PlanWeight) -> u64) -> u64 {
+        let bytes = |w: &PlanWeight| w.bytes(panel_bytes(w));
+        if !self.streamed {
+            return self.weights.iter().map(bytes).sum();
+        }
+        let (vectors, panels): (Vec<_>, Vec<_>) = self.weights.iter().partition(|w| w.packing == Packing::Vector);
+        let vectors: u64 = vectors.into_iter().map(bytes).sum();
+        if panels.is_empty() {
+            return vectors;
+        }
+        let of_step = |step: &Step| {
+            let streamed = step.w.iter().map(|w| &self.weights[*w]).filter(|w| w.packing == Packing::Panels);
+            streamed.map(bytes).sum::<u64>()
         };
-        self.weights.iter().map(one).sum()
+        let steps: Vec<u64> = self.steps.iter().map(of_step).filter(|b| *b > 0).collect();
+        let window = steps.windows((1 + AHEAD).min(steps.len()).max(1)).map(|w| w.iter().sum::<u64>()).max();
+        vectors + window.unwrap_or(0)
     }
 
     /// The step table as text, one line a step.

@@ -182,7 +182,7 @@ mod tests {
         }
         assert_eq!(orientation(&exif(9, true)), None);
         assert_eq!(orientation(b"II*\0\xff\xff\xff\xff"), None);
-        for cut in 0..22 {
+        for cut in 0..20 {
             assert_eq!(orientation(&exif(6, true)[..cut]), None, "{cut}");
         }
     }

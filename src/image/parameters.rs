@@ -59,7 +59,8 @@ impl Parameters {
         let mut out = Self { entries, ..Self::default() };
         let (mut prompt, mut negative) = (Vec::new(), Vec::new());
         let mut in_negative = false;
-        for line in body.lines() {
+        // Not `lines`, which would lose an empty line at the end.
+        for line in body.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)) {
             match line.trim_start().strip_prefix(NEGATIVE) {
                 Some(rest) => {
                     in_negative = true;
@@ -237,6 +238,15 @@ mod tests {
         // A broken quote reads up to the comma, and a key is found behind garbage.
         let p = Parameters::parse("x\nModel: \"a, ((Steps: 3, Seed: \"1\"2, Size: 8x8");
         assert_eq!(p.entries, entries(&[("Model", "\"a"), ("Steps", "3"), ("Seed", "\"1\"2"), ("Size", "8x8")]));
+    }
+
+    #[test]
+    fn empty_lines_at_the_end_of_a_prompt_stay() {
+        for (prompt, negative) in [("a\n", ""), ("a\n\n\n", ""), ("a", "b\n"), ("a\n", "b\n\n"), ("", "b\n")] {
+            let entries = entries(&[("Steps", "1"), ("Seed", "2"), ("Size", "8x8")]);
+            let p = Parameters { prompt: prompt.into(), negative_prompt: negative.into(), entries };
+            assert_eq!(Parameters::parse(&p.to_text()), p);
+        }
     }
 
     #[test]

@@ -238,7 +238,42 @@ fn small_cases() -> Vec<Case> {
         case(Conv2d { act: Activation::Silu, ..all }, (6, 5), &[(2, 9)], 34, &[2, 2], Data::Normal, Role::Test),
     ];
     let data = [Data::Outliers, Data::Constant, Data::Ramp, Data::LargeMean];
+    list.extend(fast_cases());
     list.extend(data.map(|d| case(all, (5, 5), &[(1, 37)], 35, &[1, 1], d, Role::Test)));
+    list
+}
+
+/// Sizes at which fast algorithms pay: around their tiles of 4 (and 2) outputs, strips of 8 (and 32) tiles, tasks of 128
+/// (and 512) tiles, 32 channels, and blocks of 128.
+fn fast_cases() -> Vec<Case> {
+    let bias = Conv2d { bias: true, ..PLAIN };
+    let all = Conv2d { row: true, residual: true, ..bias };
+    let up = |op, h: usize, w: usize| Conv2d { upsample: Some((2 * h, 2 * w)), ..op };
+    let one = |op, h, w, k, n| case(op, (h, w), &[(1, k)], n, &[1, 1], Data::Normal, Role::Test);
+    let mut list = vec![
+        one(PLAIN, 8, 8, 32, 32),
+        one(bias, 7, 7, 33, 31),
+        one(bias, 9, 12, 8, 65),
+        one(all, 12, 13, 31, 4),
+        one(PLAIN, 3, 36, 130, 33),
+        one(bias, 37, 2, 20, 7),
+        one(bias, 16, 33, 129, 9),
+        one(all, 45, 47, 17, 34),
+        one(up(PLAIN, 1, 1), 1, 1, 8, 1),
+        one(up(bias, 6, 6), 6, 6, 33, 31),
+        one(up(all, 5, 33), 5, 33, 16, 40),
+        one(up(bias, 23, 24), 23, 24, 9, 5),
+        one(up(bias, 4, 5), 4, 5, 257, 33),
+        case(bias, (8, 9), &[(1, 19), (1, 45)], 33, &[], Data::Normal, Role::Test),
+        case(all, (7, 8), &[(1, 120), (2, 31)], 40, &[4, 1], Data::Normal, Role::Test),
+        case(all, (9, 7), &[(4, 33), (2, 5)], 7, &[1, 2], Data::Ramp, Role::Test),
+        case(bias, (8, 8), &[(3, 300)], 40, &[], Data::Normal, Role::Test),
+        case(up(bias, 8, 7), (8, 7), &[(1, 12), (2, 21)], 9, &[], Data::Normal, Role::Test),
+        case(Conv2d { act: Activation::Silu, ..all }, (10, 11), &[(2, 9)], 34, &[2, 2], Data::Normal, Role::Test),
+    ];
+    let data = [Data::Outliers, Data::Constant, Data::Ramp, Data::LargeMean];
+    list.extend(data.map(|d| case(all, (8, 11), &[(1, 37)], 35, &[1, 1], d, Role::Test)));
+    list.extend(data.map(|d| case(up(all, 4, 5), (4, 5), &[(1, 37)], 35, &[1, 1], d, Role::Test)));
     list
 }
 

@@ -14,6 +14,7 @@ pub mod panels;
 mod tile;
 pub mod timestep_embedding;
 pub mod upsample;
+mod winograd;
 
 use super::{Dims, Op};
 use crate::backend::cpu::workers::Workers;

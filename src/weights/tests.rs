@@ -1,6 +1,7 @@
 //! Checkpoints in every format to models, whose tensors must be the same bytes under the same names.
 
 mod ckpt;
+mod fuzz;
 mod hostile;
 
 use super::bytes::Bytes;

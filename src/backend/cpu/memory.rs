@@ -5,6 +5,23 @@ use crate::error::{Error, Kind, Result};
 use crate::graph::plan::{Place, Plan};
 use std::ops::Range;
 
+/// Makes large allocations return to the system when they are freed.
+///
+/// glibc raises the size from which it maps memory separately to that of the largest block freed so far (up to 32 MB),
+/// and what lies below that in its heap is not given back. A fixed size stops that for weights and activations.
+pub fn return_what_is_freed() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        unsafe extern "C" {
+            fn mallopt(param: i32, value: i32) -> i32;
+        }
+        const M_MMAP_THRESHOLD: i32 = -3;
+        // SAFETY: glibc's own function, with its documented signature; it takes the allocator's lock, and any value is
+        // accepted or refused. A refusal costs memory, nothing else.
+        let _accepted = unsafe { mallopt(M_MMAP_THRESHOLD, 1 << 20) };
+    }
+}
+
 /// Zeroed f32 elements that begin at a cache line.
 pub struct Buffer {
     lines: Box<[Line]>,

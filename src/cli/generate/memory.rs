@@ -7,18 +7,18 @@ use lienzo::diffusion::denoise::schedule::Schedule;
 use lienzo::diffusion::inpaint::told;
 use lienzo::diffusion::preview::PATCH;
 use lienzo::diffusion::unet::UnetShape;
+use lienzo::engine::residency::Keep;
 use lienzo::engine::{Engine, Stage};
 use lienzo::error::{Error, Kind, Result};
-use lienzo::graph::plan::Plan;
 use lienzo::system::{self, format_bytes};
 use lienzo::weights::Model;
 use std::sync::Arc;
 
 /// What the process needs beside weights and activations: code, threads, read buffers.
-const BASE: u64 = 100_000_000;
+const BASE: u64 = 50_000_000;
 
-/// The plans of a request, in the order in which they run.
-fn plans(engine: &Engine, model: &Model, request: &Request) -> Result<Vec<Plan>> {
+/// The stages of a request, in the order in which they run.
+fn stages(model: &Model, request: &Request) -> Result<Vec<Stage>> {
     let (h, w) = request.latent_size(model);
     let samples = request.together();
     let contexts = if request.guided() { 2 * samples } else { samples };
@@ -32,36 +32,63 @@ fn plans(engine: &Engine, model: &Model, request: &Request) -> Result<Vec<Plan>>
         Stage::Step(UnetShape { samples, contexts, times: 1, h, w, tokens }),
         Stage::Decode { size: (1, h, w) },
     ];
+    // Where the last batch is smaller, it has programs of its own.
+    let rest = request.count % samples;
+    if rest > 0 {
+        let contexts = contexts / samples * rest;
+        stages.push(Stage::Context { contexts, tokens });
+        stages.push(Stage::Step(UnetShape { samples: rest, contexts, times: 1, h, w, tokens }));
+    }
     if request.picture().is_some() || told(model) {
         stages.push(Stage::Encode { size: (1, request.height, request.width) });
     }
     if request.preview.is_some_and(|p| !p.vae) && h.max(w) > PATCH {
         stages.push(Stage::Decode { size: (1, h.min(PATCH), w.min(PATCH)) });
     }
-    stages.into_iter().map(|stage| engine.plan(model, stage)).collect()
+    Ok(stages)
 }
 
-/// All programs of a request stay loaded, so their memory adds up.
-fn need(plans: &[Plan], panel_bytes: u64) -> u64 {
-    BASE + plans.iter().map(|p| p.weight_bytes(panel_bytes) + p.activation_bytes()).sum::<u64>()
+/// What stays loaded within a limit, and bytes of the whole process at the worst moment.
+fn peak(
+    engine: &Engine,
+    model: &Model,
+    request: &Request,
+    limit: Option<u64>,
+    low_memory: bool,
+) -> Result<(Keep, u64)> {
+    let budget = limit.map(|l| l.saturating_sub(BASE));
+    // Previews decode between two runs of the U-Net, as several pictures do.
+    let alternating = request.count > 1 || request.preview.is_some();
+    let r = engine.residency(model, &stages(model, request)?, alternating, budget, low_memory)?;
+    Ok((r.keep, BASE + r.peak))
+}
+
+/// The limit that decides what is kept: what the user allows, but no more than three quarters of what there is.
+fn limit(args: &GenerateArgs) -> Result<Option<u64>> {
+    let asked = args.max_memory.as_deref().map(parse_size).transpose()?;
+    Ok(asked.into_iter().chain(system::memory_limit().map(|l| l / 4 * 3)).min())
 }
 
 /// Refuses what the machine, its container or `--max-memory` cannot hold; short free memory is only a warning.
-pub fn check(engine: &Engine, model: &Arc<Model>, request: &Request, args: &GenerateArgs) -> Result<()> {
-    let panel_bytes = if args.device.weight_type.eq_ignore_ascii_case("f32") { 4 } else { 2 };
-    let need = need(&plans(engine, model, request)?, panel_bytes);
+///
+/// Returns what is to be kept from one stage to the next.
+pub fn check(engine: &Engine, model: &Arc<Model>, request: &Request, args: &GenerateArgs) -> Result<Keep> {
+    let (keep, need) = peak(engine, model, request, limit(args)?, args.low_memory)?;
     let asked = args.max_memory.as_deref().map(parse_size).transpose()?;
     let (have, whose) = match (asked, system::memory_limit()) {
         (Some(asked), Some(limit)) if asked > limit => (limit, "this machine (or container) has"),
         (Some(asked), _) => (asked, "--max-memory allows"),
         (None, Some(limit)) => (limit, "this machine (or container) has"),
-        (None, None) => return Ok(()),
+        (None, None) => return Ok(keep),
     };
     let numbers = format!("{} needed, {whose} {}", format_bytes(need), format_bytes(have));
     if need > have && !args.force {
-        let message = format!(
-            "not enough memory: {numbers}; try a smaller -W, -H or --batch-size, or --force to start all the same"
-        );
+        let low = peak(engine, model, request, None, true)?.1;
+        let remedy = match !args.low_memory && low <= have {
+            true => format!("--low-memory ({})", format_bytes(low)),
+            false => "a smaller -W, -H or --batch-size".to_owned(),
+        };
+        let message = format!("not enough memory: {numbers}; try {remedy}, or --force to start all the same");
         return Err(Error::new(Kind::TooBig { need, have }, message));
     }
     if need > have {
@@ -69,18 +96,19 @@ pub fn check(engine: &Engine, model: &Arc<Model>, request: &Request, args: &Gene
     } else if let Some(free) = system::available_memory().filter(|free| need > *free) {
         eprintln!("note: {} needed, {} free just now; it may become slow", format_bytes(need), format_bytes(free));
     }
-    Ok(())
+    Ok(keep)
 }
 
-/// `--plan`: every step of every plan, then the sum.
-pub fn print_plan(engine: &Engine, model: &Model, request: &Request) -> Result<()> {
-    let plans = plans(engine, model, request)?;
+/// `--plan`: every step of every plan, then the peak.
+pub fn print_plan(engine: &Engine, model: &Model, request: &Request, args: &GenerateArgs) -> Result<()> {
     let mut out = String::new();
-    for plan in &plans {
-        out.push_str(&plan.table());
+    for stage in stages(model, request)? {
+        out.push_str(&engine.plan(model, stage)?.table());
         out.push('\n');
     }
-    out.push_str(&format!("peak memory, weights as f16: {}\n", format_bytes(need(&plans, 2))));
+    let (_, normal) = peak(engine, model, request, limit(args)?, false)?;
+    let (_, low) = peak(engine, model, request, None, true)?;
+    out.push_str(&format!("peak memory {}, with --low-memory {}\n", format_bytes(normal), format_bytes(low)));
     print_all(&out)
 }
 

@@ -89,6 +89,9 @@ impl Metadata {
             }
         }
         put("RNG", if request.rng == RngKind::Nv { "NV".into() } else { "CPU".into() });
+        if let Some(hashes) = embedding_hashes(request) {
+            put("TI hashes", hashes);
+        }
         if let Some(eta) = s.eta {
             put("Eta", eta.to_string());
         }
@@ -135,6 +138,12 @@ fn inpainting(request: &Request, put: &mut impl FnMut(&str, String)) {
         put("Soft mask", "True".into());
     }
     put("Mask hash", settings.hash.clone());
+}
+
+/// `name: hash` of each embedding that the prompts name; none without any.
+pub fn embedding_hashes(request: &Request) -> Option<String> {
+    let all: Vec<String> = request.embeddings.iter().map(|e| format!("{}: {}", e.name, e.hash)).collect();
+    (!all.is_empty()).then(|| all.join(", "))
 }
 
 /// The webui prints a sampler's default schedule by name, and `Automatic` for samplers whose default is uniform.

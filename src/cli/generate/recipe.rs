@@ -13,7 +13,8 @@ use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
 
 /// Settings that change no picture here, or are looked at elsewhere in this file.
-const HARMLESS: [&str; 16] = [
+const HARMLESS: [&str; 17] = [
+    "TI hashes",
     "Model",
     "Model hash",
     "VAE",
@@ -42,12 +43,13 @@ const NEUTRAL: [(&str, &str); 7] = [
     ("Cache FP16 weight for LoRA", "False"),
 ];
 
-/// Fills the flags that were not given from the picture of `--from-image`, if there is one.
+/// Fills the flags that were not given from the picture of `--from-image`, if there is one; gives its embeddings' hashes,
+/// for [`check_embeddings`].
 ///
 /// # Errors
 /// Bad file: no settings, or those of another program. Usage: settings that cannot be honoured.
-pub fn apply(args: &mut GenerateArgs, cancel: &AtomicBool) -> Result<()> {
-    let Some(path) = args.from_image.clone() else { return Ok(()) };
+pub fn apply(args: &mut GenerateArgs, cancel: &AtomicBool) -> Result<Option<String>> {
+    let Some(path) = args.from_image.clone() else { return Ok(None) };
     let (_, texts) = read_png(&path, Limits::default())?;
     let p = settings(&texts).map_err(|why| Error::bad_file(&path, why))?;
     let mut lacking = fill(args, &p).map_err(|e| e.at(escape(&path.to_string_lossy())))?;
@@ -57,6 +59,22 @@ pub fn apply(args: &mut GenerateArgs, cancel: &AtomicBool) -> Result<()> {
     if p.prompt.contains("<lora:") || p.prompt.contains("<hypernet:") {
         lacking.push("the <lora:...> in its prompt".into());
     }
+    refuse(args, &path, &lacking)?;
+    Ok(p.get("TI hashes").map(str::to_string))
+}
+
+/// Compares the embeddings that the picture was made with to those that were found.
+///
+/// # Errors
+/// Usage: they are others.
+pub fn check_embeddings(args: &GenerateArgs, wanted: Option<String>, found: Option<String>) -> Result<()> {
+    let (Some(path), Some(wanted)) = (&args.from_image, wanted) else { return Ok(()) };
+    let same = found.as_ref() == Some(&wanted);
+    let lacking = if same { Vec::new() } else { vec![format!("TI hashes: {wanted} (give the same embeddings)")] };
+    refuse(args, path, &lacking)
+}
+
+fn refuse(args: &GenerateArgs, path: &Path, lacking: &[String]) -> Result<()> {
     if lacking.is_empty() {
         return Ok(());
     }

@@ -40,7 +40,12 @@ impl GenerateArgs {
         self.output.clone().or_else(|| self.outdir.as_ref().map(|dir| format!("{}/", dir.trim_end_matches('/'))))
     }
 
-    pub(super) fn request(&self, model: &Model, prompt: String, count: usize) -> Result<Request> {
+    pub(super) fn request(
+        &self,
+        model: &Model,
+        (prompt, negative_prompt): (String, String),
+        count: usize,
+    ) -> Result<Request> {
         let own = &model.defaults;
         let start = self.start(model)?;
         let init = start.init;
@@ -49,7 +54,7 @@ impl GenerateArgs {
         let picture = init.is_some() || start.outpaint.is_some();
         Ok(Request {
             prompt,
-            negative_prompt: self.negative_prompt.clone().unwrap_or_default(),
+            negative_prompt,
             width: side(self.width, width),
             height: side(self.height, height),
             guidance: self.cfg_scale.unwrap_or(own.guidance),
@@ -164,8 +169,11 @@ pub(super) fn notes(model: &Model, request: &Request, args: &GenerateArgs, threa
     let own = model.defaults.size;
     let far = |side: usize| side * 2 <= own || side >= 2 * own;
     if far(request.width) || far(request.height) {
-        eprintln!("note: {} was made for {own}x{own}; other sizes draw badly", escape(&model.name));
-    } else if own >= 512 && (request.width % 64 != 0 || request.height % 64 != 0) {
+        let (w, h) = (request.width, request.height);
+        eprintln!(
+            "note: {w}x{h} is far from the {own}x{own} that the model was trained on; expect repeated or broken shapes"
+        );
+    } else if own >= 512 && (![request.width, request.height].iter().all(|side| side.is_multiple_of(64))) {
         eprintln!(
             "note: {}x{} is not a multiple of 64; SD 1.x draws best on such sizes",
             request.width, request.height

@@ -1,7 +1,7 @@
 //! A prompt goes in, what it means comes out: branches, the texts that they have over the steps, chunks of tokens.
 
 use super::attention::parse;
-use super::chunks::{Chunk, Lexicon, chunks};
+use super::chunks::{Chunk, Lexicon, MAX_CHUNKS, chunks};
 use super::schedule::{branches, spans};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
@@ -25,6 +25,8 @@ pub struct Text {
     pub text: String,
     /// At least one.
     pub chunks: Vec<Chunk>,
+    /// Tokens that are ignored, because there are too many.
+    pub cut: usize,
 }
 
 /// One side of an AND.
@@ -34,6 +36,15 @@ pub struct Branch {
     pub weight: f32,
     /// The last step (from 1) of each text, and the text's number. The last one holds to the end.
     pub spans: Vec<(usize, usize)>,
+}
+
+impl Reading {
+    /// What to tell of a prompt that is cut; `what` is which prompt.
+    pub fn note(&self, what: &str, positions: usize) -> Option<String> {
+        let cut = self.texts.iter().map(|t| t.cut).max().filter(|cut| *cut > 0)?;
+        let room = positions.saturating_sub(2);
+        Some(format!("{what} is cut after {MAX_CHUNKS} chunks of {room} tokens; the last {cut} tokens are ignored"))
+    }
 }
 
 impl Branch {
@@ -60,7 +71,7 @@ pub fn read(prompt: &str, negative: bool, steps: usize, lexicon: Lexicon<'_>) ->
             let number = match known.get(&span.text) {
                 Some(number) => *number,
                 None => {
-                    let chunks = chunks(&parse(&span.text), lexicon)?;
+                    let (chunks, cut) = chunks(&parse(&span.text), lexicon)?;
                     total += chunks.len();
                     if total > MAX_CHUNKS_IN_ALL {
                         let message = format!(
@@ -69,7 +80,7 @@ pub fn read(prompt: &str, negative: bool, steps: usize, lexicon: Lexicon<'_>) ->
                         return Err(Error::usage(format!("{message}; use less of [a|b] and [a:b:n]")));
                     }
                     known.insert(span.text.clone(), out.texts.len());
-                    out.texts.push(Text { text: span.text, chunks });
+                    out.texts.push(Text { text: span.text, chunks, cut });
                     out.texts.len() - 1
                 }
             };

@@ -9,8 +9,8 @@ use crate::diffusion::denoise::run::At;
 use crate::diffusion::denoise::samplers;
 use crate::diffusion::unet::{UnetConfig, UnetLevel, UnetShape};
 use crate::diffusion::vae::VaeConfig;
-use crate::rng::RngKind;
 use std::cell::RefCell;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 const WIDTH: usize = 8;
@@ -89,23 +89,12 @@ impl UnetCall for Sums {
 }
 
 fn request(prompt: &str, negative: &str, steps: usize) -> Request {
-    Request {
-        prompt: prompt.into(),
-        negative_prompt: negative.into(),
-        width: 64,
-        height: 64,
-        guidance: 7.5,
-        clip_skip: 1,
-        sampling: Settings::new(samplers::find("euler").unwrap(), steps),
-        seed: 1,
-        count: 1,
-        rng: RngKind::Nv,
-        embeddings: Arc::default(),
-    }
+    let sampling = Settings::new(samplers::find("euler").unwrap(), steps);
+    Request { negative_prompt: negative.into(), seed: 1, ..Request::new(prompt, (64, 64), sampling) }
 }
 
 fn embedded(fake: &Fake, request: &Request) -> Prompts {
-    embed(fake, &Tokenizer::clip(), request).unwrap()
+    embed(fake, &Tokenizer::clip(), request, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
 #[test]

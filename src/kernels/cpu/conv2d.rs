@@ -1,10 +1,11 @@
 //! The CPU's 3x3 convolutions: operands and packed weights in, one output through the shared product.
 
 use super::gemm::{self, Product, Window};
-use super::{Io, Scratch, Variant};
+use super::winograd::forms::{Doubled, Form, Four};
+use super::{Io, Scratch, Variant, winograd};
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::Dims;
-use crate::kernels::conv2d::Conv2d;
+use crate::kernels::conv2d::{Conv2d, Pad};
 use crate::simd::Isa;
 use crate::tensor::Shape;
 
@@ -12,7 +13,45 @@ use crate::tensor::Shape;
 pub(crate) static VARIANTS: &[Variant<Conv2d>] = &[
     Variant { name: "naive", supports: |_, _, _| true, scratch: |_, _, _| Scratch::default(), run: naive },
     Variant { name: "panels", supports: |_, _, _| true, scratch, run: panels },
+    Variant {
+        name: "upsample9",
+        supports: doubled_pays,
+        scratch: |op, x, _| winograd::scratch::<Doubled, 3, 3, 2>(&x[..op.sources()], batch(x)),
+        run: |op, isa, io, workers| fast(op, Doubled, isa, io, workers),
+    },
+    Variant {
+        name: "winograd",
+        supports: winograd_pays,
+        scratch: |op, x, _| winograd::scratch::<Four, 6, 6, 4>(&x[..op.sources()], batch(x)),
+        run: |op, isa, io, workers| fast(op, Four, isa, io, workers),
+    },
 ];
+
+fn batch(x: &[Shape]) -> usize {
+    x.iter().map(|s| s.b).max().unwrap_or(1)
+}
+
+/// Vector instructions, for 16 input channels of one output channel, of the direct form and of one with `products` products
+/// a tile, `filter` instructions to transform 16 filters, and `input` and `output` to transform a tile of 16 channels.
+///
+/// A function of the shape of one sample: batches must not change rounding.
+fn pays(x: &[Shape], w: &[Dims], tiles: usize, pixels: usize, [products, filter, input, output]: [usize; 4]) -> bool {
+    let (k, n) = (w[0].k, w[0].n.next_multiple_of(32));
+    let direct = (9 * pixels + 27) * k * n;
+    let fast = (products * tiles + filter) * k * n + 16 * tiles * (input * k + output * n);
+    k >= 8 && !x.is_empty() && fast < direct
+}
+
+fn winograd_pays(op: &Conv2d, x: &[Shape], w: &[Dims]) -> bool {
+    let tiles = x[0].h.div_ceil(4) * x[0].w.div_ceil(4);
+    let fits = !op.stride2 && op.pad == Pad::Around && op.upsample.is_none();
+    fits && pays(x, w, tiles, x[0].pixels(), [36, 150, 270, 250])
+}
+
+fn doubled_pays(op: &Conv2d, x: &[Shape], w: &[Dims]) -> bool {
+    let fits = !op.stride2 && op.pad == Pad::Around && op.upsample == Some((2 * x[0].h, 2 * x[0].w));
+    fits && pays(x, w, x[0].pixels(), 4 * x[0].pixels(), [9, 35, 50, 50])
+}
 
 fn scratch(op: &Conv2d, x: &[Shape], _: &[Dims]) -> Scratch {
     let (h, w) = op.upsample.unwrap_or((x[0].h, x[0].w));
@@ -43,4 +82,15 @@ fn naive(op: &Conv2d, _: Isa, io: &mut Io<'_>, workers: &Workers) {
 fn panels(op: &Conv2d, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
     let p = product(op, io);
     gemm::run(&p, isa, io.y.data, io.y.pitch, io.scratch, workers);
+}
+
+fn fast<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize>(
+    op: &Conv2d,
+    form: F,
+    isa: Isa,
+    io: &mut Io<'_>,
+    workers: &Workers,
+) {
+    let p = product(op, io);
+    winograd::run(form, &p, isa, io.y.data, io.y.pitch, io.scratch, workers);
 }

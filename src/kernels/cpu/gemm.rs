@@ -218,13 +218,9 @@ impl Finish {
         let width = if p.w.geglu() { PANEL / 2 } else { PANEL };
         let first = self.panel * width;
         let columns = width.min(p.shape.c - first);
-        let pixels = p.shape.pixels();
         for r in 0..self.m {
             let at = self.first_row + r;
-            let (b, pixel) = (at / pixels, at % pixels);
-            let row = p.row.map(|x| &x.data[b % x.shape.b * x.pitch + first..][..columns]);
-            let residual = p.residual.map(|x| &x.data[(b % x.shape.b * pixels + pixel) * x.pitch + first..][..columns]);
-            let line = Line { p, first, row, residual };
+            let line = Line::new(p, at, first, columns);
             let mut i = 0;
             while i < columns {
                 let n = S::LANES.min(columns - i);
@@ -240,14 +236,24 @@ impl Finish {
 }
 
 /// What is added to one row of a panel.
-struct Line<'a, 'b> {
+pub struct Line<'a, 'b> {
     p: &'a Product<'b>,
     first: usize,
     row: Option<&'a [f32]>,
     residual: Option<&'a [f32]>,
 }
 
-impl Line<'_, '_> {
+impl<'a, 'b> Line<'a, 'b> {
+    /// What is added to channels `first .. first + columns` of output row `at`.
+    #[inline(always)]
+    pub fn new(p: &'a Product<'b>, at: usize, first: usize, columns: usize) -> Self {
+        let pixels = p.shape.pixels();
+        let (b, pixel) = (at / pixels, at % pixels);
+        let row = p.row.map(|x| &x.data[b % x.shape.b * x.pitch + first..][..columns]);
+        let residual = p.residual.map(|x| &x.data[(b % x.shape.b * pixels + pixel) * x.pitch + first..][..columns]);
+        Self { p, first, row, residual }
+    }
+
     /// Columns `i .. i + n` of the output.
     ///
     /// # Safety
@@ -257,15 +263,30 @@ impl Line<'_, '_> {
         // SAFETY: the caller's.
         unsafe {
             let mut y = s.load(sums.add(i));
-            if let Some(bias) = self.p.bias {
-                y = s.add(y, read(s, &bias[self.first + i..], n));
-            }
             if self.p.w.geglu() {
+                if let Some(bias) = self.p.bias {
+                    y = s.add(y, read(s, &bias[self.first + i..], n));
+                }
                 let mut gate = s.load(sums.add(PANEL / 2 + i));
                 if let Some(bias) = self.p.bias {
                     gate = s.add(gate, read(s, &bias[self.p.shape.c + self.first + i..], n));
                 }
                 return s.mul(y, math::gelu(s, gate));
+            }
+            self.finish(s, y, i, n)
+        }
+    }
+
+    /// Columns `i .. i + n` of the output, from their sums; not for gated products.
+    ///
+    /// # Safety
+    /// The slices must hold `i + n` values.
+    #[inline(always)]
+    pub unsafe fn finish<S: Simd>(&self, s: S, mut y: S::V, i: usize, n: usize) -> S::V {
+        // SAFETY: the caller's.
+        unsafe {
+            if let Some(bias) = self.p.bias {
+                y = s.add(y, read(s, &bias[self.first + i..], n));
             }
             if let Some(row) = self.row {
                 y = s.add(y, read(s, &row[i..], n));
@@ -295,7 +316,7 @@ unsafe fn read<S: Simd>(s: S, from: &[f32], n: usize) -> S::V {
 /// # Safety
 /// `to` must be valid for n values.
 #[inline(always)]
-unsafe fn write<S: Simd>(s: S, to: *mut f32, v: S::V, n: usize) {
+pub unsafe fn write<S: Simd>(s: S, to: *mut f32, v: S::V, n: usize) {
     // SAFETY: the caller's.
     unsafe { if n == S::LANES { s.store(to, v) } else { s.store_part(to, v, n) } }
 }

@@ -6,11 +6,12 @@
 #![allow(unsafe_code, reason = "panels are written in parallel into memory that is not yet initialised")]
 
 use crate::backend::cpu::workers::Workers;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::kernels::{Dims, Packing};
 use crate::weights::Dtype;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
+use std::ops::Range;
 
 /// Columns of a panel.
 pub const PANEL: usize = 32;
@@ -106,6 +107,22 @@ pub fn pack(
     keep_f32: bool,
     workers: &Workers,
 ) -> Result<Packed> {
+    pack_whole(dims, packing, geglu, values, keep_f32, Some(workers))
+}
+
+/// As [`pack`], on this thread.
+pub fn pack_here(dims: Dims, packing: Packing, geglu: bool, values: Stored<'_>, keep_f32: bool) -> Result<Packed> {
+    pack_whole(dims, packing, geglu, values, keep_f32, None)
+}
+
+fn pack_whole(
+    dims: Dims,
+    packing: Packing,
+    geglu: bool,
+    values: Stored<'_>,
+    keep_f32: bool,
+    workers: Option<&Workers>,
+) -> Result<Packed> {
     if values.bytes.len() != dims.len() * values.dtype.bytes() {
         let got = values.bytes.len();
         return Err(Error::other(format!("{got} bytes given for a weight of {dims:?} stored as {:?}", values.dtype)));
@@ -160,21 +177,106 @@ impl<T> Target<T> {
     }
 }
 
-fn panels<T: Element>(dims: Dims, geglu: bool, values: Stored<'_>, workers: &Workers) -> Vec<Line<T>> {
+fn panels<T: Element>(dims: Dims, geglu: bool, values: Stored<'_>, workers: Option<&Workers>) -> Vec<Line<T>> {
+    let mut out = Vec::new();
+    append(&mut out, dims, geglu, values, workers);
+    out
+}
+
+/// Appends the panels of a weight, or of some of its rows; without workers on this thread.
+fn append<T: Element>(out: &mut Vec<Line<T>>, dims: Dims, geglu: bool, values: Stored<'_>, workers: Option<&Workers>) {
     let (count, lines) = (panel_count(dims, geglu), dims.k * dims.taps);
-    let mut out: Vec<Line<T>> = Vec::with_capacity(count * lines);
+    let before = out.len();
+    out.reserve_exact(count * lines);
     let target = Target(out.as_mut_ptr());
-    workers.for_each(count, |panel, _| {
-        // SAFETY: panels do not overlap and lie within the capacity; writing does not read what was there.
-        let put = |line: usize, v: [T; PANEL]| unsafe { target.get().add(panel * lines + line).write(Line(v)) };
+    let one = |panel: usize| {
+        // SAFETY: panels do not overlap and lie within the capacity, behind what is there; writing does not read.
+        let put =
+            |line: usize, v: [T; PANEL]| unsafe { target.get().add(before + panel * lines + line).write(Line(v)) };
         match values.dtype.bytes() {
             2 => fill::<2, T>(dims, geglu, values, panel, put),
             _ => fill::<4, T>(dims, geglu, values, panel, put),
         }
-    });
+    };
+    match workers {
+        Some(workers) => workers.for_each(count, |panel, _| one(panel)),
+        None => (0..count).for_each(one),
+    }
     // SAFETY: every line of every panel was written.
-    unsafe { out.set_len(count * lines) };
-    out
+    unsafe { out.set_len(before + count * lines) };
+}
+
+/// Bytes of a checkpoint that [`pack_rows`] asks for at a time.
+pub const BLOCK: usize = 8 << 20;
+
+/// Appends the stored bytes of some rows of a weight.
+pub type ReadRows<'a> = dyn FnMut(Range<usize>, &mut Vec<u8>) -> Result<()> + 'a;
+
+/// Lays a matrix or filter out from a few of its rows at a time, so that it is never whole in memory beside its panels.
+///
+/// `raw` is a buffer that may be used again. Without workers
+/// everything happens on this thread. None when f16 was asked for and would make a finite value infinite.
+///
+/// # Errors
+/// Those of `read`; rows of another size; no memory for the panels.
+pub fn pack_rows(
+    dims: Dims,
+    geglu: bool,
+    (dtype, keep_f32): (Dtype, bool),
+    raw: &mut Vec<u8>,
+    workers: Option<&Workers>,
+    read: &mut ReadRows<'_>,
+) -> Result<Option<Packed>> {
+    if geglu && !dims.n.is_multiple_of(2) {
+        return Err(Error::other(format!("a gated weight needs an even number of rows, not {}", dims.n)));
+    }
+    let (mut half, mut single) = (Vec::new(), Vec::new());
+    let (count, lines) = (panel_count(dims, geglu), dims.k * dims.taps);
+    let room = if keep_f32 { single.try_reserve_exact(count * lines) } else { half.try_reserve_exact(count * lines) };
+    room.map_err(|_| Error::new(Kind::OutOfMemory, format!("no memory for {} weights", dims.len())))?;
+    let panel_bytes = PANEL * lines * dtype.bytes();
+    let step = (BLOCK / panel_bytes.max(1)).max(workers.map_or(1, Workers::threads));
+    for first in (0..count).step_by(step) {
+        let (width, all) = if geglu { (PANEL / 2, dims.n / 2) } else { (PANEL, dims.n) };
+        let rows = first * width..((first + step) * width).min(all);
+        raw.clear();
+        read(rows.clone(), raw)?;
+        if geglu {
+            read(rows.start + all..rows.end + all, raw)?;
+        }
+        let part = Dims { n: rows.len() * if geglu { 2 } else { 1 }, ..dims };
+        let values = Stored { dtype, bytes: raw };
+        if values.bytes.len() != part.len() * dtype.bytes() {
+            let got = values.bytes.len();
+            return Err(Error::other(format!("{got} bytes read for rows {rows:?} of a weight of {dims:?}")));
+        }
+        if keep_f32 {
+            append(&mut single, part, geglu, values, workers);
+        } else if beyond_f16(values) {
+            return Ok(None);
+        } else {
+            append(&mut half, part, geglu, values, workers);
+        }
+    }
+    let store = if keep_f32 { Store::F32(single) } else { Store::F16(half) };
+    Ok(Some(Packed { dims, geglu, store }))
+}
+
+/// Whether rounding to f16 would make a finite value infinite.
+fn beyond_f16(values: Stored<'_>) -> bool {
+    // 65520, from which f16 rounds up to infinity, and infinity itself: magnitudes of floats compare as integers do.
+    let beyond = |bits: u32| (0x477f_f000..0x7f80_0000).contains(&(bits & 0x7fff_ffff));
+    // Whole chunks without a branch, which vectorise.
+    match values.dtype {
+        Dtype::F16 => false,
+        Dtype::Bf16 => values.bytes.chunks(4096).any(|chunk| {
+            chunk.as_chunks().0.iter().fold(false, |any, b| any | beyond(u32::from(u16::from_le_bytes(*b)) << 16))
+        }),
+        Dtype::F32 => values
+            .bytes
+            .chunks(4096)
+            .any(|chunk| chunk.as_chunks().0.iter().fold(false, |any, b| any | beyond(u32::from_le_bytes(*b)))),
+    }
 }
 
 /// Transposes the rows of one panel: elements of SIZE bytes, `[32][k][taps]` to `[taps][k][32]`.
@@ -301,6 +403,61 @@ mod tests {
         check(Dims::filter3(64, 3), false);
         check(Dims::matrix(64, 3), true);
         check(Dims::matrix(34, 5), true);
+    }
+
+    #[test]
+    fn rows_at_a_time_are_the_same_panels() {
+        let workers = Workers::new(2).unwrap();
+        // The last one takes several blocks.
+        for (dims, geglu) in [
+            (Dims::matrix(33, 7), false),
+            (Dims::filter3(31, 5), false),
+            (Dims::matrix(34, 5), true),
+            (Dims::matrix(320, 20_000), true),
+        ] {
+            let values: Vec<f32> = (0..dims.len()).map(|i| (i % 2047) as f32 / 8.0).collect();
+            let stored = Stored::f32(&values);
+            let row = dims.k * dims.taps * 4;
+            for keep_f32 in [false, true] {
+                let whole = pack(dims, Packing::Panels, geglu, stored, keep_f32, &workers).unwrap();
+                for pool in [None, Some(&workers)] {
+                    let mut read = |rows: Range<usize>, out: &mut Vec<u8>| {
+                        out.extend_from_slice(&stored.bytes[rows.start * row..rows.end * row]);
+                        Ok(())
+                    };
+                    let form = (Dtype::F32, keep_f32);
+                    let parts = pack_rows(dims, geglu, form, &mut Vec::new(), pool, &mut read).unwrap().unwrap();
+                    assert_eq!(parts.bytes(), whole.bytes());
+                    for panel in 0..whole.panel_count() {
+                        let same = match (whole.panel(panel, 0, dims.k), parts.panel(panel, 0, dims.k)) {
+                            (Panel::F16(a), Panel::F16(b)) => a == b,
+                            (Panel::F32(a), Panel::F32(b)) => a == b,
+                            _ => false,
+                        };
+                        assert!(same, "{dims:?} panel {panel}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_f16_cannot_hold_is_not_made_infinite() {
+        let one = |value: f32, dtype: Dtype, keep_f32: bool| {
+            let mut read = |_: Range<usize>, out: &mut Vec<u8>| {
+                match dtype {
+                    Dtype::Bf16 => out.extend(bf16::from_f32(value).to_le_bytes()),
+                    _ => out.extend(value.to_le_bytes()),
+                }
+                Ok(())
+            };
+            pack_rows(Dims::matrix(1, 1), false, (dtype, keep_f32), &mut Vec::new(), None, &mut read).unwrap()
+        };
+        assert_eq!(one(-65519.0, Dtype::F32, false).unwrap().at(0, 0, 0), -65504.0);
+        assert!(one(65520.0, Dtype::F32, false).is_none() && one(-1e9, Dtype::Bf16, false).is_none());
+        assert_eq!(one(65520.0, Dtype::F32, true).unwrap().at(0, 0, 0), 65520.0);
+        // What was infinite in the file stays so; it is found where pictures are checked.
+        assert_eq!(one(f32::INFINITY, Dtype::F32, false).unwrap().at(0, 0, 0), f32::INFINITY);
     }
 
     #[test]

@@ -337,3 +337,52 @@ fn flipped_bytes_never_panic() {
         flip(&zip.finish());
     }
 }
+
+/// A textual inversion file as its first trainer writes it: the matrix two dictionaries deep, beside a token's number.
+#[test]
+fn an_embedding_is_found_in_its_trainers_file() {
+    let folder = Folder::new("embedding");
+    let values: Vec<u8> = (0..6).flat_map(|i| (i as f32).to_le_bytes()).collect();
+    let number = tensor("LongStorage", "0", 1, 0, &[], &[]);
+    let matrix = tensor("FloatStorage", "1", 6, 0, &[2, 3], &[3, 1]);
+    let inner = |value: Vec<u8>| [&b"}("[..], &text("*"), &value, b"u"].concat();
+    let pickle = dict(&[
+        text("string_to_token"),
+        inner(number),
+        text("string_to_param"),
+        inner([&b"ctorch._utils\n_rebuild_parameter\n("[..], &matrix, b"\x88ccollections\nOrderedDict\n)RtR"].concat()),
+        text("name"),
+        text("cat"),
+    ]);
+    let path = folder.file("cat.pt");
+    fs::write(&path, archive(&pickle, &[("0", &[0; 8]), ("1", &values)]).finish()).unwrap();
+    let (got, width, hash) = read_embedding(&path, 3).unwrap();
+    assert_eq!((got, width, hash.len()), (vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0], 3, 12));
+    // The width is for the caller to judge, unless there are several to choose from.
+    assert_eq!(read_embedding(&path, 768).unwrap().1, 3);
+}
+
+#[test]
+fn embeddings_come_in_safetensors_under_any_name() {
+    let folder = Folder::new("embeddings");
+    let file = |name: &str, header: &str, bytes: usize| {
+        let path = folder.file(name);
+        fs::write(&path, safetensors_file(header, &vec![0; bytes])).unwrap();
+        path
+    };
+    let one = r#"{"emb_params":{"dtype":"F32","shape":[1,4],"data_offsets":[0,16]}}"#;
+    assert_eq!(read_embedding(&file("a", one, 16), 4).unwrap().0, [0.0; 4]);
+    let list = r#"{"<cat>":{"dtype":"F16","shape":[4],"data_offsets":[0,8]}}"#;
+    assert_eq!(read_embedding(&file("b", list, 8), 4).unwrap().1, 4);
+    let two = r#"{"x":{"dtype":"F16","shape":[1,4],"data_offsets":[0,8]},"y":{"dtype":"F16","shape":[1,2],"data_offsets":[8,12]}}"#;
+    assert_eq!(read_embedding(&file("c", two, 12), 2).unwrap().1, 2);
+    let refused = |path: &Path, why: &str| {
+        let error = read_embedding(path, 8).err().unwrap().to_string();
+        assert!(error.contains(why), "{error}");
+    };
+    refused(&file("d", two, 12), "no textual inversion embedding");
+    let xl = r#"{"clip_g":{"dtype":"F16","shape":[1,4],"data_offsets":[0,8]},"clip_l":{"dtype":"F16","shape":[1,2],"data_offsets":[8,12]}}"#;
+    refused(&file("e", xl, 12), "SDXL");
+    let cube = r#"{"emb_params":{"dtype":"F16","shape":[1,2,2],"data_offsets":[0,8]}}"#;
+    refused(&file("f", cube, 8), "[1, 2, 2]");
+}

@@ -1,0 +1,169 @@
+//! `--grid`: one request and some axes go in; a picture for every cell and a labelled contact sheet come out.
+
+pub mod axes;
+mod font;
+mod sheet;
+
+use super::generate::metadata::Metadata;
+use super::generate::print_all;
+use super::progress::Progress;
+use axes::Axes;
+use lienzo::diffusion::bpe::Tokenizer;
+use lienzo::diffusion::unet::UnetShape;
+use lienzo::diffusion::{self, Event, Request, Stages, UnetCall};
+use lienzo::error::{Error, Result, escape};
+use lienzo::image::{Image, png_bytes};
+use lienzo::output::{OutputPlan, write_png};
+use lienzo::tensor::Tensor;
+use lienzo::weights::Model;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+/// What a grid is made with, all of it ready.
+pub struct Grid<'a> {
+    /// What varies.
+    pub axes: &'a Axes,
+    /// The cells, columns fastest.
+    pub requests: &'a [Request],
+    /// Where the single pictures go.
+    pub output: &'a OutputPlan,
+    /// What is written into them.
+    pub metadata: Metadata,
+    /// Whether an older sheet may go.
+    pub overwrite: bool,
+}
+
+/// Every cell is checked, and its file's name, before the first is drawn.
+pub fn check(requests: &[Request], output: &OutputPlan, model: &Model, overwrite: bool) -> Result<()> {
+    let mut taken = HashMap::new();
+    for (cell, request) in requests.iter().enumerate() {
+        request.check(model).map_err(|e| e.at("--grid"))?;
+        let path = output.path(cell, request.seed);
+        let shown = escape(&path.to_string_lossy());
+        if let Some(other) = taken.insert(path.clone(), cell) {
+            let (a, b) = (other + 1, cell + 1);
+            return Err(Error::usage(format!(
+                "pictures {a} and {b} of the grid would both be {shown}: use {{index}} in -o"
+            )));
+        }
+        if !overwrite && path.symlink_metadata().is_ok() {
+            return Err(Error::usage(format!("'{shown}' exists: choose another -o, or give --overwrite")));
+        }
+    }
+    Ok(())
+}
+
+impl Grid<'_> {
+    /// Draws all cells, then the sheet. Each picture is written as soon as it is there.
+    pub fn run(mut self, stages: &dyn Stages, tokens: &Tokenizer) -> Result<()> {
+        let stages = Remembering { inner: stages, texts: RefCell::default() };
+        let mut progress = Progress::new();
+        let (mut pictures, mut first) = (Vec::new(), None);
+        for (cell, request) in self.requests.iter().enumerate() {
+            let (image, text, path) = self.cell(cell, request, &stages, tokens, &mut progress)?;
+            pictures.push(image);
+            first.get_or_insert((path, text));
+        }
+        let Some((path, text)) = first else { return Ok(()) };
+        let image = sheet::sheet(self.axes, &pictures)?;
+        let path = write_png(&sheet_path(&path, self.overwrite), &png_bytes(&image, text.as_deref())?, self.overwrite)?;
+        print_all(&format!("{}\n", path.display()))
+    }
+
+    /// One picture with its text and where it was written.
+    fn cell(
+        &mut self,
+        cell: usize,
+        request: &Request,
+        stages: &dyn Stages,
+        tokens: &Tokenizer,
+        progress: &mut Progress,
+    ) -> Result<(Image, Option<String>, PathBuf)> {
+        let of = self.requests.len();
+        let mut drawn = None;
+        let result = diffusion::generate(stages, tokens, request, &mut |event| {
+            match event {
+                Event::Note(note) => eprintln!("note: {note}"),
+                Event::Stage { name, units, .. } => {
+                    progress.begin(&format!("{name} {}/{of}", cell + 1), units.unwrap_or(0));
+                }
+                Event::Done(units) => progress.at(units),
+                // Refused together with a grid.
+                Event::Preview { .. } => {}
+                Event::Picture { image, seed, .. } => {
+                    progress.end();
+                    drawn = Some((image, seed));
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        progress.abandon();
+        result?;
+        let (image, seed) = drawn.ok_or_else(|| Error::other("no picture came out"))?;
+        let text = self.metadata.text(request, 0)?;
+        let path = self.output.write(cell, seed, &png_bytes(&image, text.as_deref())?)?;
+        print_all(&format!("{}\n", path.display()))?;
+        Ok((image, text, path))
+    }
+}
+
+/// `cat_1.png` to `cat_grid.png`, or the next name that is free.
+fn sheet_path(first: &Path, overwrite: bool) -> PathBuf {
+    let stem = first.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let stem = stem.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches(['_', '-']).to_string();
+    let stem = if stem.is_empty() { "pictures".to_string() } else { stem };
+    let mut path = first.with_file_name(format!("{stem}_grid.png"));
+    let mut number = 1;
+    while !overwrite && path.symlink_metadata().is_ok() {
+        number += 1;
+        path = first.with_file_name(format!("{stem}_grid_{number}.png"));
+    }
+    path
+}
+
+/// Texts are encoded once for all cells that share them; everything else the engine keeps anyway.
+struct Remembering<'a> {
+    inner: &'a dyn Stages,
+    texts: RefCell<HashMap<(Vec<u32>, usize), Tensor>>,
+}
+
+/// A grid of many prompts forgets the oldest rather than fill the memory.
+const TEXTS: usize = 256;
+
+impl Stages for Remembering<'_> {
+    fn model(&self) -> &Model {
+        self.inner.model()
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.inner.notes()
+    }
+
+    fn text(&self, tokens: Tensor, clip_skip: usize) -> Result<Tensor> {
+        let key = (tokens.data().iter().map(|v| v.to_bits()).collect(), clip_skip);
+        if let Some(known) = self.texts.borrow().get(&key) {
+            return Ok(known.clone());
+        }
+        let hidden = self.inner.text(tokens, clip_skip)?;
+        let mut texts = self.texts.borrow_mut();
+        if texts.len() >= TEXTS {
+            texts.clear();
+        }
+        texts.insert(key, hidden.clone());
+        Ok(hidden)
+    }
+
+    fn unet(&self, shape: UnetShape, context: Tensor, times: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>> {
+        self.inner.unet(shape, context, times)
+    }
+
+    fn decode(&self, latents: Tensor) -> Result<Tensor> {
+        self.inner.decode(latents)
+    }
+
+    fn encode(&self, image: Tensor) -> Result<Tensor> {
+        self.inner.encode(image)
+    }
+}

@@ -1,0 +1,83 @@
+//! `--style`, `--styles` and `--embd-dir`: what stands between the words that are typed and those that are read.
+
+use super::generate::print_all;
+use clap::Args;
+use lienzo::diffusion::Request;
+use lienzo::diffusion::prompt::embeddings::{self, Embedding};
+use lienzo::diffusion::prompt::styles::{self, Style};
+use lienzo::error::Result;
+use lienzo::weights::Model;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The flags around prompts that several commands share.
+#[derive(Args, Clone, Debug)]
+pub struct WordArgs {
+    /// Put the prompt into a style, such as photo or watercolor; may be given several times; `--style list` shows all
+    #[arg(long, value_name = "NAME")]
+    style: Vec<String>,
+    /// More styles, from a webui styles.csv (columns name, prompt, negative_prompt)
+    #[arg(long, value_name = "FILE")]
+    styles: Option<PathBuf>,
+    /// Folder of textual inversion embeddings; a file's name without its ending is a word for prompts
+    #[arg(long, value_name = "DIR")]
+    embd_dir: Option<PathBuf>,
+}
+
+/// The styles that were asked for.
+pub struct Words(Vec<Style>);
+
+impl WordArgs {
+    /// Whether `--style list` was given; then the list has been printed.
+    pub fn list(&self) -> Result<bool> {
+        if !self.style.iter().any(|name| name == "list") {
+            return Ok(false);
+        }
+        let all = self.all()?;
+        let wide = all.iter().map(|s| s.name.chars().count()).max().unwrap_or(0).min(30);
+        let mut out = String::new();
+        for style in all {
+            let show = |text: &str| lienzo::error::escape(text);
+            out.push_str(&format!("{:<wide$}  {}\n", show(&style.name), show(&style.prompt)));
+        }
+        print_all(&out)?;
+        Ok(true)
+    }
+
+    /// Finds the styles by name.
+    pub fn open(&self) -> Result<Words> {
+        let all = self.all()?;
+        Ok(Words(self.style.iter().map(|name| styles::find(&all, name).cloned()).collect::<Result<_>>()?))
+    }
+
+    /// Those of the file go before the built-in ones.
+    fn all(&self) -> Result<Vec<Style>> {
+        let mut all = self.styles.as_deref().map(styles::read).transpose()?.unwrap_or_default();
+        all.extend(styles::presets());
+        Ok(all)
+    }
+
+    /// The embeddings that some text names.
+    pub fn embeddings(&self, model: &Model, texts: &[&str]) -> Result<Vec<Embedding>> {
+        match &self.embd_dir {
+            Some(folder) => embeddings::load(folder, texts, model.clip.width),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Gives the requests the embeddings that any of them names.
+    pub fn embed(&self, model: &Model, requests: &mut [Request]) -> Result<()> {
+        let texts: Vec<&str> = requests.iter().flat_map(|r| [r.prompt.as_str(), r.negative_prompt.as_str()]).collect();
+        let embeddings = Arc::new(self.embeddings(model, &texts)?);
+        requests.iter_mut().for_each(|r| r.embeddings = embeddings.clone());
+        Ok(())
+    }
+}
+
+impl Words {
+    /// Prompt and negative prompt in the styles, one after the other.
+    pub fn apply(&self, prompt: &str, negative: &str) -> (String, String) {
+        let typed = (prompt.to_string(), negative.to_string());
+        self.0.iter().fold(typed, |(prompt, negative), style| style.apply(&prompt, &negative))
+    }
+}

@@ -1,0 +1,232 @@
+//! A style's name goes in, a longer prompt comes out: from the webui's `styles.csv`, or from the presets here.
+//!
+//! The presets follow one formula: kind of picture, object, place, time, style or author, then words such as "highly
+//! detailed". The prompt brings the object, the place and the time.
+
+use crate::error::{Error, Result, escape};
+use std::path::Path;
+
+/// The largest `styles.csv` that is read, in bytes.
+const MAX_FILE: u64 = 16 << 20;
+
+/// Words around a prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Style {
+    /// What `--style` calls it.
+    pub name: String,
+    /// The prompt replaces `{prompt}` in it; without that it stands behind the prompt and a comma.
+    pub prompt: String,
+    /// The same for the negative prompt.
+    pub negative_prompt: String,
+}
+
+impl Style {
+    /// Prompt and negative prompt in this style.
+    pub fn apply(&self, prompt: &str, negative: &str) -> (String, String) {
+        (merge(&self.prompt, prompt), merge(&self.negative_prompt, negative))
+    }
+}
+
+fn merge(style: &str, prompt: &str) -> String {
+    if style.contains("{prompt}") {
+        return style.replace("{prompt}", prompt);
+    }
+    match (prompt.trim(), style.trim()) {
+        // A prompt that gets nothing stays as it was typed.
+        (_, "") => prompt.to_string(),
+        ("", style) => style.to_string(),
+        (prompt, style) => format!("{prompt}, {style}"),
+    }
+}
+
+const CLEAN: &str = "blurry, low quality, deformed, text, watermark";
+
+const PRESETS: [(&str, &str, &str); 12] = [
+    (
+        "photo",
+        "photograph of {prompt}, natural light, 35 mm, sharp focus, highly detailed",
+        "drawing, painting, cartoon",
+    ),
+    (
+        "portrait",
+        "studio portrait of {prompt}, soft light, 85 mm, shallow depth of field, highly detailed",
+        "drawing, painting",
+    ),
+    ("cinematic", "film still of {prompt}, wide shot, dramatic light, film grain, highly detailed", "drawing, cartoon"),
+    ("oil-painting", "oil painting of {prompt}, visible brush strokes, rich colours, highly detailed", "photograph"),
+    ("baroque", "painting of {prompt}, 17th century, by Velazquez, chiaroscuro, highly detailed", "photograph, modern"),
+    ("impressionist", "painting of {prompt}, 1880, by Claude Monet, loose brush strokes, light and air", "photograph"),
+    ("watercolor", "watercolor painting of {prompt}, soft washes, white paper, delicate", "photograph, oil painting"),
+    ("pencil", "pencil drawing of {prompt}, fine hatching, white paper, highly detailed", "photograph, colour"),
+    ("poster", "poster of {prompt}, 1960, screen print, flat colours, bold shapes", "photograph, photorealistic"),
+    ("storybook", "illustration of {prompt} for a children's book, gouache, warm colours, charming", "photograph"),
+    ("isometric", "isometric 3D render of {prompt}, small diorama, soft shadows, clean, highly detailed", "photograph"),
+    ("pixel-art", "pixel art of {prompt}, 16-bit video game, limited palette, crisp", "photograph, smooth"),
+];
+
+/// The built-in styles.
+pub fn presets() -> Vec<Style> {
+    let style = |&(name, prompt, against): &(&str, &str, &str)| Style {
+        name: name.into(),
+        prompt: prompt.into(),
+        negative_prompt: format!("{against}, {CLEAN}"),
+    };
+    PRESETS.iter().map(style).collect()
+}
+
+/// The style of this name, in whatever case; of several the first.
+///
+/// # Errors
+/// Usage: no such style, with the nearest names.
+pub fn find<'a>(styles: &'a [Style], name: &str) -> Result<&'a Style> {
+    let same = |s: &&Style| s.name == name;
+    let alike = |s: &&Style| s.name.to_lowercase() == name.to_lowercase();
+    if let Some(found) = styles.iter().find(same).or_else(|| styles.iter().find(alike)) {
+        return Ok(found);
+    }
+    let mut near: Vec<(f64, &str)> = Vec::new();
+    for style in styles {
+        let likeness = strsim::jaro_winkler(&style.name.to_lowercase(), &name.to_lowercase());
+        near.extend((likeness > 0.75).then_some((likeness, style.name.as_str())));
+    }
+    near.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let near: Vec<String> = near.iter().take(3).map(|(_, name)| escape(name)).collect();
+    let hint = if near.is_empty() { String::new() } else { format!(": did you mean {}?", near.join(", ")) };
+    Err(Error::usage(format!("--style {} is not known{hint} (--style list shows all)", escape(name))))
+}
+
+/// Reads a webui `styles.csv`.
+///
+/// # Errors
+/// Usage, naming the file and the line: what is missing or wrongly quoted.
+pub fn read(path: &Path) -> Result<Vec<Style>> {
+    let shown = escape(&path.to_string_lossy());
+    let wrong = |why: String| Error::usage(format!("--styles {shown}: {why}"));
+    let size = std::fs::metadata(path).map_err(|e| wrong(format!("cannot be read: {e}")))?;
+    if !size.is_file() || size.len() > MAX_FILE {
+        return Err(wrong(format!("is no styles file: give a .csv of at most {} MB", MAX_FILE >> 20)));
+    }
+    let bytes = std::fs::read(path).map_err(|e| wrong(format!("cannot be read: {e}")))?;
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
+        wrong(format!("line {line}: is not UTF-8; save it with that encoding"))
+    })?;
+    parse(&text).map_err(wrong)
+}
+
+/// The styles of a CSV text whose first line names the columns.
+fn parse(text: &str) -> Result<Vec<Style>, String> {
+    let mut records = records(text.strip_prefix('\u{feff}').unwrap_or(text))?.into_iter();
+    let (_, header) = records.next().ok_or("is empty; its first line is: name,prompt,negative_prompt")?;
+    let column = |names: &[&str]| header.iter().position(|field| names.contains(&field.trim()));
+    let (Some(name), Some(prompt)) = (column(&["name"]), column(&["prompt", "text"])) else {
+        return Err("line 1: has no columns 'name' and 'prompt'; it should read: name,prompt,negative_prompt".into());
+    };
+    let negative = column(&["negative_prompt"]);
+    let mut styles = Vec::new();
+    for (_, record) in records {
+        let field = |column: Option<usize>| column.and_then(|c| record.get(c)).cloned().unwrap_or_default();
+        let style = Style { name: field(Some(name)), prompt: field(Some(prompt)), negative_prompt: field(negative) };
+        if !style.name.is_empty() {
+            styles.push(style);
+        }
+    }
+    Ok(styles)
+}
+
+/// RFC 4180: each record with the line it begins in. Empty lines are skipped; a quote inside of an unquoted field is
+/// itself, as Python reads it.
+fn records(text: &str) -> Result<Vec<(usize, Vec<String>)>, String> {
+    let mut records = Vec::new();
+    let mut chars = text.chars().peekable();
+    let mut line = 1;
+    while chars.peek().is_some() {
+        let (began, mut record) = (line, Vec::new());
+        loop {
+            let mut field = String::new();
+            if chars.next_if_eq(&'"').is_some() {
+                let opened = line;
+                loop {
+                    match chars.next() {
+                        Some('"') if chars.next_if_eq(&'"').is_some() => field.push('"'),
+                        Some('"') => break,
+                        Some(c) => {
+                            line += usize::from(c == '\n');
+                            field.push(c);
+                        }
+                        None => {
+                            return Err(format!(
+                                "line {opened}: a quote is opened and never closed; add the closing \""
+                            ));
+                        }
+                    }
+                }
+                if !matches!(chars.peek(), None | Some(',' | '\n' | '\r')) {
+                    let message = "text stands behind a closing quote; write \"\" for a quote inside of quotes";
+                    return Err(format!("line {line}: {message}"));
+                }
+            } else {
+                while let Some(c) = chars.next_if(|c| !matches!(c, ',' | '\n' | '\r')) {
+                    field.push(c);
+                }
+            }
+            record.push(field);
+            if chars.next_if_eq(&',').is_none() {
+                break;
+            }
+        }
+        let cut = chars.next_if_eq(&'\r').is_some();
+        if chars.next_if_eq(&'\n').is_some() || cut {
+            line += 1;
+        }
+        if record.iter().any(|field| !field.is_empty()) {
+            records.push((began, record));
+        }
+    }
+    Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_webui_file_is_read() {
+        let text = "\u{feff}name,prompt,negative_prompt\r\n\
+            plain,highly detailed,blurry\r\n\r\n\
+            \"with, comma\",\"a \"\"fine\"\"\n{prompt}, 1960\",\r\nshort,only this\nquote,a \"nice\" one,x";
+        let styles = parse(text).unwrap();
+        let names: Vec<&str> = styles.iter().map(|s| s.name.as_str()).collect();
+        assert_eq!(names, ["plain", "with, comma", "short", "quote"]);
+        assert_eq!(styles[1].apply("a cat", "no"), ("a \"fine\"\na cat, 1960".into(), "no".into()));
+        assert_eq!(styles[0].apply("a cat ", ""), ("a cat, highly detailed".into(), "blurry".into()));
+        assert_eq!(styles[3].prompt, "a \"nice\" one");
+        assert_eq!(parse("name,text\na,b").unwrap()[0].prompt, "b");
+    }
+
+    #[test]
+    fn broken_files_are_told_with_their_line() {
+        for (text, why) in [
+            ("", "is empty"),
+            ("a,b\nc,d", "line 1: has no columns"),
+            ("name,prompt\nx,\"y\nz\n", "line 2: a quote is opened"),
+            ("name,prompt\n\"x\ny\" z,1", "line 3: text stands behind"),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn presets_take_the_prompt_in_and_names_are_found() {
+        let styles = presets();
+        for style in &styles {
+            let (prompt, negative) = style.apply("a cat with glasses in a theater", "");
+            assert!(prompt.contains(" of a cat with glasses in a theater"), "{prompt}");
+            assert!(negative.contains("blurry") && !negative.starts_with(','), "{negative}");
+        }
+        assert_eq!(find(&styles, "Photo").unwrap().name, "photo");
+        let error = find(&styles, "watercolour").err().unwrap().to_string();
+        assert!(error.contains("did you mean watercolor?"), "{error}");
+    }
+}

@@ -1,0 +1,139 @@
+//! Convolutions with fewer multiplications: operands and packed weights in, the output of a 3x3 convolution out.
+//!
+//! The picture is cut into square tiles. For each tile and input channel the inputs become P x P factors ([`forms`]), and so
+//! does each filter; their products, summed over the input channels, become the tile's outputs. The sums are P x P matrix
+//! products with the same register tiles as everything else.
+//!
+//! Tiles are worked on in chunks whose factors stay in the last-level cache. For each chunk all workers first transform the
+//! inputs, into shared scratch; then a task is a panel of output channels: blocks of input channels whose filters are
+//! transformed from the packed weights, P x P products, and at the end the outputs. Factors of filters are never kept:
+//! they are four times as large as the filters and would be f32.
+#![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint parts of scratch and output")]
+
+pub mod forms;
+mod input;
+mod products;
+
+use super::Scratch;
+use super::gemm::Product;
+use super::panels::PANEL;
+use super::tile::{Shared, Split};
+use crate::backend::cpu::workers::Workers;
+use crate::simd::{Isa, dispatch};
+use crate::tensor::Shape;
+use forms::Form;
+use input::{Factors, STRIP_CHANNELS};
+use products::Outputs;
+
+/// Bytes of a chunk's input factors: with what a task needs beside them, a part of the last-level cache.
+const CHUNK_BYTES: usize = 12 << 20;
+/// Most tiles of a task per product: its sums and the factors of its filters stay in the second-level cache.
+const TASK_ROWS: usize = 128;
+/// Most input channels of a block. Part of the rounding: sums are cut here.
+const BLOCK: usize = 128;
+/// Elements between neighbouring products beyond what they hold, so that they do not share cache sets.
+const SKEW: usize = 32;
+
+/// How a convolution is cut. A pure function of shapes; only `blocks` and the tile's size touch rounding.
+#[derive(Clone, Copy, Debug)]
+struct Grid {
+    /// Products: P x P.
+    products: usize,
+    /// Input channels of all sources.
+    k: usize,
+    /// Input channels of a block, a multiple of 16; the last block may be shorter.
+    block: usize,
+    /// Tiles across.
+    tiles_x: usize,
+    /// Tiles down.
+    tiles_y: usize,
+    /// Rows of tiles of all samples, cut into chunks.
+    chunks: Split,
+    /// Most rows of tiles of a chunk.
+    chunk_rows: usize,
+}
+
+impl Grid {
+    fn new<const IN: usize, const P: usize>(size: (usize, usize), k: usize, batch: usize) -> Self {
+        let (tiles_y, tiles_x) = (size.0.div_ceil(IN - 2), size.1.div_ceil(IN - 2));
+        // Even blocks: 320 becomes 112, 112 and 96.
+        let block = k.div_ceil(k.div_ceil(BLOCK)).next_multiple_of(16);
+        let chunk_rows = (CHUNK_BYTES / (P * P * k * size_of::<f32>() * tiles_x)).clamp(1, batch * tiles_y);
+        let chunks = Split::at_most(batch * tiles_y, chunk_rows);
+        Self { products: P * P, k, block, tiles_x, tiles_y, chunks, chunk_rows }
+    }
+
+    fn blocks(&self) -> usize {
+        self.k.div_ceil(self.block)
+    }
+
+    /// Channels of a block.
+    fn block_len(&self, block: usize) -> usize {
+        self.block.min(self.k - block * self.block)
+    }
+
+    /// Elements from the input factors of one product to the next.
+    fn stride(&self) -> usize {
+        self.chunk_rows * self.tiles_x * self.block + SKEW
+    }
+
+    /// Tiles of a task, at most.
+    fn task_tiles(&self) -> usize {
+        (TASK_ROWS * 36 / self.products).min(self.chunk_rows * self.tiles_x)
+    }
+
+    fn scratch(&self, strip: usize) -> Scratch {
+        let filters = self.products * (self.block * PANEL + SKEW);
+        let sums = self.products * (self.task_tiles() * PANEL + SKEW);
+        Scratch { shared: self.blocks() * self.products * self.stride(), per_worker: strip.max(filters + sums) }
+    }
+}
+
+/// Scratch for a convolution of these sources.
+pub fn scratch<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize>(
+    sources: &[Shape],
+    batch: usize,
+) -> Scratch {
+    let k = sources.iter().map(|s| s.c).sum();
+    let strip = IN * (F::STRIP * (IN - 2) + 2) * STRIP_CHANNELS;
+    Grid::new::<IN, P>((sources[0].h, sources[0].w), k, batch).scratch(strip)
+}
+
+/// Computes `p` into `out`. `scratch` is what [`scratch`] declared. The window's stride and padding are 1.
+pub fn run<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize>(
+    form: F,
+    p: &Product<'_>,
+    isa: Isa,
+    out: &mut [f32],
+    pitch: usize,
+    scratch: &mut [f32],
+    workers: &Workers,
+) {
+    let size = (p.sources[0].shape.h, p.sources[0].shape.w);
+    let k = p.sources.iter().map(|s| s.shape.c).sum();
+    let grid = Grid::new::<IN, P>(size, k, p.shape.b);
+    let (out, panels) = (Shared::new(out), p.w.panel_count());
+    let strips = Split::at_most(grid.tiles_x, F::STRIP);
+    for chunk in 0..grid.chunks.parts {
+        let (first_row, rows) = grid.chunks.part(chunk);
+        let factors = Shared::new(scratch);
+        workers.for_each(rows * strips.parts * grid.blocks(), |task, strip| {
+            let (block, task) = (task % grid.blocks(), task / grid.blocks());
+            let (row, (x, count)) = (task / strips.parts, strips.part(task % strips.parts));
+            let to = factors.get();
+            dispatch(isa, Factors { form, p, grid: &grid, first_row, row, x, count, block, strip, to });
+        });
+        let factors: &[f32] = scratch;
+        // Enough tasks for all workers to end together.
+        let wanted = (workers.threads() * 3).div_ceil(panels);
+        let tiles = rows * grid.tiles_x;
+        let parts = Split::at_most(tiles, tiles.div_ceil(wanted).max(16).min(grid.task_tiles()));
+        workers.for_each(panels * parts.parts, |task, scratch| {
+            let (panel, (first, count)) = (task / parts.parts, parts.part(task % parts.parts));
+            dispatch(
+                isa,
+                Outputs { form, p, grid: &grid, first_row, first, count, panel, factors, scratch, out, pitch },
+            );
+        });
+    }
+}

@@ -1,0 +1,136 @@
+//! The input side: from pixels of one or two sources to the factors of a strip of neighbouring tiles.
+
+use super::Grid;
+use super::forms::{Form, inputs};
+use crate::kernels::cpu::gemm::Product;
+use crate::kernels::cpu::tile::{Lanewise, map};
+use crate::simd::{Simd, Task};
+
+/// Channels that a strip holds at a time: 34 x 6 pixels of 32 channels stay in the first-level cache.
+pub const STRIP_CHANNELS: usize = 32;
+
+/// The factors of a strip of tiles, in one block of channels.
+pub struct Factors<'a, 'b, F, const IN: usize, const P: usize, const OUT: usize> {
+    /// The transforms.
+    pub form: F,
+    /// The convolution.
+    pub p: &'a Product<'b>,
+    /// How it is cut.
+    pub grid: &'a Grid,
+    /// The chunk's first row of tiles.
+    pub first_row: usize,
+    /// The strip's row within the chunk.
+    pub row: usize,
+    /// The strip's first tile within the row.
+    pub x: usize,
+    /// Its tiles.
+    pub count: usize,
+    /// Which block of channels.
+    pub block: usize,
+    /// Room for its pixels.
+    pub strip: &'a mut [f32],
+    /// The chunk's factors, `[block][product][tile][channel]`.
+    pub to: *mut f32,
+}
+
+impl<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize> Task for Factors<'_, '_, F, IN, P, OUT> {
+    type Out = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(mut self, s: S) {
+        let len = self.grid.block_len(self.block);
+        let mut c = 0;
+        while c < len {
+            let channels = STRIP_CHANNELS.min(len - c);
+            self.read(s, self.block * self.grid.block + c, channels);
+            let mut i = 0;
+            while i < channels {
+                for tile in 0..self.count {
+                    // SAFETY: the strip holds the pixels of all its tiles, LANES channels from i on lie within its lines,
+                    // and the factors have room for whole vectors: blocks are multiples of 16.
+                    unsafe { self.transform(s, tile, i, c + i) };
+                }
+                i += S::LANES;
+            }
+            c += channels;
+        }
+    }
+}
+
+struct Copy1;
+
+impl Lanewise<1> for Copy1 {
+    #[inline(always)]
+    fn at<S: Simd>(&self, _: S, [x]: [S::V; 1]) -> S::V {
+        x
+    }
+}
+
+impl<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize> Factors<'_, '_, F, IN, P, OUT> {
+    /// Pixels of the strip in memory, across.
+    fn width(&self) -> usize {
+        self.count * (IN - 2) + 2
+    }
+
+    /// Fills the strip, `[IN][width][32]`, with channels `first .. first + n`; zeros around the picture.
+    #[inline(always)]
+    fn read<S: Simd>(&mut self, s: S, first: usize, n: usize) {
+        let (width, row) = (self.width(), self.first_row + self.row);
+        let (b, tile_y) = (row / self.grid.tiles_y, row % self.grid.tiles_y);
+        let (h, w) = (self.p.sources[0].shape.h, self.p.sources[0].shape.w);
+        for (i, line) in self.strip.chunks_exact_mut(width * STRIP_CHANNELS).take(IN).enumerate() {
+            // Wraps around below zero, which is also outside.
+            let y = (tile_y * (IN - 2) + i).wrapping_sub(1);
+            for (j, to) in line.chunks_exact_mut(STRIP_CHANNELS).enumerate() {
+                let x = (self.x * (IN - 2) + j).wrapping_sub(1);
+                if y >= h || x >= w {
+                    to.fill(0.0);
+                    continue;
+                }
+                let mut before = 0;
+                for src in self.p.sources {
+                    let c = src.shape.c;
+                    let (from, end) = (first.max(before), (first + n).min(before + c));
+                    if from < end {
+                        let at = ((b % src.shape.b * h + y) * w + x) * src.pitch + from - before;
+                        let pixel = &src.data[at..at + end - from];
+                        let to = &mut to[from - first..end - first];
+                        // SAFETY: both slices hold `end - from` elements.
+                        unsafe { map(s, pixel.len(), [pixel.as_ptr()], to.as_mut_ptr(), &Copy1) };
+                    }
+                    before += c;
+                }
+            }
+        }
+    }
+
+    /// The factors of one tile in the channels of one vector: `i` within the strip, `c` within the block.
+    ///
+    /// # Safety
+    /// The strip must hold the tile's pixels, and the factors must have room for a vector at `c`.
+    #[inline(always)]
+    unsafe fn transform<S: Simd>(&self, s: S, tile: usize, i: usize, c: usize) {
+        let (width, at) = (self.width(), tile * (IN - 2));
+        let mut d = [[s.splat(0.0); IN]; IN];
+        // SAFETY: the caller's.
+        unsafe {
+            let from = self.strip.as_ptr().add(at * STRIP_CHANNELS + i);
+            for (y, line) in d.iter_mut().enumerate() {
+                for (x, d) in line.iter_mut().enumerate() {
+                    *d = s.load(from.add((y * width + x) * STRIP_CHANNELS));
+                }
+            }
+        }
+        let v = inputs(s, self.form, &d);
+        let (stride, row) = (self.grid.stride(), self.row * self.grid.tiles_x + self.x + tile);
+        // SAFETY: the caller's; each tile of each block is one task's.
+        unsafe {
+            let to = self.to.add(self.block * self.grid.products * stride + row * self.grid.block + c);
+            for (y, line) in v.iter().enumerate() {
+                for (x, v) in line.iter().enumerate() {
+                    s.store(to.add((y * P + x) * stride), *v);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! A run that is interrupted or killed at any moment loses no finished picture, and `--resume` finishes it.
+//!
+//! `LIENZO_KILLS` sets how many moments are tried with each signal.
+
+use crate::common::{Temp, lienzo, stderr};
+use rustix::process::{Pid, Signal, kill_process};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const BATCH: [&str; 14] = [
+    "generate",
+    "two cats",
+    "-s",
+    "90",
+    "-b",
+    "5",
+    "--batch-size",
+    "2",
+    "--steps",
+    "3",
+    "--preview",
+    "every=1",
+    "-o",
+    "p%d.png",
+];
+
+fn start(dir: &Temp, args: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lienzo"));
+    command.current_dir(dir.join(".")).env("LIENZO_CACHE_DIR", dir.join(".cache")).args(args);
+    command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary starts")
+}
+
+/// The batch, whole, and how long it took.
+fn whole() -> (Vec<Vec<u8>>, Duration) {
+    let dir = Temp::new();
+    let begun = Instant::now();
+    let output = lienzo(&dir, &BATCH);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let read = |i: usize| std::fs::read(dir.join(&format!("p{i}.png"))).expect("a picture");
+    ((1..=5).map(read).collect(), begun.elapsed())
+}
+
+#[test]
+fn nothing_finished_is_lost() {
+    let (want, time) = whole();
+    let kills: u32 = std::env::var("LIENZO_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(2);
+    for (k, signal) in (0..kills).flat_map(|k| [(k, Signal::INT), (k, Signal::KILL)]) {
+        let dir = Temp::new();
+        let child = start(&dir, &BATCH);
+        // Moments spread over the run; where exactly they fall is up to the machine, and must not matter.
+        std::thread::sleep(time.mul_f64(f64::from(2 * k + 1) / f64::from(2 * kills)));
+        let pid = Pid::from_child(&child);
+        // It may have ended just now.
+        let _ = kill_process(pid, signal);
+        let output = child.wait_with_output().expect("the end of the run");
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        let code = output.status.code();
+        assert!(signal == Signal::KILL || matches!(code, Some(0 | 130)) || told.is_empty(), "{code:?}");
+        for (i, want) in want.iter().enumerate() {
+            let name = format!("p{}.png", i + 1);
+            match std::fs::read(dir.join(&name)) {
+                Ok(bytes) => assert!(bytes == *want, "{name} is not whole after {signal:?}"),
+                Err(_) => assert!(!told.contains(&name), "{name} was finished and is lost after {signal:?}"),
+            }
+        }
+        let output = lienzo(&dir, &[&BATCH[..], &["--resume"]].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        for (i, want) in want.iter().enumerate() {
+            assert!(std::fs::read(dir.join(&format!("p{}.png", i + 1))).is_ok_and(|b| b == *want), "picture {i}");
+        }
+    }
+}
+
+#[test]
+fn resume_makes_what_is_missing_and_replaces_nothing() {
+    let dir = Temp::new();
+    let command = ["generate", "two cats", "-b", "3", "--steps", "2", "-o", "p%d.png"];
+    let with = |more: &[&'static str]| lienzo(&dir, &[&command[..], more].concat());
+    // The seed is random: what is there tells it.
+    assert!(with(&[]).status.success());
+    let read = |i: usize| std::fs::read(dir.join(&format!("p{i}.png"))).expect("a picture");
+    let want: Vec<_> = (1..=3).map(read).collect();
+    std::fs::remove_file(dir.join("p1.png")).expect("a removal");
+    std::fs::remove_file(dir.join("p3.png")).expect("a removal");
+    let output = with(&["--resume"]);
+    assert!(stderr(&output).contains("1 of 3 pictures are there"), "{}", stderr(&output));
+    assert_eq!((1..=3).map(read).collect::<Vec<_>>(), want);
+    let output = with(&["--resume", "--cfg-scale", "3"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("p1.png") && stderr(&output).contains("--overwrite"), "{}", stderr(&output));
+    assert!(output.stdout.is_empty() && read(1) == want[0]);
+}

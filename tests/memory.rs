@@ -1,0 +1,209 @@
+//! Streamed weights and released stages: the same bits in less memory, and errors instead of waiting for ever.
+
+use crate::common::{Temp, lienzo, stderr, tiny_model};
+use lienzo::backend::cpu::{Cpu, WeightType};
+use lienzo::backend::{Backend as _, Program, Run};
+use lienzo::diffusion::unet::UnetShape;
+use lienzo::engine::residency::Keep;
+use lienzo::engine::{Engine, Stage};
+use lienzo::error::{Error, Kind, Result};
+use lienzo::graph::plan::Plan;
+use lienzo::simd::Isa;
+use lienzo::tensor::{Shape, Tensor};
+use lienzo::weights::{Dtype, Model, TensorInfo, WeightSource, decode_f32};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+const STEP: Stage = Stage::Step(UnetShape { samples: 1, contexts: 2, times: 1, h: 10, w: 6, tokens: 7 });
+
+fn cpu(weight_type: WeightType) -> Cpu {
+    Cpu::new(2, Isa::best(), weight_type).expect("two threads")
+}
+
+/// A loaded stage with every input set to something.
+fn program(cpu: &Cpu, model: &Arc<Model>, stage: Stage, streamed: bool) -> Box<dyn Program> {
+    let plan = Plan::new(stage.graph(model).expect("a graph"), cpu.caps()).expect("a plan");
+    let inputs: Vec<(String, Shape)> = plan.inputs.iter().map(|(n, id)| (n.clone(), plan.values[*id].shape)).collect();
+    let mut program = cpu.load(Arc::new(Plan { streamed, ..plan }), model).expect("a program");
+    for (name, shape) in inputs {
+        let data = (0..shape.len()).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
+        let value = Tensor::new(shape, data).expect("as many values as the shape has");
+        program.set(&name, &value.into()).expect("a known input");
+    }
+    program
+}
+
+fn run(program: &mut dyn Program) -> Result<Vec<u32>> {
+    program.run(Run::Fast { cancel: &AtomicBool::new(false) })?;
+    let names: Vec<String> = program.plan().outputs.iter().map(|(n, _)| n.clone()).collect();
+    let mut bits = Vec::new();
+    for name in names {
+        bits.extend(program.get(&name)?.host()?.data().iter().map(|v| v.to_bits()));
+    }
+    Ok(bits)
+}
+
+#[test]
+fn streamed_weights_give_the_same_bits() {
+    let model = Arc::new(tiny_model());
+    let stages = [
+        Stage::Text { chunks: 1, clip_skip: 1 },
+        Stage::Context { contexts: 2, tokens: 7 },
+        Stage::Time { timesteps: 3 },
+        STEP,
+        Stage::Decode { size: (1, 6, 4) },
+    ];
+    let cpu = cpu(WeightType::Auto);
+    for stage in stages {
+        let kept = run(&mut *program(&cpu, &model, stage, false)).expect("a run");
+        let mut streamed = program(&cpu, &model, stage, true);
+        for _ in 0..2 {
+            assert!(run(&mut *streamed).expect("a run") == kept, "{stage:?}");
+        }
+        let (less, all) = (cpu.memory(streamed.plan(), &model).weights, streamed.plan().weight_bytes(2));
+        assert!(0 < less && less <= all, "{stage:?}: {less} of {all} bytes");
+    }
+}
+
+/// The tiny model's values as f32, one of them beyond f16, and one tensor that cannot be read.
+struct Wide {
+    base: Arc<dyn WeightSource>,
+    infos: BTreeMap<String, TensorInfo>,
+    huge: &'static str,
+    broken: &'static str,
+}
+
+impl WeightSource for Wide {
+    fn names(&self) -> Vec<&str> {
+        self.base.names()
+    }
+
+    fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.infos.get(name)
+    }
+
+    fn read(&self, name: &str, out: &mut Vec<u8>) -> Result<()> {
+        let rows = self.infos[name].shape[0];
+        self.read_rows(name, 0, rows, out)
+    }
+
+    fn read_rows(&self, name: &str, first: usize, count: usize, out: &mut Vec<u8>) -> Result<()> {
+        if name == self.broken {
+            return Err(Error::other(format!("{name}: the file became shorter")));
+        }
+        let (mut raw, mut values) = (Vec::new(), Vec::new());
+        self.base.read_rows(name, first, count, &mut raw)?;
+        decode_f32(Dtype::F16, &raw, &mut values);
+        if name == self.huge && first == 0 {
+            values[0] = 1e5;
+        }
+        *out = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        Ok(())
+    }
+}
+
+fn wide_model(huge: &'static str, broken: &'static str) -> Arc<Model> {
+    let model = tiny_model();
+    let wide = |name: &str| TensorInfo { dtype: Dtype::F32, ..model.source.info(name).expect("a tensor").clone() };
+    let infos = model.source.names().into_iter().map(|n| (n.to_owned(), wide(n))).collect();
+    Arc::new(Model { source: Arc::new(Wide { base: model.source.clone(), infos, huge, broken }), ..model })
+}
+
+const DEEP: &str = "unet.mid_block.resnets.0.conv2.weight";
+
+#[test]
+fn f32_files_are_rounded_with_a_note_and_only_where_f16_can_hold_them() {
+    let tiny = Arc::new(tiny_model());
+    let auto = cpu(WeightType::Auto);
+    let want = run(&mut *program(&auto, &tiny, STEP, false)).expect("a run");
+    assert!(auto.notes().is_empty(), "an f16 file loses nothing");
+    // Values that f16 holds exactly: the same bits from a file of twice the size.
+    let plain = wide_model("", "");
+    assert!(run(&mut *program(&auto, &plain, STEP, false)).expect("a run") == want);
+    let notes = auto.notes();
+    assert!(notes.len() == 1 && notes[0].contains("--type f32"), "{notes:?}");
+    assert!(auto.notes().is_empty(), "said once");
+
+    let huge = wide_model(DEEP, "");
+    let kept = run(&mut *program(&auto, &huge, STEP, false)).expect("a run");
+    assert!(kept.iter().all(|b| f32::from_bits(*b).is_finite()) && kept != want);
+    let notes = auto.notes();
+    assert!(notes.len() == 1 && notes[0].contains(DEEP) && notes[0].contains("65504"), "{notes:?}");
+    assert!(run(&mut *program(&auto, &huge, STEP, true)).expect("a run") == kept);
+    let exact = cpu(WeightType::F32);
+    assert!(run(&mut *program(&exact, &huge, STEP, false)).expect("a run") == kept);
+    assert!(exact.notes().is_empty());
+}
+
+#[test]
+fn a_stream_that_breaks_is_an_error() {
+    let cpu = cpu(WeightType::Auto);
+    let mut program = program(&cpu, &wide_model("", DEEP), STEP, true);
+    for _ in 0..2 {
+        let error = run(&mut *program).expect_err("the tensor cannot be read");
+        assert!(error.to_string().contains("the file became shorter"), "{error}");
+    }
+    let cancelled = program.run(Run::Fast { cancel: &AtomicBool::new(true) }).expect_err("cancelled");
+    assert_eq!(*cancelled.kind(), Kind::Cancelled);
+}
+
+/// The stages of one guided picture of `side` pixels in 20 steps.
+fn stages(side: usize) -> [Stage; 5] {
+    let (h, w, tokens) = (side / 8, side / 8, 77);
+    [
+        Stage::Text { chunks: 1, clip_skip: 1 },
+        Stage::Context { contexts: 2, tokens },
+        Stage::Time { timesteps: 20 },
+        Stage::Step(UnetShape { samples: 1, contexts: 2, times: 1, h, w, tokens }),
+        Stage::Decode { size: (1, h, w) },
+    ]
+}
+
+#[test]
+fn a_full_size_model_stays_within_its_memory() {
+    // Headers only. 50 MB are left for code, threads and buffers.
+    let (engine, model) = (Engine::new(Arc::new(cpu(WeightType::Auto))), Model::random_sd15());
+    let peak = |side, low| engine.residency(&model, &stages(side), false, None, low).expect("plans");
+    assert_eq!((peak(512, false).keep, peak(512, true).keep), (Keep::Phase, Keep::Stream));
+    for (side, low, megabytes) in [(512, false, 2350), (512, true, 750), (1024, false, 2950)] {
+        let need = peak(side, low).peak / 1_000_000;
+        assert!(need <= megabytes, "{side} pixels, low memory {low}: {need} MB");
+    }
+    // Several pictures keep the U-Net where it fits beside the decoder.
+    let several = |budget| engine.residency(&model, &stages(512), true, budget, false).expect("plans").keep;
+    assert_eq!((several(None), several(Some(2_000_000_000))), (Keep::Pictures, Keep::Phase));
+}
+
+#[test]
+fn a_stage_at_a_time_and_streaming_draw_the_same_picture() {
+    let dir = Temp::new();
+    let picture = |name: &str, more: &[&str]| {
+        let base = ["generate", "two cats", "--steps", "3", "-s", "7", "-b", "2", "-o", name];
+        let output = lienzo(&dir, &[&base[..], more].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        [1, 2].map(|i| std::fs::read(dir.join(&name.replace("%d", &i.to_string()))).expect("a picture"))
+    };
+    let normal = picture("normal-%d.png", &[]);
+    assert!(picture("low-%d.png", &["--low-memory"]) == normal);
+    assert!(picture("low5-%d.png", &["--low-memory", "-t", "5"]) == normal);
+    // A budget that nothing fits keeps one stage at a time; the U-Net is then loaded again for the second picture.
+    assert!(picture("tight-%d.png", &["--max-memory", "1MB", "--force"]) == normal);
+}
+
+#[test]
+fn a_refusal_names_low_memory_where_that_helps() {
+    let dir = Temp::new();
+    let plan = lienzo(&dir, &["generate", "x", "--plan", "--max-memory", "1MB", "--force"]);
+    let text = String::from_utf8_lossy(&plan.stdout).into_owned();
+    let numbers: Vec<f64> =
+        text.lines().last().unwrap_or("").split_whitespace().filter_map(|w| w.parse().ok()).collect();
+    let [normal, low] = numbers[..] else { panic!("no two numbers: {text}") };
+    assert!(low + 1.0 < normal, "{low} MB and {normal} MB");
+    let between = format!("{}MB", (low + normal) / 2.0);
+    let refused = lienzo(&dir, &["generate", "x", "--steps", "1", "--max-memory", &between]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("--low-memory"), "{}", stderr(&refused));
+    let drawn = lienzo(&dir, &["generate", "x", "--steps", "1", "--max-memory", &between, "--low-memory"]);
+    assert!(drawn.status.success(), "{}", stderr(&drawn));
+}
