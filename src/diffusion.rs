@@ -6,6 +6,8 @@ pub mod bpe;
 pub mod clip;
 pub mod denoise;
 pub mod img2img;
+pub mod inpaint;
+pub mod outpaint;
 pub mod preview;
 pub mod prompt;
 pub mod unet;
@@ -20,9 +22,11 @@ use bpe::Tokenizer;
 use denoise::guided::Guided;
 use denoise::noise::{ImageNoise, Variation};
 use denoise::plan::{Plan, Settings};
-use denoise::run::{Progress, sample};
+use denoise::run::Progress;
 use denoise::schedule::{Prediction, Schedule};
 use img2img::Init;
+use inpaint::{Inpaint, Kept, Prepared};
+use outpaint::Outpaint;
 use preview::{Preview, Previewer};
 use prompt::PromptedUnet;
 use prompt::embeddings::Embedding;
@@ -91,6 +95,10 @@ pub struct Request {
     pub variation: Option<(u64, f32)>,
     /// img2img: the picture to begin with, for which `sampling.strength` is set.
     pub init: Option<Init>,
+    /// Inpainting: which part of that picture is painted anew.
+    pub inpaint: Option<Inpaint>,
+    /// Outpainting: the picture that grows; width and height are those of the windows that are painted.
+    pub outpaint: Option<Outpaint>,
     /// What the U-Net predicts, where the model's own word is not to be trusted.
     pub prediction: Option<Prediction>,
     /// Which pictures are shown while they are made.
@@ -159,6 +167,8 @@ impl Request {
             batch_size: 1,
             variation: None,
             init: None,
+            inpaint: None,
+            outpaint: None,
             prediction: None,
             preview: None,
             skip: BTreeSet::new(),
@@ -231,6 +241,30 @@ impl Request {
         out
     }
 
+    /// The picture that the work begins with, and what the result is made of.
+    pub fn picture(&self) -> Option<&Init> {
+        self.outpaint.as_ref().map(|o| &o.picture).or(self.init.as_ref())
+    }
+
+    /// A decoded picture as the user gets it: without what was added to its edges, laid into the original.
+    fn finished(&self, mut image: Image) -> Image {
+        if let Some(init) = &self.init {
+            image = init.cropped(image);
+        }
+        match &self.inpaint {
+            Some(inpaint) => inpaint.finished(image),
+            None => image,
+        }
+    }
+
+    /// The same for what listeners see on the way.
+    fn finished_event(&self, event: Event) -> Event {
+        match event {
+            Event::Preview { index, image } => Event::Preview { index, image: self.finished(image) },
+            other => other,
+        }
+    }
+
     /// Whether the unconditional half is computed.
     pub fn guided(&self) -> bool {
         self.guidance != 1.0
@@ -241,20 +275,20 @@ impl Request {
 pub fn generate(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, listen: &mut Listener<'_>) -> Result<()> {
     let model = stages.model();
     request.check(model)?;
+    if let Some(outpaint) = &request.outpaint {
+        return outpaint::generate(stages, tokens, request, outpaint, listen);
+    }
     let schedule = Schedule::new(&model.schedule)?;
-    let plan = Plan::new(&schedule, &request.sampling)?;
+    let plan = Plan::new(&schedule, &inpaint::settings(request, model))?;
 
     tell(listen, Event::Stage { name: "text", image: 0, units: Some(1) })?;
     let prompts = prompt::embed(stages, tokens, request, listen)?;
     tell_notes(stages, listen)?;
     let (h, w) = request.latent_size(model);
-    let init = match &request.init {
-        Some(init) => {
-            tell(listen, Event::Stage { name: "encode", image: 0, units: Some(1) })?;
-            Some(img2img::encode(stages, &init.image)?)
-        }
-        None => None,
-    };
+    if request.init.is_some() || inpaint::told(model) {
+        tell(listen, Event::Stage { name: "encode", image: 0, units: Some(1) })?;
+    }
+    let prepared = Prepared::new(stages, request)?;
     let prediction = request.prediction.unwrap_or(model.schedule.prediction);
     let mut previewer = request.preview.map(|p| Previewer::new(stages, p, (h, w)));
     let mut unet: Option<(usize, PromptedUnet<'_>)> = None;
@@ -263,29 +297,31 @@ pub fn generate(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, list
         let n = batch.len();
         let unet = match &mut unet {
             Some((size, unet)) if *size == n => unet,
-            other => &mut other.insert((n, PromptedUnet::new(stages, &prompts, (n, h, w), plan.times())?)).1,
+            other => {
+                let new = PromptedUnet::new(stages, &prompts, (n, h, w), plan.times())?;
+                &mut other.insert((n, new.with_inputs(prepared.inputs.clone()))).1
+            }
         };
         tell(listen, Event::Stage { name: "denoise", image: batch.start, units: plan.evaluations() })?;
         let mut noise = noise(request, &batch, (h, w));
         let mut guided = Guided::new(unet, prediction, request.guidance).with_branches(prompts.weights().to_vec());
         let mut heard = |p: &Progress<'_>| {
             if let Some(previewer) = &mut previewer
-                && previewer.show(p, batch.start, listen).is_break()
+                && previewer.show(p, batch.start, &mut |event| listen(request.finished_event(event))).is_break()
             {
                 return ControlFlow::Break(());
             }
             listen(Event::Done(p.at.evaluation + 1))
         };
         let len = model.unet.out_channels * h * w;
-        let start = init.as_ref().map(|latents| latents.repeat(n));
-        let latents = sample(&plan, (n, len), start.as_deref(), &mut noise, &mut guided, &mut heard)?;
+        let start = prepared.start(n, &mut self::noise(request, &batch, (h, w)))?;
+        let mask = prepared.mixed_mask(n);
+        let kept = start.as_deref().zip(mask.as_deref()).map(|(init, mask)| Kept { init, mask });
+        let latents = inpaint::sample(&plan, (n, len), start.as_deref(), kept, &mut noise, &mut guided, &mut heard)?;
 
         for (index, latents) in batch.zip(latents.chunks_exact(len)) {
             tell(listen, Event::Stage { name: "decode", image: index, units: Some(1) })?;
-            let mut image = decode(stages, (h, w), latents)?;
-            if let Some(init) = &request.init {
-                image = init.cropped(image);
-            }
+            let image = request.finished(decode(stages, (h, w), latents)?);
             tell_notes(stages, listen)?;
             tell(listen, Event::Picture { index, seed: request.seeds(index).0, image })?;
         }

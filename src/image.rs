@@ -1,6 +1,8 @@
 //! A decoded tensor goes in, an 8-bit picture comes out; a picture goes in, a PNG with its settings comes out, and back.
 
+pub mod extend;
 pub mod jpeg;
+pub mod mask;
 pub mod parameters;
 pub mod read;
 pub mod resize;
@@ -139,10 +141,53 @@ pub fn read_png_bytes(bytes: &[u8], name: &str, limits: Limits) -> Result<(Image
     decode_png(Cursor::new(bytes), Path::new(name), limits)
 }
 
+/// A PNG's colours as they are under its alpha, and the alpha if it has one: what a mask is read from.
+pub(crate) fn read_png_layers(path: &Path, limits: Limits) -> Result<(Image, Option<Vec<u8>>)> {
+    let file = File::open(path).map_err(|e| Error::bad_file(path, format!("cannot be opened: {e}")))?;
+    let raw = decode_raw(BufReader::new(file), path, limits)?;
+    let bytes = if raw.depth == png::BitDepth::Sixteen { 2 } else { 1 };
+    let (channels, alpha) = match raw.colour {
+        png::ColorType::GrayscaleAlpha => (2, true),
+        png::ColorType::Rgb => (3, false),
+        png::ColorType::Rgba => (4, true),
+        _ => (1, false),
+    };
+    // The high byte of a sample comes first.
+    let pixels = || raw.bytes.chunks_exact(channels * bytes);
+    let colour = |p: &[u8]| [0, 1, 2].map(|i| p[if channels < 3 { 0 } else { i * bytes }]);
+    let rgb = pixels().flat_map(colour).collect();
+    let alpha = alpha.then(|| pixels().map(|p| p[(channels - 1) * bytes]).collect());
+    Ok((Image { width: raw.width, height: raw.height, rgb }, alpha))
+}
+
+/// Whether a file begins as a PNG does.
+pub(crate) fn is_png(path: &Path) -> bool {
+    use std::io::Read as _;
+    let mut head = [0; 8];
+    File::open(path).and_then(|mut f| f.read_exact(&mut head)).is_ok() && head == *b"\x89PNG\r\n\x1a\n"
+}
+
+/// A PNG's samples before they become a picture.
+struct Raw {
+    width: usize,
+    height: usize,
+    bytes: Vec<u8>,
+    colour: png::ColorType,
+    depth: png::BitDepth,
+    texts: Texts,
+}
+
 /// Chunks other than the picture's may take this many texts' worth of memory in all.
 const TEXTS: usize = 16;
 
 fn decode_png<R: BufRead + Seek>(source: R, name: &Path, limits: Limits) -> Result<(Image, Texts)> {
+    let raw = decode_raw(source, name, limits)?;
+    let rgb = to_rgb(&raw.bytes, raw.colour, raw.depth)
+        .ok_or_else(|| Error::bad_file(name, format!("pixels of an unknown form: {:?} {:?}", raw.colour, raw.depth)))?;
+    Ok((Image { width: raw.width, height: raw.height, rgb }, raw.texts))
+}
+
+fn decode_raw<R: BufRead + Seek>(source: R, name: &Path, limits: Limits) -> Result<Raw> {
     let bad = |message: String| Error::bad_file(name, message);
     let failed = |e: png::DecodingError| match e {
         png::DecodingError::LimitsExceeded => bad(format!(
@@ -175,9 +220,9 @@ fn decode_png<R: BufRead + Seek>(source: R, name: &Path, limits: Limits) -> Resu
         return Err(failed(png::DecodingError::LimitsExceeded));
     }
     let texts = read_texts(reader.info(), limits.text).map_err(bad)?;
-    let rgb = to_rgb(&raw[..frame.buffer_size().min(size)], frame.color_type, frame.bit_depth)
-        .ok_or_else(|| bad(format!("pixels of an unknown form: {:?} {:?}", frame.color_type, frame.bit_depth)))?;
-    Ok((Image { width: width as usize, height: height as usize, rgb }, texts))
+    raw.truncate(frame.buffer_size());
+    let (colour, depth) = (frame.color_type, frame.bit_depth);
+    Ok(Raw { width: width as usize, height: height as usize, bytes: raw, colour, depth, texts })
 }
 
 /// Grey, grey and alpha, RGB or RGBA of 8 or 16 bits to 8-bit RGB on white.

@@ -1,5 +1,6 @@
 //! `lienzo generate`: flags to a request, events to progress and files.
 
+mod inpaint;
 mod memory;
 pub use memory::print_all;
 pub mod metadata;
@@ -66,6 +67,8 @@ pub struct GenerateArgs {
     /// fill (its edges are extended) [default: crop]
     #[arg(long, value_name = "MODE", requires = "init_img")]
     resize_mode: Option<String>,
+    #[command(flatten)]
+    inpaint: inpaint::InpaintArgs,
     /// Sampler; `lienzo samplers` lists them [default: euler_a]
     #[arg(long, value_name = "NAME", alias = "sampler")]
     sampling_method: Option<String>,

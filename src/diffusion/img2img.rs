@@ -73,7 +73,12 @@ fn nearest((w, h): (usize, usize), sizes: (usize, usize)) -> (usize, usize) {
 /// Pixels to latents `[c, h, w]`: the mean of the VAE's distribution, scaled.
 pub fn encode(stages: &dyn Stages, image: &Image) -> Result<Vec<f32>> {
     let values = image.rgb.iter().map(|v| f32::from(*v) / 127.5 - 1.0).collect();
-    let moments = stages.encode(Tensor::new(Shape::new(1, image.height, image.width, 3), values)?)?;
+    encode_values(stages, (image.height, image.width), values)
+}
+
+/// [`encode`] of values `[h, w, 3]` from -1 to 1.
+pub fn encode_values(stages: &dyn Stages, (h, w): (usize, usize), values: Vec<f32>) -> Result<Vec<f32>> {
+    let moments = stages.encode(Tensor::new(Shape::new(1, h, w, 3), values)?)?;
     let vae = &stages.model().vae;
     let latents = mean(&moments, vae.latent_channels, vae.scaling);
     match latents.iter().all(|v| v.is_finite()) {

@@ -60,6 +60,14 @@ pub struct UnetShape {
     pub tokens: usize,
 }
 
+/// What a U-Net is told beside latents, timestep and prompt; none of it is usual.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UnetInputs {
+    /// Inpainting models: the mask (1 is painted anew) and the latents of the picture without what is under it, `[5][h][w]`
+    /// of one picture that all share, or of each picture one after the other.
+    pub masked: Option<Vec<f32>>,
+}
+
 /// One ResNet, with the transformer that follows it.
 struct Block {
     name: String,

@@ -63,12 +63,12 @@ impl Bench<'_> {
     }
 
     /// A sigma table of the `k.*` checks, computed here.
-    fn table(&self, name: &str) -> Result<Vec<f32>> {
+    pub(super) fn table(&self, name: &str) -> Result<Vec<f32>> {
         let kind = if name == "discrete" { ScheduleKind::Uniform } else { ScheduleKind::parse(name)? };
         Ok(sigmas(&self.schedule()?, kind, self.reference.k.steps))
     }
 
-    fn schedule(&self) -> Result<Schedule> {
+    pub(super) fn schedule(&self) -> Result<Schedule> {
         Schedule::new(&self.stages.model().schedule)
     }
 

@@ -4,6 +4,7 @@ use super::GenerateArgs;
 use lienzo::diffusion::Request;
 use lienzo::diffusion::denoise::plan::Plan as Sampling;
 use lienzo::diffusion::denoise::schedule::Schedule;
+use lienzo::diffusion::inpaint::told;
 use lienzo::diffusion::preview::PATCH;
 use lienzo::diffusion::unet::UnetShape;
 use lienzo::engine::residency::Keep;
@@ -38,7 +39,7 @@ fn stages(model: &Model, request: &Request) -> Result<Vec<Stage>> {
         stages.push(Stage::Context { contexts, tokens });
         stages.push(Stage::Step(UnetShape { samples: rest, contexts, times: 1, h, w, tokens }));
     }
-    if request.init.is_some() {
+    if request.picture().is_some() || told(model) {
         stages.push(Stage::Encode { size: (1, request.height, request.width) });
     }
     if request.preview.is_some_and(|p| !p.vae) && h.max(w) > PATCH {

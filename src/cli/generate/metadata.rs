@@ -5,6 +5,7 @@ use lienzo::diffusion::Request;
 use lienzo::diffusion::denoise::schedule::Prediction;
 use lienzo::diffusion::denoise::sigmas::ScheduleKind;
 use lienzo::diffusion::denoise::timesteps::Timesteps;
+use lienzo::diffusion::inpaint::Fill;
 use lienzo::error::{Error, Result};
 use lienzo::image::parameters::Parameters;
 use lienzo::image::resize::ResizeMode;
@@ -61,7 +62,8 @@ impl Metadata {
         put("CFG scale", request.guidance.to_string());
         let (seed, variation_seed) = request.seeds(index);
         put("Seed", seed.to_string());
-        let (width, height) = request.init.as_ref().map_or((request.width, request.height), |init| init.size);
+        let (width, height) = request.picture().map_or((request.width, request.height), |init| init.size);
+        let (width, height) = request.outpaint.as_ref().map_or((width, height), |o| o.sides.grown((width, height)));
         put("Size", format!("{width}x{height}"));
         if let Some(hash) = &self.known_hash {
             put("Model hash", hash.clone());
@@ -80,7 +82,7 @@ impl Metadata {
         if request.clip_skip > 1 {
             put("Clip skip", request.clip_skip.to_string());
         }
-        if let Some(init) = &request.init {
+        if let Some(init) = request.picture() {
             put("Init image hash", init.hash.clone());
             if init.mode != ResizeMode::default() {
                 put("Resize mode", init.mode.name().into());
@@ -103,6 +105,7 @@ impl Metadata {
             Some(Prediction::V) => put("Prediction", "v".into()),
             Some(_) => put("Prediction", "eps".into()),
         }
+        inpainting(request, &mut put);
         if self.exact_weights {
             put("Weight type", "f32".into());
         }
@@ -111,6 +114,30 @@ impl Metadata {
             Parameters { prompt: request.prompt.clone(), negative_prompt: request.negative_prompt.clone(), entries };
         Ok(Some(parameters.to_text()))
     }
+}
+
+/// The webui's words for a mask, and our own for what it has none for.
+fn inpainting(request: &Request, put: &mut impl FnMut(&str, String)) {
+    if let Some(outpaint) = &request.outpaint {
+        put("Outpaint", outpaint.sides.to_string());
+    }
+    let Some(inpaint) = &request.inpaint else { return };
+    let settings = &inpaint.settings;
+    put("Mask blur", settings.blur.to_string());
+    if let Some(padding) = settings.only_masked {
+        put("Inpaint area", "Only masked".into());
+        put("Masked area padding", padding.to_string());
+    }
+    if inpaint.fill != Fill::default() {
+        put("Masked content", inpaint.fill.name().into());
+    }
+    if settings.invert {
+        put("Mask mode", "Inpaint not masked".into());
+    }
+    if inpaint.soft {
+        put("Soft mask", "True".into());
+    }
+    put("Mask hash", settings.hash.clone());
 }
 
 /// `name: hash` of each embedding that the prompts name; none without any.

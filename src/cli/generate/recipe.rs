@@ -132,7 +132,11 @@ fn fill(args: &mut GenerateArgs, p: &Parameters) -> Result<Vec<String>> {
             "Schedule type" => text(&mut args.scheduler, value),
             "CFG scale" => number(&mut args.cfg_scale, key, value)?,
             "Seed" => number(&mut args.seed, key, value)?,
+            // That of the result, which the picture's follows from.
+            "Size" if p.get("Outpaint").is_some() => {}
             "Size" => size(args, value)?,
+            "Outpaint" if args.init_img.is_some() => text(&mut args.inpaint.outpaint, value),
+            _ if args.inpaint.mask.is_some() && mask(args, key, value)? => {}
             "Clip skip" => number(&mut args.clip_skip, key, value)?,
             "Eta" | "Eta DDIM" => number(&mut args.eta, key, value)?,
             "RNG" => text(&mut args.rng, value),
@@ -167,6 +171,23 @@ fn is_webui(version: &str) -> bool {
     let digits = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
     let plain = |v: &str| v.strip_prefix('v').is_some_and(digits);
     plain(version) || version.strip_prefix('f').is_some_and(|rest| digits(rest) && rest.contains("v1."))
+}
+
+/// What a mask was used for, now that there is one; other settings are not its own.
+fn mask(args: &mut GenerateArgs, key: &str, value: &str) -> Result<bool> {
+    let given = &mut args.inpaint;
+    match (key, value) {
+        ("Mask blur", _) => number(&mut given.mask_blur, key, value)?,
+        ("Inpaint area", "Whole picture") | ("Mask mode", "Inpaint masked") => {}
+        ("Inpaint area", "Only masked") => given.only_masked = true,
+        ("Masked area padding", _) => number(&mut given.only_masked_padding, key, value)?,
+        ("Masked content", _) => text(&mut given.inpaint_fill, value),
+        ("Mask mode", "Inpaint not masked") => given.mask_invert = true,
+        ("Soft mask", "True") => given.soft_mask = true,
+        ("Mask hash", _) => {}
+        _ => return Ok(false),
+    }
+    Ok(true)
 }
 
 fn number<T: FromStr>(flag: &mut Option<T>, key: &str, value: &str) -> Result<()> {

@@ -10,14 +10,13 @@ use lienzo::diffusion::img2img::Init;
 use lienzo::diffusion::preview::Preview;
 use lienzo::diffusion::{Request, SIZES};
 use lienzo::error::{Error, Result, escape};
-use lienzo::image::Limits;
 use lienzo::image::read::read_picture;
 use lienzo::image::resize::ResizeMode;
+use lienzo::image::{Image, Limits};
 use lienzo::rng::RngKind;
-use lienzo::weights::{Model, sha256_file};
+use lienzo::weights::Model;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// The strength without `--strength`.
 const STRENGTH: f32 = 0.75;
@@ -48,16 +47,19 @@ impl GenerateArgs {
         count: usize,
     ) -> Result<Request> {
         let own = &model.defaults;
-        let init = self.init()?;
+        let start = self.start(model)?;
+        let init = start.init;
+        let (width, height) = start.size.or(init.as_ref().map(|i| (i.image.width, i.image.height))).unzip();
         let side = |asked: Option<usize>, init: Option<usize>| init.or(asked).unwrap_or(own.size);
+        let picture = init.is_some() || start.outpaint.is_some();
         Ok(Request {
             prompt,
             negative_prompt,
-            width: side(self.width, init.as_ref().map(|i| i.image.width)),
-            height: side(self.height, init.as_ref().map(|i| i.image.height)),
+            width: side(self.width, width),
+            height: side(self.height, height),
             guidance: self.cfg_scale.unwrap_or(own.guidance),
             clip_skip: self.clip_skip.unwrap_or(1),
-            sampling: self.sampling(model, init.is_some())?,
+            sampling: self.sampling(model, picture.then(|| start.strength.unwrap_or(STRENGTH)))?,
             seed: match self.seed {
                 Some(seed) if seed >= 0 => seed.unsigned_abs(),
                 _ => random_seed(),
@@ -72,13 +74,15 @@ impl GenerateArgs {
                 .filter(|strength| *strength != 0.0)
                 .map(|strength| (self.variation_seed.unwrap_or_else(random_seed), strength)),
             init,
+            inpaint: start.inpaint,
+            outpaint: start.outpaint,
             prediction: self.prediction.as_deref().map_or(Ok(None), parse_prediction)?,
             preview: self.preview.as_deref().map(parse_preview).transpose()?,
             skip: BTreeSet::new(),
         })
     }
 
-    fn sampling(&self, model: &Model, from_picture: bool) -> Result<Settings> {
+    fn sampling(&self, model: &Model, strength: Option<f32>) -> Result<Settings> {
         let own = &model.defaults;
         let sampler = match &self.sampling_method {
             Some(name) => name,
@@ -92,26 +96,30 @@ impl GenerateArgs {
             schedule: schedule.or(named.schedule).unwrap_or_default(),
             eta: self.eta,
             timesteps: timesteps.or(named.timesteps).unwrap_or_default(),
-            strength: from_picture.then(|| self.strength.unwrap_or(STRENGTH)),
+            strength: strength.map(|usual| self.strength.unwrap_or(usual)),
             ..Settings::new(named.sampler, self.steps.unwrap_or(own.steps))
         })
     }
 
     /// Reads the picture of `-i`.
-    fn init(&self) -> Result<Option<Init>> {
+    pub(super) fn init(&self) -> Result<Option<Init>> {
         let Some(path) = &self.init_img else { return Ok(None) };
+        let (picture, _) = read_picture(path, Limits::default())?;
+        self.fitted(&picture).map(Some)
+    }
+
+    /// The picture of `-i` in the size of `-W` and `-H`.
+    pub(super) fn fitted(&self, picture: &Image) -> Result<Init> {
         let mode = self.resize_mode.as_deref().map_or(Ok(ResizeMode::default()), ResizeMode::parse)?;
         if let Some(strength) = self.strength.filter(|s| !(0.0..=1.0).contains(s)) {
             return Err(Error::usage(format!("strength {strength}: use 0 to 1")));
         }
-        let (picture, _) = read_picture(path, Limits::default())?;
-        let hash = sha256_file(path, &AtomicBool::new(false))?.chars().take(10).collect();
-        let init = Init::new(&picture, (self.width, self.height), mode, hash, SIZES).map_err(|e| e.at(shown(path)))?;
-        Ok(Some(init))
+        let name = self.init_img.as_deref().map(shown).unwrap_or_default();
+        Init::new(picture, (self.width, self.height), mode, self.picture_hash()?, SIZES).map_err(|e| e.at(name))
     }
 }
 
-fn shown(path: &std::path::Path) -> String {
+pub(super) fn shown(path: &std::path::Path) -> String {
     escape(&path.to_string_lossy())
 }
 
@@ -154,6 +162,9 @@ pub(super) fn notes(model: &Model, request: &Request, args: &GenerateArgs, threa
     ignored(request, args);
     if let Some((seed, strength)) = request.variation.filter(|_| args.variation_seed.is_none()) {
         eprintln!("variation seed {seed}, strength {strength}");
+    }
+    if request.outpaint.is_some() && request.batch_size > 1 {
+        eprintln!("note: --batch-size is ignored: outpainting takes one picture at a time");
     }
     let own = model.defaults.size;
     let far = |side: usize| side * 2 <= own || side >= 2 * own;

@@ -147,10 +147,10 @@ fn apply(parameter: Parameter, value: &str, to: &mut Request, styled: &dyn Fn(&s
         Error::usage(format!("--grid: {}={} is not a number: {e}", parameter.name(), escape(value)))
     };
     match parameter {
-        Parameter::Size if to.init.is_some() => {
+        Parameter::Size if to.picture().is_some() => {
             return Err(Error::usage("--grid: size cannot vary where a picture is begun with: its size decides"));
         }
-        Parameter::Strength if to.init.is_none() => {
+        Parameter::Strength if to.picture().is_none() => {
             return Err(Error::usage("--grid: strength needs a picture to begin with: give -i FILE"));
         }
         Parameter::Strength => to.sampling.strength = Some(value.parse().map_err(|e| wrong(&e))?),

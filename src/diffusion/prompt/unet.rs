@@ -3,7 +3,7 @@
 use super::{Contexts, Prompts};
 use crate::diffusion::denoise::guided::Unet;
 use crate::diffusion::denoise::run::At;
-use crate::diffusion::unet::UnetShape;
+use crate::diffusion::unet::{UnetInputs, UnetShape};
 use crate::diffusion::{Stages, UnetCall};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
@@ -21,6 +21,7 @@ pub struct PromptedUnet<'a> {
     /// Samples, height, width.
     size: (usize, usize, usize),
     times: Option<Vec<f32>>,
+    inputs: UnetInputs,
     calls: HashMap<usize, Vec<Call<'a>>>,
 }
 
@@ -39,9 +40,33 @@ impl<'a> PromptedUnet<'a> {
         size: (usize, usize, usize),
         times: Option<&[f32]>,
     ) -> Result<Self> {
-        let mut unet = Self { stages, prompts, size, times: times.map(<[f32]>::to_vec), calls: HashMap::new() };
+        let (times, inputs) = (times.map(<[f32]>::to_vec), UnetInputs::default());
+        let mut unet = Self { stages, prompts, size, times, inputs, calls: HashMap::new() };
         unet.prepare(prompts.at(0))?;
         Ok(unet)
+    }
+
+    /// With what else the model is told.
+    #[must_use]
+    pub fn with_inputs(mut self, inputs: UnetInputs) -> Self {
+        self.inputs = inputs;
+        self
+    }
+
+    /// The latents as the model takes them: those of an inpainting model have mask and masked picture behind them.
+    fn latents(&self, x: &[f32]) -> Result<Tensor> {
+        let ((n, h, w), channels) = (self.size, self.stages.model().unet.in_channels);
+        let shape = Shape::new(n, h, w, channels);
+        let Some(masked) = &self.inputs.masked else { return Tensor::from_nchw(shape, x) };
+        let own = x.len() / n.max(1);
+        let more = (channels * h * w).saturating_sub(own);
+        if more == 0 || masked.len() != more && masked.len() != n * more {
+            let have = masked.len();
+            return Err(Error::other(format!("{have} values of a masked picture for a model of {channels} channels")));
+        }
+        let pictures = x.chunks_exact(own.max(1)).zip(masked.chunks_exact(more).cycle());
+        let all: Vec<f32> = pictures.flat_map(|(x, masked)| x.iter().chain(masked)).copied().collect();
+        Tensor::from_nchw(shape, &all)
     }
 
     fn prepare(&mut self, number: usize) -> Result<()> {
@@ -83,10 +108,9 @@ impl<'a> PromptedUnet<'a> {
 
 impl Unet for PromptedUnet<'_> {
     fn predict(&mut self, x: &[f32], at: At, uncond: Option<&mut [f32]>, conds: &mut [Vec<f32>]) -> Result<()> {
-        let (n, h, w) = self.size;
         let number = self.prompts.at(at.step);
         self.prepare(number)?;
-        let latents = Tensor::from_nchw(Shape::new(n, h, w, self.stages.model().unet.in_channels), x)?;
+        let latents = self.latents(x)?;
         let mut outputs: Vec<&mut [f32]> = uncond.into_iter().chain(conds.iter_mut().map(Vec::as_mut_slice)).collect();
         let calls = self.calls.get_mut(&number).ok_or_else(|| Error::other("no prompt for this step"))?;
         if outputs.len() != calls.iter().map(|c| c.outputs.len()).sum::<usize>() {
