@@ -6,6 +6,7 @@ mod convert; // any checkpoint to one clean file
 mod determinism; // the same bytes whatever the threads, the batch and the time
 mod graph; // rewrites keep the meaning, plans never let live values share memory
 mod img2img; // a picture made from a picture
+mod inpaint; // a part painted anew, and beyond the edges
 #[cfg(unix)]
 mod interrupt; // signals at any moment, and --resume
 mod kernels; // every op, variant and instruction set against its f64 reference
