@@ -100,6 +100,7 @@ impl Kernel for Conv2d {
     }
 
     fn tolerance(&self, _: &[Shape], w: &[Dims]) -> f64 {
+        // Winograd's form has 3 to 4 times the error of the direct one, and still a quarter of this bound at SD's widths.
         rounding(w[0].k * w[0].taps)
     }
 

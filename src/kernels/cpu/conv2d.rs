@@ -31,14 +31,14 @@ fn batch(x: &[Shape]) -> usize {
     x.iter().map(|s| s.b).max().unwrap_or(1)
 }
 
-/// Vector instructions, for 16 input channels of one output channel, of the direct form and of one with `products` products
-/// a tile, `filter` instructions to transform 16 filters, and `input` and `output` to transform a tile of 16 channels.
+/// Whether a fast form has fewer vector instructions than the direct one (counted 16 times, which cancels): `products` of a
+/// tile, `filter` to transform 16 filters, `input` and `output` to transform a tile in 16 channels.
 ///
 /// A function of the shape of one sample: batches must not change rounding.
 fn pays(x: &[Shape], w: &[Dims], tiles: usize, pixels: usize, [products, filter, input, output]: [usize; 4]) -> bool {
     let (k, n) = (w[0].k, w[0].n.next_multiple_of(32));
     let direct = (9 * pixels + 27) * k * n;
-    let fast = (products * tiles + filter) * k * n + 16 * tiles * (input * k + output * n);
+    let fast = (products * tiles + filter) * k * n + tiles * (input * k + output * n);
     k >= 8 && !x.is_empty() && fast < direct
 }
 

@@ -26,7 +26,7 @@ use input::{Factors, STRIP_CHANNELS};
 use products::Outputs;
 
 /// Bytes of a chunk's input factors: with what a task needs beside them, a part of the last-level cache.
-const CHUNK_BYTES: usize = 12 << 20;
+const CHUNK_BYTES: usize = 6 << 20;
 /// Most tiles of a task per product: its sums and the factors of its filters stay in the second-level cache.
 const TASK_ROWS: usize = 128;
 /// Most input channels of a block. Part of the rounding: sums are cut here.

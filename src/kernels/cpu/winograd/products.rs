@@ -42,7 +42,7 @@ impl<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize> Tas
         let sum_stride = self.count * PANEL + SKEW;
         let (filters, sums) = self.scratch.split_at_mut(self.grid.products * filter_stride);
         let sums = &mut sums[..self.grid.products * sum_stride];
-        let tiles = Split::at_most(self.count, S::TILE_ROWS);
+        let tiles = Split::at_most(self.count, S::TILE_ROWS.min(12));
         let mut old = Old::Ignore;
         for block in 0..self.grid.blocks() {
             let k = self.grid.block_len(block);
@@ -54,12 +54,14 @@ impl<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize> Tas
                 let a = (block * self.grid.products + product) * self.grid.stride() + self.first * self.grid.block;
                 for t in 0..tiles.parts {
                     let (row, m) = tiles.part(t);
-                    let rows: [*const f32; 14] =
+                    let rows: [*const f32; 12] =
                         std::array::from_fn(|r| self.factors[a + (row + r.min(m - 1)) * self.grid.block..].as_ptr());
+                    let ahead = self.factors[a..].as_ptr().wrapping_add((row + m) * self.grid.block);
+                    let rows = Rows::Streamed { table: rows.as_ptr(), ahead };
                     let b = filters[product * filter_stride..].as_ptr();
                     let c = sums[product * sum_stride + row * PANEL..].as_mut_ptr();
                     // SAFETY: factors, filters and sums hold m rows, k lines and m lines by their sizes.
-                    unsafe { Tile { m, k, rows: Rows::Pointers(rows.as_ptr()), b, c, old }.run(s) };
+                    unsafe { Tile { m, k, rows, b, c, old }.run(s) };
                 }
             }
             old = Old::Add;
