@@ -155,21 +155,32 @@ const SWEEPS: usize = 60;
 
 /// Lays `painted` into the masked part of `image`, changed so that it goes on from the rest without a step.
 ///
-/// The difference of the two just outside of the part is spread into it as a membrane does that is held at its border
-/// (Perez, Gangnet and Blake, "Poisson Image Editing", 2003), here one that falls back to 0 within `reach` pixels or so.
+/// The first pixels of the part get the colour of their neighbours outside. What that changes there is spread into the part
+/// as a membrane does that is held at its border (Perez, Gangnet and Blake, "Poisson Image Editing", 2003), here one that
+/// falls back to 0 within `reach` pixels or so.
 pub fn join(image: &Image, painted: &Image, mask: &Mask, reach: usize) -> Image {
     let (w, h) = (image.width, image.height);
-    let inside: Vec<bool> = mask.values.iter().map(|v| *v > 0).collect();
-    let difference = |i: usize| f32::from(image.rgb[i]) - f32::from(painted.rgb[i]);
-    let mut d: Vec<f32> = (0..w * h * 3).map(|i| if inside[i / 3] { 0.0 } else { difference(i) }).collect();
-    let pull = 1.0 + 1.0 / (4.0 * (reach * reach).max(1) as f32);
-    let parts: Vec<usize> = (0..w * h).filter(|i| inside[*i]).collect();
-    let mut relax = |i: usize| {
+    let inside = |i: usize| mask.values[i] > 0;
+    let around = |i: usize| {
         let (x, y) = (i % w, i / w);
-        let around = [(x > 0, i.wrapping_sub(1)), (x + 1 < w, i + 1), (y > 0, i.wrapping_sub(w)), (y + 1 < h, i + w)];
+        let all = [(x > 0, i.wrapping_sub(1)), (x + 1 < w, i + 1), (y > 0, i.wrapping_sub(w)), (y + 1 < h, i + w)];
+        all.into_iter().filter(|(there, _)| *there).map(|(_, j)| j)
+    };
+    let (first, parts): (Vec<usize>, Vec<usize>) =
+        (0..w * h).filter(|i| inside(*i)).partition(|i| around(*i).any(|j| !inside(j)));
+    let mut d = vec![0.0; w * h * 3];
+    for i in &first {
+        for c in 0..3 {
+            let beside = || around(*i).filter(|j| !inside(*j));
+            let sum: f32 = beside().map(|j| f32::from(image.rgb[j * 3 + c])).sum();
+            d[i * 3 + c] = sum / beside().count() as f32 - f32::from(painted.rgb[i * 3 + c]);
+        }
+    }
+    let pull = 1.0 + 1.0 / (4.0 * (reach * reach).max(1) as f32);
+    let mut relax = |i: usize| {
         let mut sum = [0.0; 3];
         let mut count = 0.0;
-        for (_, j) in around.iter().filter(|(there, _)| *there) {
+        for j in around(i) {
             (0..3).for_each(|c| sum[c] += d[j * 3 + c]);
             count += 1.0;
         }
@@ -182,7 +193,7 @@ pub fn join(image: &Image, painted: &Image, mask: &Mask, reach: usize) -> Image 
         parts.iter().rev().for_each(|i| relax(*i));
     }
     let mut out = image.clone();
-    for i in parts.iter().flat_map(|i| [0, 1, 2].map(|c| i * 3 + c)) {
+    for i in first.iter().chain(&parts).flat_map(|i| [0, 1, 2].map(|c| i * 3 + c)) {
         out.rgb[i] = (f32::from(painted.rgb[i]) + d[i] + 0.5).clamp(0.0, 255.0) as u8;
     }
     out

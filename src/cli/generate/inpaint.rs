@@ -17,9 +17,8 @@ use lienzo::weights::{Model, sha256_file};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-/// Painting a part anew, and painting beyond the edges.
+/// Painting a part anew, and painting beyond the edges, each with `-i`.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Inpainting and outpainting (with -i)")]
 pub struct InpaintArgs {
     /// Paint only a part of the picture given with -i anew: where this picture (PNG or JPEG) is white, or opaque if it
     /// has transparent parts. All else stays exactly as it is
