@@ -1,7 +1,9 @@
 //! Painting a part of a picture anew, and beyond its edges, through the command and the model in the binary.
 
-use crate::common::{Temp, lienzo, stderr};
+use crate::common::{Temp, golden, lienzo, stderr};
+use lienzo::diffusion::unet::UnetConfig;
 use lienzo::image::{Image, Limits, PARAMETERS, png_bytes, read_png};
+use lienzo::weights::{self, Dtype, Model};
 
 const SIZE: usize = 64;
 
@@ -170,6 +172,29 @@ fn outpainting_keeps_the_original_and_shows_no_seam() {
     let output = lienzo(&dir, &again);
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(read(&dir, "again.png"), (image, text));
+}
+
+#[test]
+fn an_inpainting_model_is_known_by_its_shape() {
+    let dir = Temp::new();
+    let like = weights::open(&golden("tiny-sd")).expect("the tiny model");
+    let unet = UnetConfig { in_channels: 9, ..like.unet.clone() };
+    let model = Model::random("nine", like.clip.clone(), unet, like.vae.clone());
+    weights::save_safetensors(&model, &dir.join("nine.safetensors"), Dtype::F16).expect("a model's file");
+    let given = picture(SIZE, SIZE);
+    write(&dir, "a.png", &given);
+    write(&dir, "m.png", &mask(SIZE, SIZE, 24..40, 24..40));
+    for strength in ["0.75", "1"] {
+        let how = ["-m", "nine.safetensors", "--mask", "m.png", "--strength", strength];
+        let (inside, outside) = changed(&run(&dir, &how).0, &given, 10);
+        assert!(inside > 50 && outside == 0, "{strength}: {inside} {outside}");
+    }
+    let (image, text) = run(&dir, &["-m", "nine.safetensors", "-W", "64", "--outpaint", "down=16"]);
+    assert_eq!((image.width, image.height), (64, 80));
+    assert!(text.contains("Denoising strength: 1,"), "{text}");
+    let alone = ["generate", "x", "-m", "nine.safetensors", "-W", "64", "-H", "64", "--steps", "2", "-b", "2"];
+    let output = lienzo(&dir, &[&alone[..], &["--batch-size", "2"]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
 }
 
 #[test]
