@@ -7,6 +7,7 @@ min-SNR does, because that is where the text decides."""
 import csv
 import json
 import os
+import signal
 import time
 
 import numpy as np
@@ -50,7 +51,7 @@ class Trainer:
         self.network = model.unet(config)
         if torch.device(config.device).type == "cpu":
             model.plain_attention(self.network)
-        self.seen, self.steps, self.used, self.log = 0, 0, 0.0, []
+        self.seen, self.steps, self.used, self.log, self.stopped = 0, 0, 0.0, [], False
         path, start = args.work / "diffusion.pt", args.work / "start.pt"
         if not path.exists() and start.exists():
             self.network.load_state_dict(torch.load(start, weights_only=True))
@@ -127,9 +128,13 @@ class Trainer:
         self.save()
         print(json.dumps(dict(zip(COLUMNS, (float(f"{v:.4g}") if isinstance(v, float) else v for v in row)))), flush=True)
 
+    def stop(self, *_):
+        """A polite end: SIGTERM and Ctrl-C write a checkpoint first."""
+        self.stopped = True
+
     def run(self):
         losses, saved, last = [], time.time(), time.time()
-        while self.progress() < 1:
+        while self.progress() < 1 and not self.stopped:
             losses.append(self.step())
             now = time.time()
             self.used, last = self.used + now - last, now
@@ -143,7 +148,10 @@ class Trainer:
 def main():
     args, config = settings.parse(__doc__.splitlines()[0])
     (args.work / "pid").write_text(str(os.getpid()))
-    Trainer(args, config).run()
+    trainer = Trainer(args, config)
+    signal.signal(signal.SIGTERM, trainer.stop)
+    signal.signal(signal.SIGINT, trainer.stop)
+    trainer.run()
 
 
 if __name__ == "__main__":
