@@ -22,14 +22,14 @@ def tokenizer(args):
 def load_text(args, settings):
     """The pretrained, frozen text encoder."""
     network = model.text(settings, len(tokenizer(args).vocab))
-    network.load_state_dict(torch.load(args.work / "text.pt", weights_only=True))
+    network.load_state_dict(torch.load(args.work / "text.pt", map_location="cpu", weights_only=True))
     return network.to(settings.device).eval().requires_grad_(False)
 
 
 def load_vae(args, settings):
     """The trained VAE with its latents' scale folded in."""
     network = model.vae(settings)
-    network.load_state_dict(torch.load(args.work / "folded_vae.pt", weights_only=True))
+    network.load_state_dict(torch.load(args.work / "folded_vae.pt", map_location="cpu", weights_only=True))
     return network.to(settings.device).eval().requires_grad_(False)
 
 

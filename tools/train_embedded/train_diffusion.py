@@ -54,7 +54,7 @@ class Trainer:
         self.seen, self.steps, self.used, self.log, self.stopped = 0, 0, 0.0, [], False
         path, start = args.work / "diffusion.pt", args.work / "start.pt"
         if not path.exists() and start.exists():
-            self.network.load_state_dict(torch.load(start, weights_only=True))
+            self.network.load_state_dict(torch.load(start, map_location="cpu", weights_only=True))
         self.network.to(config.device)
         initial = [p.detach().float().clone() for p in self.network.parameters()]
         self.optimizer = Optimizer(self.network.bfloat16())
