@@ -7,7 +7,8 @@ import sprites
 from words import COLORS, COUNTS, NATURAL, PLACES, PREFIXES, SIZES, TINTS, article, held_out, plural
 
 BACKGROUNDS = list(COLORS)
-SHARES = {"one": 0.83, "count": 0.09, "pair": 0.08}
+SHARES = {"one": 0.72, "count": 0.10, "pair": 0.18}              # of the pictures
+SIZE_SHARES = {"small": 0.16, "medium": 0.74, "big": 0.10}      # of the pictures of one object: small ones and pairs are learned last
 SCALE = {"small": 0.36, "medium": 0.72, "big": 0.94}          # of the picture's side
 PLACED = 0.68                                                 # how much a medium object shrinks to fit its place
 LAYOUT = {                                                    # count -> scale, centres
@@ -58,7 +59,7 @@ class Composer:
         """A random scene that training may draw."""
         kind = rng.choice(list(SHARES), p=list(SHARES.values()))
         while True:
-            size = rng.choice(["small", "medium", "big"], p=[0.07, 0.83, 0.10]) if kind == "one" else "medium"
+            size = rng.choice(list(SIZE_SHARES), p=list(SIZE_SHARES.values())) if kind == "one" else "medium"
             placed = kind == "one" and size != "big" and rng.random() < 0.15
             scene = Scene(
                 concept=int(rng.integers(len(self.concepts))),
