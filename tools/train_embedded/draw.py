@@ -34,7 +34,7 @@ def by_lienzo(args, tests):
     """Runs the binary once per prompt; `python draw.py` stops at the first failure and shows its message."""
     for test in tests:
         command = [args.binary, "generate", test["prompt"], "--seed", test["seed"], "--rng", "cpu", "--steps", args.steps]
-        command += ["--cfg-scale", args.guidance, "--sampling-method", "ddim", "-o", args.out / test["file"]]
+        command += ["--cfg-scale", args.guidance, "--sampling-method", "ddim", "--overwrite", "-o", args.out / test["file"]]
         command += ["-m", args.model] if args.model else []
         subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
 

@@ -21,7 +21,7 @@ LIMIT = 45.0
 
 def by_lienzo(args, prompt, seed, out):
     command = [args.binary, "generate", prompt, "--seed", seed, "--rng", "cpu", "--steps", args.steps, "--cfg-scale", args.guidance]
-    command += ["--sampling-method", "ddim", "-o", out, "-m", args.folder]
+    command += ["--sampling-method", "ddim", "--overwrite", "-o", out, "-m", args.folder]
     subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
     return np.asarray(Image.open(out).convert("RGB"))
 
