@@ -1,0 +1,143 @@
+"""Random scenes in, pictures with captions out: sprites on a plain background, and a caption that says what is there."""
+import dataclasses
+
+import numpy as np
+
+import sprites
+from words import COLORS, COUNTS, NATURAL, PLACES, PREFIXES, SIZES, TINTS, article, held_out, plural
+
+BACKGROUNDS = list(COLORS)
+SHARES = {"one": 0.72, "count": 0.10, "pair": 0.18}              # of the pictures
+SIZE_SHARES = {"small": 0.16, "medium": 0.74, "big": 0.10}      # of the pictures of one object: small ones and pairs are learned last
+SCALE = {"small": 0.36, "medium": 0.72, "big": 0.94}          # of the picture's side
+PLACED = 0.68                                                 # how much a medium object shrinks to fit its place
+LAYOUT = {                                                    # count -> scale, centres
+    2: (0.46, [(0.26, 0.5), (0.74, 0.5)]),
+    3: (0.42, [(0.27, 0.73), (0.73, 0.73), (0.5, 0.27)]),
+    4: (0.42, [(0.27, 0.27), (0.73, 0.27), (0.27, 0.73), (0.73, 0.73)]),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """What a caption says. `background` is None when the caption names none (white is drawn); `second` is another concept, or None."""
+    concept: int
+    background: str | None = None
+    tint: str | None = None
+    size: str = "medium"
+    place: str | None = None
+    count: int = 1
+    second: int | None = None
+
+
+def centre(place, scale):
+    """The centre (x, y), in sides of the picture, of an object of `scale` at `place`."""
+    reach = (1 - scale) / 2 - 0.02
+    step = {None: (0, 0), "left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}[place]
+    return 0.5 + step[0] * reach, 0.5 + step[1] * reach
+
+
+class Composer:
+    """Draws scenes of `concepts` (words.Concept) with their `pictures` (sprites.load) as size x size pictures."""
+
+    def __init__(self, concepts, pictures, size):
+        self.concepts, self.pictures, self.size = concepts, pictures, size
+        self._scaled = {}
+
+    def allowed(self, scene):
+        """Whether training may draw this scene: sensible, and no (object, background) or (object, tint) in it held out."""
+        concept = self.concepts[scene.concept]
+        shown = scene.background or "white"
+        if scene.tint and (not concept.tintable or scene.tint == shown or held_out("tint", concept.name, scene.tint)):
+            return False
+        if scene.count > 1 and concept.mass or scene.second == scene.concept:
+            return False
+        objects = [concept] + ([self.concepts[scene.second]] if scene.second is not None else [])
+        return not any(held_out("background", c.name, shown) for c in objects)
+
+    def scene(self, rng):
+        """A random scene that training may draw."""
+        kind = rng.choice(list(SHARES), p=list(SHARES.values()))
+        while True:
+            size = rng.choice(list(SIZE_SHARES), p=list(SIZE_SHARES.values())) if kind == "one" else "medium"
+            placed = kind == "one" and size != "big" and rng.random() < 0.15
+            scene = Scene(
+                concept=int(rng.integers(len(self.concepts))),
+                background=str(rng.choice(BACKGROUNDS)) if rng.random() < 0.6 else None,
+                tint=str(rng.choice(TINTS)) if rng.random() < (0.25 if kind == "one" else 0.12) else None,
+                size=str(size),
+                place=str(rng.choice(list(PLACES))) if placed else None,
+                count=int(rng.integers(2, 5)) if kind == "count" else 1,
+                second=int(rng.integers(len(self.concepts))) if kind == "pair" else None,
+            )
+            if self.allowed(scene):
+                return scene
+
+    def caption(self, scene, rng=None):
+        """The scene's caption; `rng` chooses synonyms and optional words, without it the canonical words are taken."""
+        concept = self.concepts[scene.concept]
+        name, color = concept.name, scene.tint
+        if rng is not None and len(concept.names) > 1 and rng.random() < 0.4:
+            name = str(rng.choice(concept.names[1:]))
+        natural = NATURAL.get(concept.name)
+        if rng is not None and color is None and natural and natural != scene.background and rng.random() < 0.4:
+            color = natural
+        size = str(rng.choice(SIZES[scene.size])) if rng is not None else SIZES[scene.size][0]
+        words = " ".join(w for w in (size, color, name) if w)
+        text = f"{COUNTS[scene.count]} {plural(words)}" if scene.count > 1 else article(words, concept.mass)
+        if scene.second is not None:
+            other = self.concepts[scene.second]
+            text += f" and {article(other.name, other.mass)}"
+        if scene.place:
+            text += " " + PLACES[scene.place]
+        elif rng is not None and scene.count == 1 and scene.second is None and rng.random() < 0.12:
+            text = f"{rng.choice(PREFIXES)} {text}"
+        return text + (f" on {article(scene.background)} background" if scene.background else "")
+
+    def objects(self, scene):
+        """The scene's objects as (concept, tint, scale, x, y), without any jitter."""
+        if scene.second is not None:
+            (xa, ya), (xb, yb) = LAYOUT[2][1]
+            return [(scene.concept, scene.tint, 0.47, xa, ya), (scene.second, None, 0.47, xb, yb)]
+        if scene.count > 1:
+            scale, centres = LAYOUT[scene.count]
+            return [(scene.concept, scene.tint, scale, x, y) for x, y in centres]
+        scale = SCALE[scene.size] * (PLACED if scene.place and scene.size == "medium" else 1)
+        return [(scene.concept, scene.tint, scale, *centre(scene.place, scale))]
+
+    def draw(self, scene, rng=None):
+        """The scene as uint8 [size, size, 3]; `rng` moves, scales and shades it a little."""
+        color = np.array(COLORS[scene.background or "white"], np.float32) / 255
+        factor = 1.0
+        if rng is not None:
+            factor += rng.normal(0, 0.025)
+            if (scene.background or "white") != "white":
+                color = color + rng.normal(0, 0.015, 3)
+        picture = np.broadcast_to(np.clip(color, 0, 1).astype(np.float32), (self.size, self.size, 3)).copy()
+        for concept, tint, scale, x, y in self.objects(scene):
+            if rng is not None:
+                x, y = x + rng.normal(0, 0.012), y + rng.normal(0, 0.012)
+            self.paste(picture, concept, tint, scale * factor, x, y)
+        return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+    def paste(self, picture, concept, tint, scale, x, y):
+        """Draws one object over `picture` (float [size, size, 3]); what lies outside is cut off."""
+        side = max(6, int(scale * self.size))
+        sprite = self._sprite(concept, side, tint)
+        left, top = round(x * self.size - side / 2), round(y * self.size - side / 2)
+        x0, y0, x1, y1 = max(0, left), max(0, top), min(self.size, left + side), min(self.size, top + side)
+        if x0 < x1 and y0 < y1:
+            sprite = sprite[y0 - top:y1 - top, x0 - left:x1 - left].astype(np.float32)
+            picture[y0:y1, x0:x1] = sprite[..., :3] + picture[y0:y1, x0:x1] * (1 - sprite[..., 3:])
+
+    def _sprite(self, concept, side, tint):
+        key = (concept, side, tint)
+        if key not in self._scaled:
+            sprite = sprites.resize(self.pictures[concept], side)
+            self._scaled[key] = (sprites.tint(sprite, tint) if tint else sprite).astype(np.float16)
+        return self._scaled[key]
+
+    def sample(self, rng):
+        """A random training example: scene, caption, picture."""
+        scene = self.scene(rng)
+        return scene, self.caption(scene, rng), self.draw(scene, rng)

@@ -1,0 +1,96 @@
+"""Prompts (prompts.jsonl) and a folder of their pictures in, how often object, background, tint, count and place are right out.
+
+No CLIP: each picture is asked which of all the pictures that the composer could have drawn is nearest (mean square on 32 x 32, one pixel of
+shift and a few scales allowed). The background is the border's median colour, and the candidates are drawn on it."""
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import compose
+import settings
+import sheet
+import stages
+from draw import read_list
+from words import COLORS, TINTS
+
+SIDE = 32
+SCALES = (0.94, 1.0, 1.06)
+OPTIONS = [(["prompts"], {"type": Path}), (["pictures"], {"type": Path}), (["--title"], {"default": ""})]
+
+
+def shrink(picture):
+    """uint8 [s, s, 3] to float [32, 32, 3] in [0, 1] by averaging."""
+    f = picture.shape[0] // SIDE
+    return picture.reshape(SIDE, f, SIDE, f, 3).astype(np.float32).mean((1, 3)) / 255
+
+
+def border(picture):
+    """The median colour, in [0, 1], of a frame three pixels wide."""
+    frame = np.concatenate([picture[:3].reshape(-1, 3), picture[-3:].reshape(-1, 3), picture[:, :3].reshape(-1, 3), picture[:, -3:].reshape(-1, 3)])
+    return np.median(frame, 0).astype(np.float32) / 255
+
+
+def candidates(composer, objects, background):
+    """The objects (compose.Composer.objects) on the colour `background` at every scale of SCALES, shrunk: [scales, 32, 32, 3]."""
+    found = []
+    for factor in SCALES:
+        picture = np.broadcast_to(background, (composer.size, composer.size, 3)).copy()
+        for concept, tint, scale, x, y in objects:
+            composer.paste(picture, concept, tint, scale * factor, x, y)
+        found.append(shrink((np.clip(picture, 0, 1) * 255).astype(np.uint8)))
+    return np.stack(found)
+
+
+def ranking(composer, picture, layouts):
+    """The layouts' (lists of objects) indices, nearest to the picture first."""
+    background, wanted = border(picture), shrink(picture)[1:-1, 1:-1]
+    drawn = np.stack([candidates(composer, objects, background) for objects in layouts])
+    distance = np.full(len(layouts), np.inf)
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            moved = np.roll(drawn, (dy, dx), (2, 3))[:, :, 1:-1, 1:-1]
+            distance = np.minimum(distance, ((moved - wanted) ** 2).mean((2, 3, 4)).min(1))
+    return np.argsort(distance)
+
+
+def judge(composer, test, picture):
+    """What is right in one picture, as {measure: bool}."""
+    scene = compose.Scene(**test["scene"])
+    if test["kind"] == "count":
+        order = ranking(composer, picture, [composer.objects(compose.Scene(scene.concept, count=n)) for n in (1, 2, 3, 4)])
+        return {"count": order[0] + 1 == scene.count}
+    if test["kind"] == "place":
+        places = [None, "left", "right", "top", "bottom"]
+        scale = compose.SCALE["medium"] * compose.PLACED
+        order = ranking(composer, picture, [[(scene.concept, None, scale, *compose.centre(p, scale))] for p in places])
+        return {"place": places[order[0]] == scene.place}
+    order = ranking(composer, picture, [composer.objects(compose.Scene(i, tint=scene.tint)) for i in range(len(composer.concepts))])
+    near = min(COLORS, key=lambda c: ((border(picture) * 255 - COLORS[c]) ** 2).sum())
+    right = {"object, first": order[0] == scene.concept, "object, first five": scene.concept in order[:5], "background": near == (scene.background or "white")}
+    if scene.tint:
+        order = ranking(composer, picture, [composer.objects(compose.Scene(scene.concept, tint=t)) for t in TINTS])
+        right["tint"] = TINTS[order[0]] == scene.tint
+    return right
+
+
+def main():
+    args, config = settings.parse(__doc__.splitlines()[0], OPTIONS)
+    composer, tests = stages.composer(args, config), read_list(args.prompts)
+    pictures = [np.asarray(Image.open(args.pictures / t["file"]).convert("RGB")) for t in tests]
+    counted = {}
+    for test, picture in zip(tests, pictures):
+        for measure, right in judge(composer, test, picture).items():
+            counted.setdefault(test["kind"], {}).setdefault(measure, []).append(bool(right))
+    result = {kind: {m: round(float(np.mean(v)), 3) for m, v in measures.items()} | {"pictures": max(map(len, measures.values()))}
+              for kind, measures in counted.items()}
+    (args.pictures / "result.json").write_text(json.dumps(result, indent=1))
+    print(args.title, json.dumps(result, indent=1))
+    for kind in result:
+        chosen = [k for k, t in enumerate(tests) if t["kind"] == kind][:40]
+        sheet.save(args.pictures / f"sheet-{kind.replace(' ', '-')}.png", [pictures[k] for k in chosen], [tests[k]["prompt"] for k in chosen])
+
+
+if __name__ == "__main__":
+    main()

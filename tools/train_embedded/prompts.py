@@ -1,0 +1,49 @@
+"""The concepts in, the evaluation's prompts out (one JSON line each: file, prompt, seed, kind, scene): held-out pairs, seen pairs, counts, places."""
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+
+import compose
+import settings
+import stages
+from words import COLORS, COUNTS, PLACES, TINTS, held_out
+
+OPTIONS = [(["--count"], {"type": int, "default": 60, "help": "prompts of each kind"}), (["out"], {"type": Path})]
+
+
+def pairs(concepts, kind, held, rng):
+    """Scenes of one object with a named background, or tinted on white, in random order: held out of the training, or seen in it."""
+    colors = [c for c in COLORS if c != "white"] if kind == "background" else TINTS
+    found = [
+        compose.Scene(i, **{kind: color})
+        for i, c in enumerate(concepts) for color in colors
+        if held_out(kind, c.name, color) == held and (c.tintable or kind == "background")
+    ]
+    return [found[i] for i in rng.permutation(len(found))]
+
+
+def scenes(concepts, count, rng):
+    """(kind, scene) of every prompt."""
+    found = []
+    for kind in ("background", "tint"):
+        for held in (True, False):
+            found += [(("held-out " if held else "seen ") + kind, s) for s in pairs(concepts, kind, held, rng)[:count]]
+    countable = [i for i in rng.permutation(len(concepts)) if not concepts[i].mass][:count // 3]
+    found += [("count", compose.Scene(int(i), count=n)) for i in countable for n in COUNTS]
+    found += [("place", compose.Scene(int(i), place=p)) for i in countable for p in PLACES]
+    return found
+
+
+def main():
+    args, config = settings.parse(__doc__.splitlines()[0], OPTIONS)
+    composer = stages.composer(args, config)
+    with open(args.out, "w") as out:
+        for seed, (kind, scene) in enumerate(scenes(composer.concepts, args.count, np.random.default_rng(0))):
+            row = {"file": f"{seed:04}.png", "prompt": composer.caption(scene), "seed": seed, "kind": kind, "scene": dataclasses.asdict(scene)}
+            out.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()

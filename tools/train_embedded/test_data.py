@@ -1,0 +1,55 @@
+"""Composed scenes in, failures out: what the training must never see, and what the captions must say. `python -m unittest test_data`"""
+import unittest
+
+import numpy as np
+
+import compose
+import sample
+import settings
+import words
+
+
+def composer():
+    concepts = words.concepts("short")
+    blank = np.ones((len(concepts), 128, 128, 4), np.float32)
+    return compose.Composer(concepts, blank, 64)
+
+
+class Data(unittest.TestCase):
+    def test_no_held_out_pair_is_drawn(self):
+        """Of every object in a picture, the second of a pair included, and with the background that is shown when none is named."""
+        subject, rng = composer(), np.random.default_rng(3)
+        for _ in range(20000):
+            scene = subject.scene(rng)
+            shown = [i for i, *_ in subject.objects(scene)]
+            for i in shown:
+                self.assertFalse(words.held_out("background", subject.concepts[i].name, scene.background or "white"))
+            if scene.tint:
+                self.assertFalse(words.held_out("tint", subject.concepts[scene.concept].name, scene.tint))
+
+    def test_a_tenth_is_held_out(self):
+        pairs = [(c.name, color) for c in words.concepts("all") for color in words.COLORS if color != "white"]
+        share = np.mean([words.held_out("background", *pair) for pair in pairs])
+        self.assertAlmostEqual(share, 0.1, delta=0.03)
+
+    def test_captions(self):
+        subject = composer()
+        at = {c.name: i for i, c in enumerate(subject.concepts)}
+        scene = compose.Scene(at["apple"], background="orange", size="small", place="top")
+        self.assertEqual(subject.caption(scene), "a small apple at the top on an orange background")
+        self.assertEqual(subject.caption(compose.Scene(at["cup of coffee"], count=3, tint="red")), "three red cups of coffee")
+        self.assertEqual(subject.caption(compose.Scene(at["owl"], second=at["umbrella"])), "an owl and an umbrella")
+
+    def test_synonyms_are_separate(self):
+        names = [n for c in words.concepts("all") for n in c.names]
+        self.assertFalse([n for n in names if "," in n or "|" in n])
+
+    def test_noise_does_not_depend_on_the_batch(self):
+        self.assertTrue(np.array_equal(sample.noise([4, 9])[1:], sample.noise([9])))
+
+    def test_overrides(self):
+        self.assertEqual(settings.load("cpu64", assignments=["diffusion.batch=8"]).diffusion.batch, 8)
+
+
+if __name__ == "__main__":
+    unittest.main()
