@@ -81,7 +81,9 @@ def set_up(args):
     missing = {}
 
     def have(module):
-        return subprocess.run([python, "-c", f"import {module}"], capture_output=True).returncode == 0
+        # Looking is enough: importing torch takes a while.
+        code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec('{module}') is None)"
+        return subprocess.run([python, "-c", code], capture_output=True).returncode == 0
 
     def install(package):
         say(f"installing {package}")

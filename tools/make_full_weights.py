@@ -86,7 +86,7 @@ def tokenizer(folder):
     """CLIP's tokenizer, its vocabulary rebuilt from the merges: bytes, bytes at a word's end, merges, two marks."""
     from transformers import CLIPTokenizer
     with open(MERGES, encoding="utf-8") as f:
-        merges = [line for line in f.read().split("\n") if line and not line.startswith("#")]
+        merges = [line for line in f.read().split("\n") if line]
     codes = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [b for b in range(256) if b not in codes]
     letters = [chr(c) for c in codes] + [chr(256 + n) for n in range(len(others))]
