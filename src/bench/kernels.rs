@@ -107,8 +107,13 @@ pub fn run(
     workers: &Workers,
     tell: &mut dyn FnMut(Event<'_>),
 ) -> Result<bool> {
-    let cases = select(options.filter)?;
-    let total = if options.filter.is_some() || options.all { Duration::MAX } else { TOTAL };
+    let mut cases = select(options.filter)?;
+    let hurried = options.filter.is_none() && !options.all;
+    if hurried {
+        // The cheap ones first: if time runs out on a busy machine, it is the largest shapes that are left out.
+        cases.sort_by_key(|c| preparing(c, c.op.cost(&c.x, &c.w)) + work(c, ceilings));
+    }
+    let total = if hurried { TOTAL } else { Duration::MAX };
     let mut bench = Bench {
         options,
         fast: FAST_SHARE * ceilings.fma_peak,
@@ -198,7 +203,11 @@ impl Bench<'_> {
         let passed = outcome.passed();
         let mut runs = Vec::new();
         if passed {
-            let budget = if self.hurried() { HURRIED } else { PATIENT };
+            let budget = match (self.hurried(), chosen) {
+                (true, true) => HURRIED,
+                (true, false) => HURRIED / 4,
+                (false, _) => PATIENT,
+            };
             // The check has warmed up what a long run can warm up.
             if first < budget / 4 {
                 loaded.again(i, isa, self.workers);
@@ -225,6 +234,11 @@ impl Bench<'_> {
         (self.tell)(Event::Row(&row));
         Ok(())
     }
+}
+
+/// About how long the fast variant takes for a check, a warm-up and a sample.
+fn work(case: &Case, ceilings: &Ceilings) -> Duration {
+    Duration::from_secs_f64(3.0 * case.op.cost(&case.x, &case.w).flops as f64 / (FAST_SHARE * ceilings.fma_peak))
 }
 
 /// About how long a case's values and its f64 reference take: normals at 20 ns, their copies, and the compared outputs.

@@ -78,7 +78,7 @@ impl Budget {
 
     /// Whether an item of this estimated cost is done: within a few shares, and within what is left.
     pub fn affords(&self, cost: Duration) -> bool {
-        cost <= (self.share() * GENEROSITY).min(self.left)
+        cost <= self.share().saturating_mul(GENEROSITY).min(self.left)
     }
 
     /// An item is over.
