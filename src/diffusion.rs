@@ -131,6 +131,8 @@ pub enum Event {
         index: usize,
         /// A small or a full picture.
         image: Image,
+        /// Evaluations done so far.
+        done: usize,
     },
     /// A finished picture.
     Picture {
@@ -260,7 +262,7 @@ impl Request {
     /// The same for what listeners see on the way.
     fn finished_event(&self, event: Event) -> Event {
         match event {
-            Event::Preview { index, image } => Event::Preview { index, image: self.finished(image) },
+            Event::Preview { index, done, image } => Event::Preview { index, done, image: self.finished(image) },
             other => other,
         }
     }

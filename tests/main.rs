@@ -12,6 +12,7 @@ mod interrupt; // signals at any moment, and --resume
 mod kernels; // every op, variant and instruction set against its f64 reference
 mod memory; // streamed weights, released stages: the same bits in less memory
 mod prompts; // styles, embeddings and grids, through the command
+mod readme; // commands, flags and pictures of the READMEs
 mod recipe; // what pictures say, repeated
 mod structure; // which folder may know which
 mod verify; // the tiny model against diffusers, as a folder and as one file; the embedded model against its own values

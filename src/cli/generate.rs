@@ -113,8 +113,8 @@ pub struct GenerateArgs {
     #[arg(long, requires = "from_image")]
     ignore_unsupported: bool,
     /// Show the picture while it is made, in NAME.preview.png: every=5 after each 5 evaluations; every=5,vae exactly, but
-    /// slowly
-    #[arg(long, value_name = "every=N[,vae]")]
+    /// slowly; with ,keep each in a file of its own that stays
+    #[arg(long, value_name = "every=N[,vae][,keep]")]
     preview: Option<String>,
     /// Make a picture for every combination and a contact sheet, for example "steps=10,20 x sampler=euler,heun"; up to
     /// three of steps, sampler, scheduler, cfg, seed, size, clip-skip, eta, strength and prompt=a red cat|a dog
@@ -293,7 +293,7 @@ impl Writer<'_> {
                 self.progress.begin(&format!("{name}{which}"), units.unwrap_or(0));
             }
             Event::Done(units) => self.progress.at(units),
-            Event::Preview { index, image } => self.preview(index, &image),
+            Event::Preview { index, done, image } => self.preview(index, done, &image),
             Event::Picture { index, image, .. } => {
                 self.progress.end();
                 if let Err(e) = self.write(index, &image) {
@@ -306,9 +306,15 @@ impl Writer<'_> {
     }
 
     /// Writes a preview; one that cannot be written costs a note, not the picture.
-    fn preview(&mut self, index: usize, image: &Image) {
-        let path = self.preview_path(index);
+    fn preview(&mut self, index: usize, done: usize, image: &Image) {
+        let keep = self.request.preview.is_some_and(|p| p.keep);
+        let mut path = self.preview_path(index);
+        if keep {
+            path.set_extension("");
+            path.set_extension(format!("preview-{done:03}.png"));
+        }
         match png_bytes(image, None).and_then(|bytes| write_png(&path, &bytes, true)) {
+            Ok(_) if keep => {}
             Ok(_) => drop(self.previews.insert(index)),
             Err(e) => eprintln!("note: preview: {e}"),
         }

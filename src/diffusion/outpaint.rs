@@ -264,9 +264,9 @@ fn paint(
             painted = Some(image);
             ControlFlow::Continue(())
         }
-        Event::Preview { image, .. } => {
+        Event::Preview { image, done, .. } => {
             canvas.lay(at, &image);
-            listen(Event::Preview { index, image: canvas.image.clone() })
+            listen(Event::Preview { index, done, image: canvas.image.clone() })
         }
         // Said with the first window.
         Event::Note(_) if told => ControlFlow::Continue(()),

@@ -19,6 +19,8 @@ pub struct Preview {
     pub every: usize,
     /// With the VAE: the true picture, at the price of a decode.
     pub vae: bool,
+    /// Each preview is a file of its own that stays, instead of one that is replaced and removed at the end.
+    pub keep: bool,
 }
 
 /// Sides of the part that is decoded, in latents.
@@ -53,7 +55,7 @@ impl<'a> Previewer<'a> {
                 Err(e) if *e.kind() == crate::Kind::Cancelled => return ControlFlow::Break(()),
                 Err(_) => continue,
             };
-            listen(Event::Preview { index: first + progress.images.start + i, image })?;
+            listen(Event::Preview { index: first + progress.images.start + i, done, image })?;
         }
         ControlFlow::Continue(())
     }

@@ -157,7 +157,8 @@ const SWEEPS: usize = 60;
 ///
 /// The first pixels of the part get the colour of their neighbours outside. What that changes there is spread into the part
 /// as a membrane does that is held at its border (Perez, Gangnet and Blake, "Poisson Image Editing", 2003), here one that
-/// falls back to 0 within `reach` pixels or so.
+/// falls back to 0 within `reach` pixels or so. A membrane evens out colours and not shapes, so what `image` itself holds
+/// there (its extended edge) gives way to the painted part over a band instead of at one line.
 pub fn join(image: &Image, painted: &Image, mask: &Mask, reach: usize) -> Image {
     let (w, h) = (image.width, image.height);
     let inside = |i: usize| mask.values[i] > 0;
@@ -192,11 +193,42 @@ pub fn join(image: &Image, painted: &Image, mask: &Mask, reach: usize) -> Image 
         parts.iter().for_each(|i| relax(*i));
         parts.iter().rev().for_each(|i| relax(*i));
     }
+    let band = reach.clamp(1, WIDEST_BAND);
+    let far = distances(&first, &inside, &around, w * h, band);
     let mut out = image.clone();
-    for i in first.iter().chain(&parts).flat_map(|i| [0, 1, 2].map(|c| i * 3 + c)) {
-        out.rgb[i] = (f32::from(painted.rgb[i]) + d[i] + 0.5).clamp(0.0, 255.0) as u8;
+    for &i in first.iter().chain(&parts) {
+        let t = far[i].min(band + 1) as f32 / (band + 1) as f32;
+        let share = t * t * (3.0 - 2.0 * t);
+        for j in i * 3..i * 3 + 3 {
+            let (own, new) = (f32::from(image.rgb[j]), f32::from(painted.rgb[j]) + d[j]);
+            out.rgb[j] = (own + share * (new - own) + 0.5).clamp(0.0, 255.0) as u8;
+        }
     }
     out
+}
+
+/// Pixels over which the extended edge gives way, at the most: more looks smeared.
+const WIDEST_BAND: usize = 32;
+
+/// Steps from the outside to each pixel of the part, 1 for `first`, up to `most`; what lies further has `most + 1`.
+fn distances<I: Iterator<Item = usize>>(
+    first: &[usize],
+    inside: &dyn Fn(usize) -> bool,
+    around: &dyn Fn(usize) -> I,
+    len: usize,
+    most: usize,
+) -> Vec<usize> {
+    let mut far = vec![most + 1; len];
+    let mut front = first.to_vec();
+    for distance in 1..=most {
+        front.iter().for_each(|i| far[*i] = distance);
+        let mut next: Vec<usize> =
+            front.iter().flat_map(|i| around(*i)).filter(|j| inside(*j) && far[*j] > distance).collect();
+        next.sort_unstable();
+        next.dedup();
+        front = next;
+    }
+    far
 }
 
 #[cfg(test)]

@@ -134,14 +134,19 @@ fn parse_prediction(name: &str) -> Result<Option<Prediction>> {
 
 /// `every=5`, `every=5,vae`, `5`.
 fn parse_preview(text: &str) -> Result<Preview> {
-    let wrong = || Error::usage(format!("--preview {}: write every=5, or every=5,vae", escape(text)));
-    let (every, vae) = match text.split_once(',') {
-        None => (text, false),
-        Some((every, "vae")) => (every, true),
-        Some(_) => return Err(wrong()),
-    };
-    let every = every.strip_prefix("every=").unwrap_or(every).parse().map_err(|_| wrong())?;
-    if every == 0 { Err(wrong()) } else { Ok(Preview { every, vae }) }
+    let wrong = || Error::usage(format!("--preview {}: write every=5, every=5,vae or every=5,vae,keep", escape(text)));
+    let mut words = text.split(',');
+    let every = words.next().map_or("", |first| first.strip_prefix("every=").unwrap_or(first));
+    let every = every.parse().ok().filter(|n| *n > 0).ok_or_else(wrong)?;
+    let mut preview = Preview { every, vae: false, keep: false };
+    for word in words {
+        match word {
+            "vae" => preview.vae = true,
+            "keep" => preview.keep = true,
+            _ => return Err(wrong()),
+        }
+    }
+    Ok(preview)
 }
 
 /// A seed in the webui's range, 0 to 4294967293.
@@ -208,8 +213,9 @@ mod tests {
 
     #[test]
     fn previews_are_read() {
-        assert_eq!(parse_preview("every=5").ok(), Some(Preview { every: 5, vae: false }));
-        assert_eq!(parse_preview("7,vae").ok(), Some(Preview { every: 7, vae: true }));
+        assert_eq!(parse_preview("every=5").ok(), Some(Preview { every: 5, vae: false, keep: false }));
+        assert_eq!(parse_preview("7,vae").ok(), Some(Preview { every: 7, vae: true, keep: false }));
+        assert_eq!(parse_preview("every=2,keep,vae").ok(), Some(Preview { every: 2, vae: true, keep: true }));
         for text in ["", "every=0", "every=x", "every=5,full", "-1"] {
             assert!(parse_preview(text).is_err(), "{text}");
         }
