@@ -199,7 +199,7 @@ pub fn join(image: &Image, painted: &Image, mask: &Mask, reach: usize) -> Image 
     for &i in first.iter().chain(&parts) {
         let t = far[i].min(band + 1) as f32 / (band + 1) as f32;
         let share = t * t * (3.0 - 2.0 * t);
-        for j in i * 3..i * 3 + 3 {
+        for j in [0, 1, 2].map(|c| i * 3 + c) {
             let (own, new) = (f32::from(image.rgb[j]), f32::from(painted.rgb[j]) + d[j]);
             out.rgb[j] = (own + share * (new - own) + 0.5).clamp(0.0, 255.0) as u8;
         }
