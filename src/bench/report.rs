@@ -33,7 +33,7 @@ impl Machine {
     }
 }
 
-/// The names above the columns of [`line`].
+/// The names above the columns of [`line()`].
 pub fn header() -> String {
     format!(
         "{:<19} {:<43} {:<12} {:<7} {:>10} {:>8} {:>9} {:>7} {:>8}  error/bound",
