@@ -52,11 +52,21 @@ fn the_picture_decides_the_size_unless_flags_do() {
 #[test]
 fn strength_decides_how_much_is_kept() {
     let dir = Temp::new();
-    png(&dir, "a.png", 64, 64);
-    let given = Image { width: 64, height: 64, rgb: pixels(64, 64) };
+    // A picture of the model's own kind: of a pattern the autoencoder alone loses more than the strength changes.
+    let made =
+        lienzo(&dir, &["generate", "a red apple on a blue background", "-s", "1", "--steps", "8", "-o", "a.png"]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let (given, _) = read_png(&dir.join("a.png"), Limits::default()).expect("a PNG");
     for sampler in ["euler", "ddim", "unipc", "dpm++2m_sde"] {
+        // Guidance 1 and the same prompt: strong guidance redraws a picture of the small model at any strength.
         let like = |strength: &str| {
-            let (image, _) = run(&dir, &["-i", "a.png", "--strength", strength, "--sampling-method", sampler]);
+            let prompt =
+                ["generate", "a red apple on a blue background", "-s", "3", "--steps", "4", "--cfg-scale", "1"];
+            let rest =
+                ["-i", "a.png", "--strength", strength, "--sampling-method", sampler, "--overwrite", "-o", "b.png"];
+            let output = lienzo(&dir, &[&prompt[..], &rest[..]].concat());
+            assert!(output.status.success(), "{}", stderr(&output));
+            let (image, _) = read_png(&dir.join("b.png"), Limits::default()).expect("a PNG");
             psnr(&image, &given).expect("pictures of one size")
         };
         let (little, much) = (like("0.25"), like("1"));
