@@ -97,7 +97,7 @@ fn check_memory(plan: &Plan) {
     };
     let range = |id: usize| match plan.values[id].place {
         Place::Slot { offset } => offset..offset + plan.values[id].elems(),
-        Place::Input(_) => panic!("{}: a step writes an input", plan.name),
+        Place::Input(_) | Place::Buffer(_) => panic!("{}: a step writes an input", plan.name),
     };
     let written: Vec<(usize, usize, usize)> =
         plan.steps.iter().enumerate().map(|(i, s)| (s.y, i, last_read(s.y).max(i))).collect();

@@ -84,7 +84,7 @@ impl Cpu {
 
 impl Backend for Cpu {
     fn name(&self) -> String {
-        format!("cpu, {} threads, {}", self.workers.threads(), self.caps.isa)
+        format!("cpu, {} threads, {}", self.workers.threads(), self.caps.isa())
     }
 
     fn caps(&self) -> &Caps {
@@ -122,7 +122,7 @@ impl Backend for Cpu {
             weights,
             stream,
             workers: self.workers.clone(),
-            isa: self.caps.isa,
+            isa: self.caps.isa(),
             plan,
         }))
     }
@@ -155,7 +155,7 @@ impl CpuProgram {
                 let stored = &self.plan.values[v.id];
                 let whole = match stored.place {
                     Place::Input(n) => inputs[n].as_slice(),
-                    Place::Slot { .. } => from_arena.unwrap_or(&[]),
+                    Place::Slot { .. } | Place::Buffer(_) => from_arena.unwrap_or(&[]),
                 };
                 In { data: &whole[v.offset..], shape: v.shape, pitch: stored.pitch }
             })
@@ -208,6 +208,7 @@ impl CpuProgram {
         let rows = match stored.place {
             Place::Input(n) => self.inputs[n].as_slice(),
             Place::Slot { offset } => &self.arena.as_slice()[offset..offset + stored.elems()],
+            Place::Buffer(_) => &[],
         };
         let mut t = Tensor::zeros(stored.shape);
         for (to, from) in t.data_mut().chunks_exact_mut(stored.shape.c).zip(rows.chunks_exact(stored.pitch)) {

@@ -115,7 +115,7 @@ impl Outcome {
 /// Errors: a size that the model cannot have (`Usage`), an output with a NaN or an infinity (`NonFinite`).
 pub fn run(cpu: &Cpu, model: &Arc<Model>, request: &Request, tell: &mut dyn FnMut(&str)) -> Result<Outcome> {
     let stage = stage(model, request)?;
-    let isa = cpu.caps().isa;
+    let isa = cpu.caps().isa();
     tell("measuring the f32 FMA peak");
     let before = fma_peak(isa, cpu.workers());
     tell("making and packing weights");

@@ -61,7 +61,7 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
         device: cpu.name(),
         processor: system::processor_name().unwrap_or_else(|| std::env::consts::ARCH.into()),
         threads: cpu.workers().threads(),
-        isa: cpu.caps().isa,
+        isa: cpu.caps().isa(),
     };
     let mut files = Files { rows: Vec::new(), csv: format!("{}\n", report::CSV_HEADER) };
     // Minutes of measuring must not end in a file that cannot be written.

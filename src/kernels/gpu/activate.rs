@@ -1,0 +1,7 @@
+//! activate on a GPU.
+
+use super::Variant;
+use crate::kernels::activate::Activate;
+
+/// Slowest first.
+pub const VARIANTS: &[Variant<Activate>] = &[];
