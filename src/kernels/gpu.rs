@@ -14,6 +14,7 @@
 pub mod activate;
 pub mod add;
 pub mod attention;
+mod bands;
 pub mod concat;
 pub mod conv2d;
 pub mod geglu;

@@ -17,12 +17,18 @@ macro_rules! files {
 }
 
 files! {
+    "activate",
     "add",
     "common/channels",
+    "common/shift",
     "common/storage_f16x2",
     "common/storage_f32",
     "common/weights_f16x2",
     "common/weights_f32",
+    "concat",
+    "geglu",
+    "timestep_embedding",
+    "upsample",
 }
 
 /// Unrolled repetitions of one loop: more is a mistake, and slow to compile.
