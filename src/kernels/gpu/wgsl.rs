@@ -18,6 +18,7 @@ macro_rules! files {
 
 files! {
     "add",
+    "common/activation",
     "common/channels",
     "common/storage_f16x2",
     "common/storage_f32",
