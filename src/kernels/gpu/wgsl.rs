@@ -19,6 +19,7 @@ macro_rules! files {
 files! {
     "activate",
     "add",
+    "common/activation",
     "common/channels",
     "common/shift",
     "common/storage_f16x2",
