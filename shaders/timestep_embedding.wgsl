@@ -3,6 +3,7 @@
 // Drivers may compute sin and cos of an angle of hundreds with any error, and f32 cannot hold such an angle. So angles are
 // counted in turns, in integers: f_i / 2 pi as a fraction of 64 bits, times t's 24 bits, of which 32 bits of the fraction of
 // a turn are kept (1.5e-9 radians); then an octant's polynomials.
+// Memory: reads a row's t once for each quad of y, writes y once.
 // Contract src/kernels/timestep_embedding.rs, launch src/kernels/gpu/timestep_embedding.rs.
 #import storage
 #import channels
