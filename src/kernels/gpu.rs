@@ -20,6 +20,7 @@ pub mod geglu;
 pub mod group_norm;
 pub mod layer_norm;
 pub mod matmul;
+pub mod roofline;
 pub mod timestep_embedding;
 pub mod upsample;
 pub mod wgsl;

@@ -23,6 +23,8 @@ files! {
     "common/storage_f32",
     "common/weights_f16x2",
     "common/weights_f32",
+    "roofline_copy",
+    "roofline_fma",
 }
 
 /// Unrolled repetitions of one loop: more is a mistake, and slow to compile.
