@@ -24,6 +24,11 @@ pub trait Backend: Send + Sync {
     /// What a plan needs in memory, from its shapes and the checkpoint's header alone.
     fn memory(&self, plan: &Plan, model: &Model) -> Memory;
 
+    /// Bytes that it may use; none where nobody knows, as on a GPU.
+    fn memory_limit(&self) -> Option<u64> {
+        None
+    }
+
     /// What users should know of the weights loaded since this was last called, in sentences.
     fn notes(&self) -> Vec<String> {
         Vec::new()

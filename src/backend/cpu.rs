@@ -99,6 +99,10 @@ impl Backend for Cpu {
         }
     }
 
+    fn memory_limit(&self) -> Option<u64> {
+        crate::system::memory_limit()
+    }
+
     fn notes(&self) -> Vec<String> {
         self.notes.take()
     }

@@ -70,6 +70,14 @@ impl OnGpu<'_> {
         self.ready.run()
     }
 
+    /// Runs it once, by the device's clock where it has one.
+    ///
+    /// # Errors
+    /// As [`Ready::time`].
+    pub fn time(&self) -> Result<std::time::Duration> {
+        self.ready.time()
+    }
+
     /// Calls of shaders that it takes.
     pub fn dispatches(&self) -> usize {
         self.dispatches

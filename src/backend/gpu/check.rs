@@ -4,6 +4,7 @@ use super::device::Device;
 use super::pack;
 use super::pipeline::Pipelines;
 use super::record::{Recorder, Region, shaders};
+use super::timer::Timer;
 use super::transfer::{Download, from_bytes};
 use super::weights::buffer;
 use crate::error::Result;
@@ -129,6 +130,20 @@ impl Ready<'_> {
             device.wait(Some(device.queue.submit([encoder.finish()])))
         })?;
         Ok(start.elapsed())
+    }
+
+    /// Runs once; by the device's clock where it has one, else as [`Ready::run`].
+    pub fn time(&self) -> Result<Duration> {
+        let device = &self.bench.device;
+        let Some(timer) = Timer::new(device, 1) else { return self.run() };
+        device.scoped("run", || {
+            let mut encoder = device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: Some(timer.writes(0)) };
+            self.recorded.encode(&mut encoder.begin_compute_pass(&descriptor), 0..self.recorded.len());
+            timer.resolve(&mut encoder);
+            device.wait(Some(device.queue.submit([encoder.finish()])))
+        })?;
+        Ok(timer.read(device)?.first().copied().unwrap_or_default())
     }
 
     /// The output with its guards.

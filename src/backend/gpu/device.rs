@@ -248,6 +248,11 @@ impl Device {
         format!("{}, {}, {}", self.adapter.name(), self.adapter.interface(), self.adapter.driver())
     }
 
+    /// What times are measured with.
+    pub fn clock(&self) -> &'static str {
+        if self.has(wgpu::Features::TIMESTAMP_QUERY) { "the device's clock" } else { "the host's clock" }
+    }
+
     /// What has gone wrong meanwhile, as an error.
     pub fn healthy(&self) -> Result<()> {
         let fault = self.fault.lock().unwrap_or_else(|e| e.into_inner()).clone();
