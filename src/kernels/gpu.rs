@@ -18,6 +18,7 @@ mod bands;
 pub mod concat;
 pub mod conv2d;
 pub mod geglu;
+mod gemm;
 pub mod group_norm;
 pub mod layer_norm;
 pub mod matmul;
