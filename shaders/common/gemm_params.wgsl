@@ -1,5 +1,7 @@
 // Parameters of matmul and conv2d: y[row][n] = sum over taps and k of x(row, tap)[k] w[tap][k][n]. `*_base` is the quad of a
 // binding at which row 0 of the whole operand would begin; it wraps around where a binding begins at a later row.
+#import channels
+
 struct Params {
     first: u32,
     row_begin: u32, // rows of the output that are computed; a row is a pixel of a sample
@@ -42,4 +44,14 @@ struct Params {
     src_pixels: u32,
 }
 
+const ODD: bool = false; // k is no multiple of 4
+
 @group(0) @binding(0) var<uniform> p: Params;
+
+// Quad kq of the joint channels: behind the last one a view has something else.
+fn only_k(q: Quad, kq: u32) -> Quad {
+    if ODD && kq == p.k_quads - 1u {
+        return narrow(only_channels(widen(q), kq, p.k));
+    }
+    return q;
+}

@@ -36,9 +36,9 @@ fn quad_at(r: Row, tap: u32, kq: u32) -> Quad {
         return Quad();
     }
     if 4u * kq < p.k0 {
-        return x0[r.x0 + pixel_at(r, tap) * p.x0_pitch + kq];
+        return only_k(x0[r.x0 + pixel_at(r, tap) * p.x0_pitch + kq], kq);
     }
-    return x1[r.x1 + pixel_at(r, tap) * p.x1_pitch + kq - p.k0 / 4u];
+    return only_k(x1[r.x1 + pixel_at(r, tap) * p.x1_pitch + kq - p.k0 / 4u], kq);
 }
 
 // Channel k of the joint channels, for any first source.

@@ -20,9 +20,9 @@ fn quad_at(r: Row, tap: u32, kq: u32) -> Quad {
         return Quad();
     }
     if 4u * kq < p.k0 {
-        return x0[r.x0 + kq];
+        return only_k(x0[r.x0 + kq], kq);
     }
-    return x1[r.x1 + kq - p.k0 / 4u];
+    return only_k(x1[r.x1 + kq - p.k0 / 4u], kq);
 }
 
 // Channel k of the joint channels, for any first source.

@@ -55,6 +55,8 @@ impl Storage {
 pub struct Coop {
     /// Rows and columns of all three matrices: 8 or 16.
     pub size: u32,
+    /// Computed by plain arithmetic on the same addresses, on an adapter that has none: for tests.
+    pub emulated: bool,
 }
 
 /// What an adapter allows, as far as kernels depend on it.

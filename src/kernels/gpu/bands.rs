@@ -83,11 +83,7 @@ fn band(x: &[View], y: &View, rows: Range<usize>, storage: Storage) -> Band {
         let start = if rows.len() >= all { 0 } else { rows.start % all };
         Slice::new(What::X(i), v, start..start + rows.len().min(all), storage)
     };
-    Band {
-        x: x.iter().enumerate().map(operand).collect(),
-        y: Slice::new(What::Y, y, rows.clone(), storage),
-        rows,
-    }
+    Band { x: x.iter().enumerate().map(operand).collect(), y: Slice::new(What::Y, y, rows.clone(), storage), rows }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub const VARIANTS: &[Variant<Matmul>] = &[
     Variant { name: "naive", supports: gemm::naive_supports, launch: gemm::naive },
     Variant { name: "tiled", supports: gemm::tiled_supports, launch: gemm::tiled },
     Variant { name: "split_k", supports: gemm::split_supports, launch: gemm::split },
+    Variant { name: "coop", supports: gemm::coop_supports, launch: gemm::coop },
 ];
 
 impl Product for Matmul {
