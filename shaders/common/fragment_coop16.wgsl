@@ -1,6 +1,6 @@
+// fragment slot: 16x16 matrices of a subgroup's tensor cores. coopLoadT and coopStoreT are the row-major ones.
 enable f16;
 enable wgpu_cooperative_matrix;
-// fragment slot: 16x16 matrices of a subgroup's tensor cores. coopLoadT and coopStoreT are the row-major ones.
 const FRAG: u32 = 16u;
 alias Half = f16;
 alias FragA = coop_mat16x16<f16, A>;

@@ -1,6 +1,6 @@
+// fragment slot: 8x8 matrices of a subgroup's tensor cores. coopLoadT and coopStoreT are the row-major ones.
 enable f16;
 enable wgpu_cooperative_matrix;
-// fragment slot: 8x8 matrices of a subgroup's tensor cores. coopLoadT and coopStoreT are the row-major ones.
 const FRAG: u32 = 8u;
 alias Half = f16;
 alias FragA = coop_mat8x8<f16, A>;

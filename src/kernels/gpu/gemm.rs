@@ -102,7 +102,7 @@ fn fits<K: Product>(op: &K, x: &[Shape], w: &[Dims], limits: &Limits, splits: us
     (elements * limits.weights.bytes()) as u64 <= limits.max_binding && gemm.bands(&io, splits).1
 }
 
-/// Channels of a slab of `gemm_tiled.wgsl`.
+/// Channels of a slab of `matmul_tiled.wgsl`.
 const FMA_SLAB: usize = 16;
 
 impl Gemm {
@@ -138,7 +138,7 @@ impl Gemm {
         for band in self.bands(io, 1).0 {
             let (binds, params) = self.bind(io, &band);
             launch.dispatches.push(Dispatch {
-                shader: self.shader("gemm_naive", io),
+                shader: self.shader("matmul_naive", io),
                 params: Record::new(&params),
                 binds,
                 grid: linear(band.len() * io.y.quads() as usize),
@@ -153,7 +153,7 @@ impl Gemm {
         // With GEGLU a thread needs a quad of values and one of gates.
         let n = if large || self.geglu { 128 } else { 64 };
         let tile = Tile { m: if large { 128 } else { 64 }, n, k: FMA_SLAB };
-        let shader = self.shader("gemm_tiled", io).with("BM", tile.m as u32).with("BN", tile.n as u32);
+        let shader = self.shader("matmul_tiled", io).with("BM", tile.m as u32).with("BN", tile.n as u32);
         self.tiles(io, tile, splits, &shader)
     }
 
@@ -193,7 +193,7 @@ impl Gemm {
         let mut binds = vec![What::Scratch(0).into()];
         binds.extend(epilogue);
         Dispatch {
-            shader: Shader::new("gemm_reduce", io.limits).with("GEGLU", self.geglu).with("EPILOGUE", 2),
+            shader: Shader::new("matmul_reduce", io.limits).with("GEGLU", self.geglu).with("EPILOGUE", 2),
             params: Record::new(params),
             binds,
             grid: linear(band.len() * io.y.quads() as usize),

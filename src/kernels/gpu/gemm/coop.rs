@@ -51,7 +51,7 @@ fn shader(gemm: &Gemm, io: &Io<'_>, coop: Coop) -> Shader {
         (true, 16) => "fragment_emulated16",
         (true, _) => "fragment_emulated8",
     };
-    let mut shader = gemm.shader("gemm_coop", io).slot("fragment", fragment);
+    let mut shader = gemm.shader("matmul_coop", io).slot("fragment", fragment);
     if !coop.emulated {
         for (slot, file) in &mut shader.slots {
             match *slot {
@@ -73,7 +73,7 @@ fn shape(gemm: &Gemm, pixels: usize, w: &[Dims], limits: &Limits, coop: Coop) ->
     large.into_iter().chain(small).find(|s| wanted(s) && bytes(s, coop) <= limits.workgroup_bytes as usize)
 }
 
-/// Workgroup memory of `gemm_coop.wgsl`: two tiles with rows padded by 8, and a fragment for each subgroup.
+/// Workgroup memory of `matmul_coop.wgsl`: two tiles with rows padded by 8, and a fragment for each subgroup.
 fn bytes(shape: &Shape2, coop: Coop) -> usize {
     let Tile { m, n, k } = shape.tile;
     let half = if coop.emulated { 4 } else { 2 };

@@ -1,10 +1,10 @@
-#import fragment
 // matmul and conv2d on tensor cores: y[row][n] = epilogue(sum over taps and k of x(row, tap)[k] w[tap][k][n]), f16 into f32.
 // Layout: x0, x1, y rows of quads; w [taps][k][n], quads along n.   A workgroup computes BM rows and BN columns of y (of w
 // with GEGLU), a subgroup of 32 a grid of FM x FN fragments of them; a split of k along z. A slab is BK channels of one tap.
 // Memory: the slab's BM BK + BK BN halves and a fragment of f32 for each subgroup; a thread holds its share of the next slab
 // in registers while this one is multiplied.
 // Contracts src/kernels/{matmul,conv2d}.rs, launch src/kernels/gpu/gemm.rs.
+#import fragment
 #import storage
 #import weights
 #import gemm_params

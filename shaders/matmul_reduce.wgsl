@@ -1,4 +1,4 @@
-// The end of matmul and conv2d by split k: y[row][n] = epilogue(sum over splits of partial[split][row][n]), in index order.
+// matmul and conv2d, the end of a split sum: y[row][n] = epilogue(sum over splits of partial[split][row][n]), in index order.
 // Layout: partials [split][row][quad of w] in f32, y rows of quads.   One thread per quad of y.
 // Memory: reads every partial sum once.
 // Contracts src/kernels/{matmul,conv2d}.rs, launch src/kernels/gpu/gemm.rs.
