@@ -172,7 +172,7 @@ fn stage(model: &Model, request: &Request) -> Result<Stage> {
 }
 
 fn load(cpu: &Cpu, model: &Arc<Model>, stage: Stage) -> Result<Box<dyn Program>> {
-    cpu.load(Arc::new(Plan::new(stage.graph(model)?, cpu.caps())?), model)
+    cpu.load(Arc::new(Plan::new(stage.graph(model)?, &cpu.caps())?), model)
 }
 
 fn normal(name: &str, shape: Shape, scale: f32) -> Result<Tensor> {

@@ -22,6 +22,7 @@ mod gemm;
 pub mod group_norm;
 pub mod layer_norm;
 pub mod matmul;
+pub mod roofline;
 pub mod timestep_embedding;
 pub mod upsample;
 pub mod wgsl;

@@ -1,6 +1,7 @@
 //! How much memory a request takes, known from shapes alone: refused before a weight is read.
 
 use super::GenerateArgs;
+use crate::cli::device::Work;
 use lienzo::diffusion::Request;
 use lienzo::diffusion::denoise::plan::Plan as Sampling;
 use lienzo::diffusion::denoise::schedule::Schedule;
@@ -46,6 +47,30 @@ fn stages(model: &Model, request: &Request) -> Result<Vec<Stage>> {
         stages.push(Stage::Decode { size: (1, h.min(PATCH), w.min(PATCH)) });
     }
     Ok(stages)
+}
+
+/// Floating-point operations and weights of all requests together, for an estimate of their time.
+pub fn work(engine: &Engine, model: &Arc<Model>, requests: &[Request]) -> Result<Work> {
+    let mut work = Work::default();
+    for request in requests {
+        let times = Sampling::new(&Schedule::new(&model.schedule)?, &request.sampling)?;
+        let evaluations = times.times().map_or(request.sampling.steps, <[f32]>::len) as f64;
+        let batches = request.count.div_ceil(request.together().max(1)) as f64;
+        let mut weights = 0.0_f64;
+        for stage in stages(model, request)? {
+            let plan = engine.plan(model, stage)?;
+            let runs = match stage {
+                Stage::Step(_) => evaluations * batches,
+                Stage::Decode { .. } | Stage::Encode { .. } => request.count as f64,
+                _ => 1.0,
+            };
+            work.flops += runs * plan.cost().flops as f64;
+            weights += plan.weight_bytes(2) as f64;
+        }
+        // All requests of a grid share their weights.
+        work.weight_bytes = work.weight_bytes.max(weights);
+    }
+    Ok(work)
 }
 
 /// What stays loaded within a limit, and bytes of the whole process at the worst moment.

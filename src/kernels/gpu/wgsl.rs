@@ -43,6 +43,8 @@ files! {
     "matmul_naive",
     "matmul_reduce",
     "matmul_tiled",
+    "roofline_copy",
+    "roofline_fma",
     "timestep_embedding",
     "upsample",
 }
