@@ -10,13 +10,14 @@ struct Params {
     total: u32,
     quads: u32,
     c: u32,
+    a_start: u32,
     a_rows: u32,
     a_pitch: u32,
-    a_offset: u32,
+    b_start: u32,
     b_share: u32,
     b_rows: u32,
     b_pitch: u32,
-    b_offset: u32,
+    y_start: u32,
 }
 
 const WG: u32 = 256u; // threads; the WebGPU default limit
@@ -34,7 +35,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let row = i / p.quads;
     let q = i % p.quads;
-    let left = widen(a[(row % p.a_rows) * p.a_pitch + p.a_offset + q]);
-    let right = widen(b[(row / p.b_share % p.b_rows) * p.b_pitch + p.b_offset + q]);
-    y[i] = narrow(only_channels(left + right, q, p.c));
+    let left = widen(a[p.a_start + row % p.a_rows * p.a_pitch + q]);
+    let right = widen(b[p.b_start + row / p.b_share % p.b_rows * p.b_pitch + q]);
+    y[p.y_start + i] = narrow(only_channels(left + right, q, p.c));
 }

@@ -6,7 +6,7 @@
 use lienzo::backend::gpu::check::Bench;
 use lienzo::backend::gpu::{Device, Options, adapters};
 use lienzo::check::{CASE_VARIABLE, Layout, Prepared, WeightType, full_name};
-use lienzo::kernels::gpu::{Limits, Storage, variants};
+use lienzo::kernels::gpu::{Coop, Limits, Storage, variants};
 use lienzo::kernels::{Case, Packing, Role, cases};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -37,6 +37,17 @@ fn of(op: &str) -> Vec<Case> {
 
 /// Checks an op's Test cases in every variant; `narrow` changes the limits that launches are made for.
 fn check(op: &str, options: Options, weights: WeightType, narrow: impl Fn(Limits) -> Limits) {
+    check_variants(op, |_| true, options, weights, narrow);
+}
+
+/// The same for the variants with some names.
+fn check_variants(
+    op: &str,
+    wanted: impl Fn(&str) -> bool,
+    options: Options,
+    weights: WeightType,
+    narrow: impl Fn(Limits) -> Limits,
+) {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(device) = device(options) else { return };
     let limits = narrow(device.limits().clone());
@@ -45,7 +56,8 @@ fn check(op: &str, options: Options, weights: WeightType, narrow: impl Fn(Limits
     for case in of(op) {
         let prepared = Prepared::stored(&case, weights, options.storage).unwrap();
         for (i, variant) in variants(&case.op, &case.x, &case.w, &limits).iter().enumerate() {
-            let layouts = if variant.supported { &[Layout::Own, Layout::View][..] } else { &[] };
+            let layouts =
+                if variant.supported && wanted(variant.name) { &[Layout::Own, Layout::View][..] } else { &[] };
             for layout in layouts {
                 ran += 1;
                 match prepared.check_gpu(&bench, &limits, i, *layout) {
@@ -99,6 +111,17 @@ macro_rules! ops {
 }
 
 ops! { matmul conv2d group_norm layer_norm attention geglu activate add concat upsample timestep_embedding }
+
+/// The addresses of the kernels for tensor cores, whose arithmetic is done plainly: no software adapter has any.
+#[test]
+fn emulated_tensor_cores() {
+    for op in ["matmul", "conv2d"] {
+        for (options, weights, size) in [(F32, WeightType::F32, 16), (F16, WeightType::F16, 8)] {
+            let coop = Some(Coop { size, emulated: true });
+            check_variants(op, |v| v == "coop", options, weights, |l| Limits { coop, ..l });
+        }
+    }
+}
 
 #[test]
 fn every_case_has_a_variant() {

@@ -136,7 +136,7 @@ impl Adapter {
             p.m_size == p.n_size && p.n_size == p.k_size && p.ab_type == half && p.cr_type == single
         };
         let all = self.adapter.cooperative_matrix_properties();
-        all.iter().filter(fits).map(|p| Coop { size: p.m_size }).max_by_key(|c| c.size)
+        all.iter().filter(fits).map(|p| Coop { size: p.m_size, emulated: false }).max_by_key(|c| c.size)
     }
 }
 

@@ -17,14 +17,36 @@ macro_rules! files {
 }
 
 files! {
+    "activate",
     "add",
+    "common/activation",
     "common/channels",
+    "common/fragment_coop16",
+    "common/fragment_coop8",
+    "common/fragment_emulated16",
+    "common/fragment_emulated8",
+    "common/gemm_params",
+    "common/rows_conv3x3",
+    "common/rows_linear",
+    "common/shift",
+    "common/storage_f16",
     "common/storage_f16x2",
     "common/storage_f32",
+    "common/store_output",
+    "common/store_partial",
+    "common/weights_f16",
     "common/weights_f16x2",
     "common/weights_f32",
+    "concat",
+    "geglu",
+    "matmul_coop",
+    "matmul_naive",
+    "matmul_reduce",
+    "matmul_tiled",
     "roofline_copy",
     "roofline_fma",
+    "timestep_embedding",
+    "upsample",
 }
 
 /// Unrolled repetitions of one loop: more is a mistake, and slow to compile.
