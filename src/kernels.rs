@@ -16,11 +16,15 @@ pub mod group_norm;
 pub mod layer_norm;
 pub mod matmul;
 mod shapes;
+#[cfg(feature = "gpu")]
+mod shrink;
 pub mod timestep_embedding;
 pub mod upsample;
 
 pub(crate) use shapes::unflatten;
 use shapes::{check_extras, check_weights, f32_bytes, join_sources, joint_batch, rounding};
+#[cfg(feature = "gpu")]
+pub(crate) use shrink::shrink;
 
 use crate::error::{Error, Result};
 use crate::simd::Isa;

@@ -4,6 +4,9 @@ mod cli; // the command, as a user types it: exit codes, messages, files
 mod common; // a tiny model, temporary folders, the binary
 mod convert; // any checkpoint to one clean file
 mod determinism; // the same bytes whatever the threads, the batch and the time
+#[cfg(feature = "gpu")]
+mod gpu; // the same ops on a GPU, in every variant that its adapter can run
+mod gpu_plan; // plans for GPUs, made without one
 mod graph; // rewrites keep the meaning, plans never let live values share memory
 mod img2img; // a picture made from a picture
 mod inpaint; // a part painted anew, and beyond the edges

@@ -1,7 +1,9 @@
 //! Every shader as every launch of every case would use it, without a GPU: it parses, it validates, its bindings and
 //! parameters are those of the launch, it stays within the limits, and it lowers to what drivers take.
 
-use lienzo::kernels::gpu::{self, ALIGN, Bind, Coop, Dispatch, Io, Launch, Limits, Shader, Storage, View, What, wgsl};
+use lienzo::kernels::gpu::{
+    self, ALIGN, Bind, Coop, Dispatch, Io, Launch, Limits, Shader, Storage, View, What, roofline, wgsl,
+};
 use lienzo::kernels::{Case, Dims, Op, Packing, cases};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ScalarKind, StorageAccess, TypeInner};
@@ -20,11 +22,12 @@ fn adapters() -> Vec<(&'static str, Limits)> {
             subgroup: Some(32),
             ..webgpu.clone()
         };
-        let coop = |size| Limits { coop: Some(Coop { size }), ..large.clone() };
+        let coop = |size, emulated| Limits { coop: Some(Coop { size, emulated }), ..large.clone() };
         all.push(("webgpu", webgpu.clone()));
         all.push(("webgpu, f32 weights", Limits { weights: Storage::F32, ..webgpu.clone() }));
         all.push(("small bindings", Limits { max_binding: 64 << 10, ..webgpu }));
-        all.extend([("cooperative 16", coop(16)), ("cooperative 8", coop(8)), ("large", large)]);
+        all.extend([("cooperative 16", coop(16, false)), ("cooperative 8", coop(8, false))]);
+        all.extend([("emulated 16", coop(16, true)), ("emulated 8", coop(8, true)), ("large", large)]);
     }
     all
 }
@@ -57,12 +60,27 @@ fn each_launch(mut f: impl FnMut(&str, &Case, &Io<'_>, &Launch)) {
     }
 }
 
+/// Calls `f` with every dispatch of every launch, and of the two that measure a device.
+fn each_dispatch(mut f: impl FnMut(&str, &Dispatch, &Limits)) {
+    each_launch(|name, _, io, launch| {
+        assert!(!launch.dispatches.is_empty(), "{name} launches nothing");
+        launch.dispatches.iter().for_each(|d| f(name, d, io.limits));
+    });
+    let limits = Limits::webgpu(Storage::F32);
+    for launch in [roofline::copy(1, &limits), roofline::fma(1, &limits)] {
+        launch.dispatches.iter().for_each(|d| f("roofline", d, &limits));
+    }
+}
+
 fn parse(name: &str, text: &str) -> (Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(text)));
     let mut needs = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    if text.contains("enable f16;") {
+        needs |= Capabilities::SHADER_FLOAT16;
+    }
     if cooperative(text) {
         let subgroups = Capabilities::SUBGROUP | Capabilities::SUBGROUP_BARRIER;
-        needs |= Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16 | subgroups;
+        needs |= Capabilities::COOPERATIVE_MATRIX | subgroups;
     }
     let mut validator = Validator::new(ValidationFlags::all(), needs);
     validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE);
@@ -155,12 +173,9 @@ fn check_dispatch(name: &str, d: &Dispatch, r: &Reflected, limits: &Limits) {
 #[test]
 fn launches_fit_their_shaders() {
     let mut known: HashMap<Shader, Reflected> = HashMap::new();
-    each_launch(|name, _, io, launch| {
-        assert!(!launch.dispatches.is_empty(), "{name} launches nothing");
-        for d in &launch.dispatches {
-            let r = known.entry(d.shader.clone()).or_insert_with(|| reflect(name, &wgsl::text(&d.shader).unwrap()));
-            check_dispatch(name, d, r, io.limits);
-        }
+    each_dispatch(|name, d, limits| {
+        let r = known.entry(d.shader.clone()).or_insert_with(|| reflect(name, &wgsl::text(&d.shader).unwrap()));
+        check_dispatch(name, d, r, limits);
     });
 }
 
@@ -199,11 +214,9 @@ fn bindings_lie_in_what_they_show() {
 /// Every distinct text of every launch, by the name of its first.
 fn texts() -> HashMap<String, String> {
     let (mut shaders, mut texts) = (HashSet::new(), HashMap::new());
-    each_launch(|name, _, _, launch| {
-        for d in &launch.dispatches {
-            if shaders.insert(d.shader.clone()) {
-                texts.entry(wgsl::text(&d.shader).unwrap()).or_insert_with(|| name.to_owned());
-            }
+    each_dispatch(|name, d, _| {
+        if shaders.insert(d.shader.clone()) {
+            texts.entry(wgsl::text(&d.shader).unwrap()).or_insert_with(|| name.to_owned());
         }
     });
     texts
@@ -271,7 +284,9 @@ fn every_file_is_listed_and_used() {
     let listed: BTreeSet<String> = wgsl::FILES.iter().map(|(n, _)| (*n).to_owned()).collect();
     assert_eq!(there, listed, "files in shaders/ (left) and in src/kernels/gpu/wgsl.rs (right)");
     let (mut shaders, mut found) = (HashSet::new(), BTreeSet::new());
-    each_launch(|_, _, _, launch| shaders.extend(launch.dispatches.iter().map(|d| d.shader.clone())));
+    each_dispatch(|_, d, _| {
+        shaders.insert(d.shader.clone());
+    });
     for shader in &shaders {
         let mut one = BTreeSet::new();
         used(shader, shader.file, &mut one);
@@ -288,9 +303,10 @@ fn every_file_says_what_it_is() {
             assert!(first.starts_with("// "), "{name}.wgsl begins with what it holds");
             continue;
         }
-        let op = cases().iter().map(|c| c.op.name()).find(|op| name.starts_with(op)).expect("named after an op");
+        let ops = cases().into_iter().map(|c| c.op.name()).chain(["roofline"]);
+        let op = ops.into_iter().find(|op| name.starts_with(op)).expect("named after an op");
         assert!(first.starts_with(&format!("// {op}")), "{name}.wgsl begins with `// {op}`");
-        for word in ["Layout", "hread", "Memory", "src/kernels/", "src/kernels/gpu/"] {
+        for word in ["Layout", "Memory", "src/kernels/gpu/"] {
             let header = text.lines().take_while(|l| l.starts_with("//"));
             assert!(header.clone().any(|l| l.contains(word)), "{name}.wgsl: its header does not say {word}");
         }

@@ -87,8 +87,8 @@ impl Backend for Cpu {
         format!("cpu, {} threads, {}", self.workers.threads(), self.caps.isa())
     }
 
-    fn caps(&self) -> &Caps {
-        &self.caps
+    fn caps(&self) -> Caps {
+        self.caps.clone()
     }
 
     fn memory(&self, plan: &Plan, model: &Model) -> Memory {
@@ -97,6 +97,10 @@ impl Backend for Cpu {
             weights: plan.held_bytes(|w| panel_bytes(w, model, self.weight_type)),
             activations: plan.activation_bytes() + scratch,
         }
+    }
+
+    fn memory_limit(&self) -> Option<u64> {
+        crate::system::memory_limit()
     }
 
     fn notes(&self) -> Vec<String> {
@@ -240,13 +244,8 @@ impl Program for CpuProgram {
 
     fn set(&mut self, input: &str, value: &Value) -> Result<()> {
         let t = value.host()?;
-        let known = self.plan.inputs.iter().position(|(name, _)| name == input);
-        let n = known.ok_or_else(|| Error::other(format!("plan {} has no input '{input}'", self.plan.name)))?;
+        let n = self.plan.input(input, t.shape())?;
         let stored = &self.plan.values[self.plan.inputs[n].1];
-        if t.shape() != stored.shape {
-            let (name, want) = (&self.plan.name, stored.shape);
-            return Err(Error::other(format!("plan {name}: input '{input}' is {} and must be {want}", t.shape())));
-        }
         Self::write(self.inputs[n].as_mut_slice(), stored, &t);
         self.set[n] = true;
         Ok(())

@@ -5,7 +5,7 @@
 mod buffers;
 
 use super::{Graph, Value, Weight, fuse};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::cpu::Scratch;
 use crate::kernels::gpu::{Launch, Storage};
 use crate::kernels::{self, Caps, Cost, Op, Packing, Target};
@@ -131,6 +131,7 @@ const ALIGN: usize = 16;
 impl Plan {
     /// Fuses the graph, chooses variants and assigns memory for a target.
     pub fn new(graph: Graph, caps: &Caps) -> Result<Self> {
+        let caps = &buffers::for_graph(&graph.name, caps);
         let graph = fuse::fuse(graph, &caps.rewrites_off);
         let mut weights = Vec::new();
         let mut steps = Vec::with_capacity(graph.nodes.len());
@@ -238,6 +239,18 @@ impl Plan {
             }
         }
         lives
+    }
+
+    /// The number of an input; its shape must be the plan's.
+    pub fn input(&self, name: &str, shape: Shape) -> Result<usize> {
+        let known = self.inputs.iter().position(|(n, _)| n == name);
+        let n = known.ok_or_else(|| Error::other(format!("plan {} has no input '{name}'", self.name)))?;
+        let want = self.values[self.inputs[n].1].shape;
+        if shape == want {
+            Ok(n)
+        } else {
+            Err(Error::other(format!("plan {}: input '{name}' is {shape} and must be {want}", self.name)))
+        }
     }
 
     /// Work and traffic of one run.

@@ -18,9 +18,11 @@ mod bands;
 pub mod concat;
 pub mod conv2d;
 pub mod geglu;
+mod gemm;
 pub mod group_norm;
 pub mod layer_norm;
 pub mod matmul;
+pub mod roofline;
 pub mod timestep_embedding;
 pub mod upsample;
 pub mod wgsl;
@@ -54,6 +56,8 @@ impl Storage {
 pub struct Coop {
     /// Rows and columns of all three matrices: 8 or 16.
     pub size: u32,
+    /// Computed by plain arithmetic on the same addresses, on an adapter that has none: for tests.
+    pub emulated: bool,
 }
 
 /// What an adapter allows, as far as kernels depend on it.

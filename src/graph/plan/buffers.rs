@@ -3,7 +3,18 @@
 use super::{Life, Place, Plan, What};
 use crate::error::Result;
 use crate::graph::{Graph, Node, Value};
-use crate::kernels::gpu::{self, Io, Launch, Limits, View};
+use crate::kernels::gpu::{self, Io, Launch, Limits, Storage, View};
+use crate::kernels::{Caps, Target};
+
+/// What is planned before the loop begins keeps f32: timesteps with fractions do not survive f16, and together these plans
+/// are a hundredth of the work.
+pub(super) fn for_graph(name: &str, caps: &Caps) -> Caps {
+    let mut caps = caps.clone();
+    if let (Target::Gpu(limits), "text" | "context" | "time") = (&mut caps.target, name) {
+        limits.storage = Storage::F32;
+    }
+    caps
+}
 
 /// What a GPU runs for a node.
 pub(super) fn launch(graph: &Graph, node: &Node, variant: usize, limits: &Limits) -> Result<Launch> {
