@@ -63,30 +63,30 @@ var<workgroup> stage: array<vec4<f32>, STAGE>;
 // exp(score - maximum) of four keys, [key / 4][slot of the query].
 var<workgroup> weights: array<vec4<f32>, TX * PITCH>;
 
-// Quads from, from + 1, ... of a head's q and k. Rows beyond the last repeat it: their results are not used.
-fn stage_scores(thread: u32, q_first: u32, queries: u32, k_first: u32, keys: u32, quad0: u32, from: u32) {
+// Quads `begin`, `begin + 1`, ... of a head's q and k. Rows beyond the last repeat it: their results are not used.
+fn stage_scores(thread: u32, q_first: u32, queries: u32, k_first: u32, keys: u32, quad0: u32, begin: u32) {
     for (var i = thread; i < STEP * QUERIES; i += WG) {
         let row = i / STEP;
         var a = vec4<f32>();
-        if from + i % STEP < HEAD {
-            a = widen(q[p.q_start + (q_first + min(row, queries - 1u)) * p.q_pitch + quad0 + from + i % STEP]);
+        if begin + i % STEP < HEAD {
+            a = widen(q[p.q_start + (q_first + min(row, queries - 1u)) * p.q_pitch + quad0 + begin + i % STEP]);
         }
         stage[i % STEP * QUERIES + row % 4u * TY + row / 4u] = a;
     }
     for (var i = thread; i < STEP * KEYS; i += WG) {
         let row = i / STEP;
         var a = vec4<f32>();
-        if from + i % STEP < HEAD {
-            a = widen(k[p.k_start + (k_first + min(row, keys - 1u)) * p.k_pitch + quad0 + from + i % STEP]);
+        if begin + i % STEP < HEAD {
+            a = widen(k[p.k_start + (k_first + min(row, keys - 1u)) * p.k_pitch + quad0 + begin + i % STEP]);
         }
         stage[STEP * QUERIES + i % STEP * KEYS + row % 4u * TX + row / 4u] = a;
     }
 }
 
-// Quads `from` to `from + WIDTH` of a head's v, for VALUES keys.
-fn stage_values(thread: u32, v_first: u32, keys: u32, quad0: u32, from: u32) {
+// Quads `begin` to `begin + WIDTH` of a head's v, for VALUES keys.
+fn stage_values(thread: u32, v_first: u32, keys: u32, quad0: u32, begin: u32) {
     for (var i = thread; i < VALUES * WIDTH; i += WG) {
-        let quad = quad0 + min(from + i % WIDTH, HEAD - 1u);
+        let quad = quad0 + min(begin + i % WIDTH, HEAD - 1u);
         stage[i] = widen(v[p.v_start + (v_first + min(i / WIDTH, keys - 1u)) * p.v_pitch + quad]);
     }
 }
@@ -118,9 +118,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var out: array<vec4<f32>, 4u * PER>;
     for (var key = 0u; key < end; key += KEYS) {
         var s: array<vec4<f32>, 4>;
-        for (var from = 0u; from < HEAD; from += STEP) {
+        for (var begin = 0u; begin < HEAD; begin += STEP) {
             workgroupBarrier();
-            stage_scores(thread, row % p.q_rows, queries, k_first + key, p.keys - key, quad0, from);
+            stage_scores(thread, row % p.q_rows, queries, k_first + key, p.keys - key, quad0, begin);
             workgroupBarrier();
             // #unroll
             for (var j = 0u; j < STEP; j++) {
@@ -159,12 +159,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         // #unroll
         for (var part = 0u; part < PARTS; part++) {
-            for (var from = 0u; from < min(KEYS, end - key); from += VALUES) {
+            for (var begin = 0u; begin < min(KEYS, end - key); begin += VALUES) {
                 workgroupBarrier();
-                stage_values(thread, v_first + key + from, p.keys - key - from, quad0, part * WIDTH);
+                stage_values(thread, v_first + key + begin, p.keys - key - begin, quad0, part * WIDTH);
                 workgroupBarrier();
                 for (var four = 0u; four < VALUES / 4u; four++) {
-                    let at_w = (from / 4u + four) * PITCH + ty;
+                    let at_w = (begin / 4u + four) * PITCH + ty;
                     let w0 = weights[at_w];
                     let w1 = weights[at_w + TY];
                     let w2 = weights[at_w + 2u * TY];

@@ -42,13 +42,13 @@ const LEAST: f32 = -3.0e38; // below every score, and finite
 // The score of a head; q_row and k_row are the rows' first quads.
 fn score(q_row: u32, k_row: u32, head: u32) -> f32 {
     var sum = 0.0;
-    let from = head * p.d;
+    let begin = head * p.d;
     if p.d % 4u == 0u {
-        for (var i = from / 4u; i < (from + p.d) / 4u; i++) {
+        for (var i = begin / 4u; i < (begin + p.d) / 4u; i++) {
             sum += dot(widen(q[q_row + i]), widen(k[k_row + i]));
         }
     } else {
-        for (var c = from; c < from + p.d; c++) {
+        for (var c = begin; c < begin + p.d; c++) {
             sum += widen(q[q_row + c / 4u])[c % 4u] * widen(k[k_row + c / 4u])[c % 4u];
         }
     }

@@ -79,10 +79,10 @@ fn entry(sample: u32, group: u32, e: u32, shift: f32) -> vec3<f32> {
     return vec3<f32>(f32(n), (stats[at][i] - shift) + stats[at + 1u][i], stats[at + 2u][i]);
 }
 
-// Fills `groups` from group `from` on: a column of threads for each of `count` groups, four entries a thread at once.
-fn join_groups(sample: u32, from: u32, count: u32, thread: u32) {
+// Fills `groups` from group `begin` on: a column of threads for each of `count` groups, four entries a thread at once.
+fn join_groups(sample: u32, begin: u32, count: u32, thread: u32) {
     let column = thread % p.columns;
-    let group = from + min(column, count - 1u);
+    let group = begin + min(column, count - 1u);
     let step = WG / p.columns;
     let shift = stats[place(sample, 0u, group * p.size)][lane(group * p.size)];
     var all = Moments();
@@ -126,18 +126,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let strip = at % p.strips;
     let block = at / p.strips % p.blocks;
     let sample = at / p.strips / p.blocks;
-    let from = strip * WIDTH * 4u / p.size;
+    let begin = strip * WIDTH * 4u / p.size;
     let last = (min((strip + 1u) * WIDTH * 4u, p.c) - 1u) / p.size;
-    join_groups(sample, from, last - from + 1u, thread);
+    join_groups(sample, begin, last - begin + 1u, thread);
     let q = strip * WIDTH + thread % WIDTH;
     if q >= p.quads {
         return;
     }
     let channel = min(vec4<u32>(4u * q) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.c - 1u));
-    let a = groups[channel.x / p.size - from];
-    let b = groups[channel.y / p.size - from];
-    let c = groups[channel.z / p.size - from];
-    let d = groups[channel.w / p.size - from];
+    let a = groups[channel.x / p.size - begin];
+    let b = groups[channel.y / p.size - begin];
+    let c = groups[channel.z / p.size - begin];
+    let d = groups[channel.w / p.size - begin];
     let shift = vec4<f32>(a.x, b.x, c.x, d.x);
     let mean = vec4<f32>(a.y, b.y, c.y, d.y);
     let scale = vec4<f32>(a.z, b.z, c.z, d.z) * gamma[q];

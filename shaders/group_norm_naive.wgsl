@@ -80,25 +80,25 @@ fn normal(row: u32, channel: u32, first: u32) -> f32 {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let at = group.x + p.first;
     let sample = at / p.bundles;
-    let from = at % p.bundles * p.bundle;
-    let end = min(from + p.bundle, p.groups);
-    for (var g = from; g < end; g++) {
+    let begin = at % p.bundles * p.bundle;
+    let end = min(begin + p.bundle, p.groups);
+    for (var g = begin; g < end; g++) {
         let measured = measure(sample, g, thread);
         if thread == 0u {
-            groups[g - from] = measured;
+            groups[g - begin] = measured;
         }
     }
     workgroupBarrier();
-    let q0 = from * p.size / 4u;
+    let q0 = begin * p.size / 4u;
     let width = (end * p.size + 3u) / 4u - q0;
     for (var i = thread; i < p.pixels * width; i += WG) {
         let q = q0 + i % width;
         let row = sample * p.pixels + i / width;
         let v = vec4<f32>(
-            normal(row, 4u * q, from),
-            normal(row, 4u * q + 1u, from),
-            normal(row, 4u * q + 2u, from),
-            normal(row, 4u * q + 3u, from),
+            normal(row, 4u * q, begin),
+            normal(row, 4u * q + 1u, begin),
+            normal(row, 4u * q + 2u, begin),
+            normal(row, 4u * q + 3u, begin),
         );
         y[p.y_start + row * p.quads + q] = narrow(only_channels(activate(v * gamma[q] + beta[q], ACT), q, p.c));
     }

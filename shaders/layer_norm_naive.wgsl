@@ -30,22 +30,22 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if row >= p.rows {
         return;
     }
-    let from = p.x_start + row * p.x_pitch;
+    let begin = p.x_start + row * p.x_pitch;
     // Subtracting a value of the row first keeps sums as small as the row's spread, however large its mean.
-    let shift = widen(x[from]).x;
+    let shift = widen(x[begin]).x;
     var sum = vec4<f32>();
     for (var q = 0u; q < p.quads; q++) {
-        sum += only_channels(widen(x[from + q]) - shift, q, p.c);
+        sum += only_channels(widen(x[begin + q]) - shift, q, p.c);
     }
     let mean = dot(sum, vec4<f32>(1.0)) / f32(p.c);
     var squares = vec4<f32>();
     for (var q = 0u; q < p.quads; q++) {
-        let d = only_channels((widen(x[from + q]) - shift) - mean, q, p.c);
+        let d = only_channels((widen(x[begin + q]) - shift) - mean, q, p.c);
         squares += d * d;
     }
     let scale = 1.0 / sqrt(dot(squares, vec4<f32>(1.0)) / f32(p.c) + p.eps);
     for (var q = 0u; q < p.quads; q++) {
-        let v = ((widen(x[from + q]) - shift) - mean) * scale * gamma[q] + beta[q];
+        let v = ((widen(x[begin + q]) - shift) - mean) * scale * gamma[q] + beta[q];
         y[p.y_start + row * p.quads + q] = narrow(only_channels(v, q, p.c));
     }
 }

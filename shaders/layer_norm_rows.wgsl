@@ -33,15 +33,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let row = (group.x + p.first) * (WG / LANES) + thread / LANES;
     let lane = thread % LANES;
     // Threads beyond the last row repeat it, so that all meet at the barriers.
-    let from = p.x_start + min(row, p.rows - 1u) * p.x_pitch;
+    let begin = p.x_start + min(row, p.rows - 1u) * p.x_pitch;
     // Subtracting a value of the row first keeps sums as small as the row's spread, however large its mean.
-    let shift = widen(x[from]).x;
+    let shift = widen(x[begin]).x;
     var v: array<vec4<f32>, PER>;
     var sum = vec4<f32>();
     // #unroll
     for (var i = 0u; i < PER; i++) {
         let q = lane + i * LANES;
-        v[i] = only_channels(widen(x[from + min(q, p.quads - 1u)]) - shift, q, p.c);
+        v[i] = only_channels(widen(x[begin + min(q, p.quads - 1u)]) - shift, q, p.c);
         sum += v[i];
     }
     let mean = sum_lanes(dot(sum, vec4<f32>(1.0)), thread, LANES) / f32(p.c);

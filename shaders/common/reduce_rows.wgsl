@@ -6,10 +6,10 @@ var<workgroup> row_slots: array<vec4<f32>, WG>;
 fn max_over(v: vec4<f32>, thread: u32, lanes: u32) -> vec4<f32> {
     row_slots[thread] = v;
     workgroupBarrier();
-    let from = thread / lanes * lanes;
-    var most = row_slots[from];
+    let begin = thread / lanes * lanes;
+    var most = row_slots[begin];
     for (var i = 1u; i < lanes; i++) {
-        most = max(most, row_slots[from + i]);
+        most = max(most, row_slots[begin + i]);
     }
     workgroupBarrier();
     return most;
@@ -18,10 +18,10 @@ fn max_over(v: vec4<f32>, thread: u32, lanes: u32) -> vec4<f32> {
 fn sum_over(v: vec4<f32>, thread: u32, lanes: u32) -> vec4<f32> {
     row_slots[thread] = v;
     workgroupBarrier();
-    let from = thread / lanes * lanes;
-    var total = row_slots[from];
+    let begin = thread / lanes * lanes;
+    var total = row_slots[begin];
     for (var i = 1u; i < lanes; i++) {
-        total += row_slots[from + i];
+        total += row_slots[begin + i];
     }
     workgroupBarrier();
     return total;
