@@ -115,7 +115,7 @@ ops! { matmul conv2d group_norm layer_norm attention geglu activate add concat u
 /// The addresses of the kernels for tensor cores, whose arithmetic is done plainly: no software adapter has any.
 #[test]
 fn emulated_tensor_cores() {
-    for op in ["matmul", "conv2d"] {
+    for op in ["matmul", "conv2d", "attention"] {
         for (options, weights, size) in [(F32, WeightType::F32, 16), (F16, WeightType::F16, 8)] {
             let coop = Some(Coop { size, emulated: true });
             check_variants(op, |v| v == "coop", options, weights, |l| Limits { coop, ..l });

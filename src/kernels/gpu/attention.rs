@@ -1,4 +1,7 @@
-//! attention on a GPU. `naive`: a thread for each quad of the output. `flash`: tiles of scores in workgroup memory.
+//! attention on a GPU. `naive`: a thread for each quad of the output. `flash`: tiles of scores in workgroup memory. `coop`:
+//! products on tensor cores.
+
+mod coop;
 
 use super::bands::{Slice, cut, rows_that_fit, whole_fits};
 use super::{Dispatch, Io, Launch, Limits, Record, Shader, Variant, View, What, linear, params};
@@ -11,6 +14,7 @@ use std::ops::Range;
 pub const VARIANTS: &[Variant<Attention>] = &[
     Variant { name: "naive", supports: |_, x, _, limits| binds(x, limits), launch: naive },
     Variant { name: "flash", supports: supports_flash, launch: flash },
+    Variant { name: "coop", supports: coop::supports, launch: coop::launch },
 ];
 
 params! {
@@ -56,7 +60,7 @@ params! {
 }
 
 params! {
-    /// See `shaders/attention_flash.wgsl`.
+    /// See `shaders/attention_flash.wgsl`; `attention_coop.wgsl` has the same.
     FlashParams {
         /// Blocks of queries of a sample and head.
         blocks: u32,
@@ -231,9 +235,8 @@ fn supports_flash(op: &Attention, x: &[Shape], _: &[Dims], limits: &Limits) -> b
 }
 
 fn flash(op: &Attention, io: &Io<'_>) -> Launch {
-    let [q, k, v] = io.x else { return Launch::default() };
-    let d = q.shape.c / op.heads;
-    let head = (d / 4) as u32;
+    let [q, ..] = io.x else { return Launch::default() };
+    let head = (q.shape.c / op.heads / 4) as u32;
     let Some(tile) = Tile::new(head, io.limits) else { return Launch::default() };
     let shader = Shader::new("attention_flash", io.limits)
         .with("CAUSAL", op.causal)
@@ -244,8 +247,14 @@ fn flash(op: &Attention, io: &Io<'_>) -> Launch {
         .with("PART", tile.part)
         .with("STEP", tile.step)
         .with("VALUES", tile.values);
+    dispatches(op, io, &shader, 4 * tile.ty as usize)
+}
+
+/// The dispatches of a shader whose workgroups compute `block` queries of a head.
+fn dispatches(op: &Attention, io: &Io<'_>, shader: &Shader, block: usize) -> Launch {
+    let [q, k, v] = io.x else { return Launch::default() };
     let one = |band: Band| {
-        let blocks = band.queries.len().div_ceil(4 * tile.ty as usize);
+        let blocks = band.queries.len().div_ceil(block);
         let [xq, xk, xv, y] = band.slices;
         let params = FlashParams {
             first: 0,
@@ -254,7 +263,7 @@ fn flash(op: &Attention, io: &Io<'_>) -> Launch {
             rows: band.queries.len() as u32,
             query0: band.queries.start as u32,
             keys: k.shape.pixels() as u32,
-            scale: scale(d),
+            scale: scale(q.shape.c / op.heads),
             q_start: xq.start,
             q_pitch: q.pitch_quads(),
             q_rows: xq.rows,

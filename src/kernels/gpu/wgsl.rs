@@ -19,6 +19,7 @@ macro_rules! files {
 files! {
     "activate",
     "add",
+    "attention_coop",
     "attention_flash",
     "attention_naive",
     "common/activation",
