@@ -111,7 +111,8 @@ fn rerun(case: &Case) -> String {
 pub struct Prepared {
     case: Case,
     weight_type: WeightType,
-    shape: Shape,
+    /// Of the outputs.
+    shapes: Vec<Shape>,
     x: Vec<Vec<f32>>,
     w: Vec<Vec<f32>>,
     at: Vec<usize>,
@@ -122,7 +123,8 @@ pub struct Prepared {
 impl Prepared {
     /// Makes the values and computes the reference. Errors when the case's shapes do not fit its op.
     pub fn new(case: &Case, weight_type: WeightType) -> Result<Self> {
-        let shape = case.op.output(&case.x, &case.w)?[0];
+        let shapes = case.op.output(&case.x, &case.w)?;
+        let shape = shapes[0];
         let name = full_name(case);
         let operand = |(i, s): (usize, &Shape)| Random::new(&format!("{name} x{i}")).operand(s.len(), case.data);
         let x: Vec<Vec<f32>> = case.x.iter().enumerate().map(operand).collect();
@@ -139,7 +141,7 @@ impl Prepared {
         let at = sample(&name, shape, case.op.cost(&case.x, &case.w).flops / 2);
         let want = reference(case, &x, &w, &at);
         let bound = case.op.tolerance(&case.x, &case.w);
-        Ok(Self { case: case.clone(), weight_type, shape, x, w, at, want, bound })
+        Ok(Self { case: case.clone(), weight_type, shapes, x, w, at, want, bound })
     }
 
     /// Lays operands and weights out for the CPU.
@@ -151,7 +153,7 @@ impl Prepared {
         let w: Result<Vec<Packed>> =
             each.map(|((d, v), p)| pack(*d, p, geglu && p == Packing::Panels, Stored::f32(v), keep, workers)).collect();
         let x = self.case.x.iter().copied().zip(self.x.iter().map(Vec::as_slice));
-        Ok(Loaded::new(self.case.op, self.case.w.clone(), x, w?, self.shape, layout))
+        Ok(Loaded::new(self.case.op, self.case.w.clone(), x, w?, &self.shapes, layout))
     }
 
     /// Compares what a run left in `loaded`.
@@ -169,16 +171,16 @@ impl Prepared {
             let off = (f64::from(got) - want).abs();
             // A NaN wins, and stays: nothing compares greater.
             if off.is_nan() || off > most || worst.is_none() {
-                (most, worst) = (off, Some(Worst { at: unflatten(self.shape, i), got, want }));
+                (most, worst) = (off, Some(Worst { at: unflatten(self.shapes[0], i), got, want }));
             }
         }
         Outcome {
             what: format!("{}, {variant}, {isa}{weights}", full_name(&self.case)),
             error: most / rms.max(LEAST_RMS),
-            bound: self.bound,
+            bound: self.bound * magnification(variant),
             compared: self.at.len(),
             worst,
-            problem: y.problem(),
+            problem: loaded.problem(),
             rerun: rerun(&self.case),
         }
     }
@@ -192,7 +194,7 @@ impl Prepared {
         Self {
             case,
             weight_type: self.weight_type,
-            shape: self.shape.with_b(1),
+            shapes: self.shapes.iter().map(|s| s.with_b(1)).collect(),
             x,
             w: self.w.clone(),
             at: Vec::new(),
@@ -208,6 +210,14 @@ impl Prepared {
         let name = cpu::variants(&self.case.op, &self.case.x, &self.case.w)[variant].name;
         Ok(self.outcome(&loaded, name, isa))
     }
+}
+
+/// How much more than plain sums a variant may be off.
+///
+/// Winograd's transforms magnify rounding 3 to 4 times: c = 6 instead of 4. Measured: 4.9 at 9 channels, 4.2 at 32, 1 from
+/// 320 on.
+fn magnification(variant: &str) -> f64 {
+    if variant == "winograd" { 1.5 } else { 1.0 }
 }
 
 /// Prepares and checks in one go.

@@ -11,6 +11,7 @@ pub mod concat;
 pub mod conv2d;
 pub mod cpu;
 pub mod geglu;
+pub mod group_affine;
 pub mod group_norm;
 pub mod layer_norm;
 pub mod matmul;
@@ -19,7 +20,7 @@ pub mod timestep_embedding;
 pub mod upsample;
 
 pub(crate) use shapes::unflatten;
-use shapes::{check_extras, check_weights, f32_bytes, join_sources, joint_batch, rounding};
+use shapes::{check_affine, check_extras, check_weights, f32_bytes, join_sources, joint_batch, rounding};
 
 use crate::error::{Error, Result};
 use crate::simd::Isa;
@@ -179,6 +180,8 @@ pub enum Data {
     Ramp,
     /// Normal around 100: catches `E[x^2] - E[x]^2`.
     LargeMean,
+    /// Absolute values of normal ones.
+    Positive,
 }
 
 /// One set of shapes, written once and used as a test, a benchmark, a self-test and a line of the support table.
@@ -256,6 +259,7 @@ ops! {
     matmul::Matmul,
     conv2d::Conv2d,
     group_norm::GroupNorm,
+    group_affine::GroupAffine,
     layer_norm::LayerNorm,
     attention::Attention,
     geglu::Geglu,

@@ -169,7 +169,12 @@ impl CpuProgram {
         let stored = &self.plan.values[step.y];
         zero_padding(views.y, stored);
         let y = Out { data: views.y, shape: stored.shape, pitch: stored.pitch };
-        let mut io = Io { x: &x, w: &w, y, scratch: views.scratch.take().unwrap_or_default() };
+        let statistics = step.statistics.zip(views.statistics).map(|(id, data)| {
+            let stored = &self.plan.values[id];
+            zero_padding(data, stored);
+            Out { data, shape: stored.shape, pitch: stored.pitch }
+        });
+        let mut io = Io { x: &x, w: &w, y, statistics, scratch: views.scratch.take().unwrap_or_default() };
         kernels::run(&step.op, step.variant, self.isa, &mut io, &self.workers);
         Ok(())
     }

@@ -56,15 +56,15 @@ fn doubled_pays(op: &Conv2d, x: &[Shape], w: &[Dims]) -> bool {
 fn scratch(op: &Conv2d, x: &[Shape], _: &[Dims]) -> Scratch {
     let (h, w) = op.upsample.unwrap_or((x[0].h, x[0].w));
     // At most as many outputs as (upsampled) inputs.
-    let rows = x.iter().map(|s| s.b).max().unwrap_or(1) * h * w;
-    gemm::scratch(&x[..op.sources()], rows)
+    gemm::scratch(&x[..op.sources()], batch(x) * h * w, op.norm.is_some(), batch(x))
 }
 
 fn product<'a>(op: &Conv2d, io: &Io<'a>) -> Product<'a> {
-    let (row, residual) = gemm::extras(io, op.sources(), op.row, op.residual);
+    let (norm, row, residual) = gemm::extras(io, op.sources(), op.norm, op.row, op.residual);
     Product {
         sources: &io.x[..op.sources()],
         window: Window { side: 3, stride: op.stride(), before: op.before(), upsample: op.upsample },
+        norm,
         w: io.w[0],
         bias: op.bias.then(|| io.w[1].vector()),
         row,
@@ -76,12 +76,12 @@ fn product<'a>(op: &Conv2d, io: &Io<'a>) -> Product<'a> {
 
 fn naive(op: &Conv2d, _: Isa, io: &mut Io<'_>, workers: &Workers) {
     let p = product(op, io);
-    gemm::naive(&p, io.y.data, io.y.pitch, workers);
+    gemm::naive(&p, io, workers);
 }
 
 fn panels(op: &Conv2d, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
     let p = product(op, io);
-    gemm::run(&p, isa, io.y.data, io.y.pitch, io.scratch, workers);
+    gemm::run(&p, isa, io, workers);
 }
 
 fn fast<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize>(
@@ -92,5 +92,5 @@ fn fast<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize>(
     workers: &Workers,
 ) {
     let p = product(op, io);
-    winograd::run(form, &p, isa, io.y.data, io.y.pitch, io.scratch, workers);
+    winograd::run(form, &p, isa, io, workers);
 }

@@ -3,6 +3,7 @@
 use super::Grid;
 use super::forms::{Form, inputs};
 use crate::kernels::cpu::gemm::Product;
+use crate::kernels::cpu::group_norm::Affine;
 use crate::kernels::cpu::tile::{Lanewise, map};
 use crate::simd::{Simd, Task};
 
@@ -72,7 +73,8 @@ impl<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize> Fac
         self.count * (IN - 2) + 2
     }
 
-    /// Fills the strip, `[IN][width][32]`, with channels `first .. first + n`; zeros around the picture.
+    /// Fills the strip, `[IN][width][32]`, with channels `first .. first + n`, normalised if there is a norm; zeros around
+    /// the picture.
     #[inline(always)]
     fn read<S: Simd>(&mut self, s: S, first: usize, n: usize) {
         let (width, row) = (self.width(), self.first_row + self.row);
@@ -95,8 +97,15 @@ impl<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize> Fac
                         let at = ((b % src.shape.b * h + y) * w + x) * src.pitch + from - before;
                         let pixel = &src.data[at..at + end - from];
                         let to = &mut to[from - first..end - first];
-                        // SAFETY: both slices hold `end - from` elements.
-                        unsafe { map(s, pixel.len(), [pixel.as_ptr()], to.as_mut_ptr(), &Copy1) };
+                        let (n, x, to) = (pixel.len(), pixel.as_ptr(), to.as_mut_ptr());
+                        // SAFETY: all slices hold n elements.
+                        match self.p.norm {
+                            None => unsafe { map(s, n, [x], to, &Copy1) },
+                            Some(norm) => unsafe {
+                                let [mean, scale, shift] = norm.rows(b, from, n).map(<[f32]>::as_ptr);
+                                map(s, n, [x, mean, scale, shift], to, &Affine(norm.act));
+                            },
+                        }
                     }
                     before += c;
                 }
