@@ -158,12 +158,14 @@ impl Loaded {
         cpu::run(&self.op, variant, isa, &mut io, workers);
     }
 
-    /// The output, dense, and the second one after it.
+    /// The outputs, dense, sample by sample: of each the first, then the second if there is one.
     pub fn output(&self) -> Vec<f32> {
-        let dense = |b: &Buffer| (0..b.shape.len()).map(|i| b.get(i)).collect::<Vec<f32>>();
-        let mut all = dense(&self.y);
-        all.extend(self.statistics.iter().flat_map(dense));
-        all
+        let sample = |i: usize, b: &Buffer| {
+            let len = b.shape.len() / b.shape.b;
+            (i * len..(i + 1) * len).map(|at| b.get(at)).collect::<Vec<f32>>()
+        };
+        let both = || [Some(&self.y), self.statistics.as_ref()].into_iter().flatten();
+        (0..self.y.shape.b).flat_map(|i| both().flat_map(move |b| sample(i, b))).collect()
     }
 
     /// What is wrong with the outputs beside the first one's error: statistics must be those of what was written.

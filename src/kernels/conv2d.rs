@@ -109,7 +109,8 @@ impl Kernel for Conv2d {
     }
 
     fn tolerance(&self, _: &[Shape], w: &[Dims]) -> f64 {
-        rounding(w[0].k * w[0].taps)
+        // Normalised inputs are products with roundings of their own: c = 8. Measured: 4.8 where all operands have outliers.
+        rounding(w[0].k * w[0].taps) * if self.norm.is_some() { 2.0 } else { 1.0 }
     }
 
     fn reference(&self, x: &[Operand64<'_>], w: &[Operand64<'_>], at: &[usize]) -> Vec<f64> {

@@ -88,7 +88,8 @@ impl Kernel for Matmul {
 
     fn tolerance(&self, _: &[Shape], w: &[Dims]) -> f64 {
         // Gating multiplies two sums: each can be several times its rms and magnifies the other's error.
-        rounding(w[0].k) * if self.geglu { 3.0 } else { 1.0 }
+        // So do normalised inputs: c = 8. Measured: 4.8 where all operands have outliers.
+        rounding(w[0].k) * if self.geglu { 3.0 } else { 1.0 } * if self.norm.is_some() { 2.0 } else { 1.0 }
     }
 
     fn reference(&self, x: &[Operand64<'_>], w: &[Operand64<'_>], at: &[usize]) -> Vec<f64> {
