@@ -4,6 +4,7 @@
 //! beside the time. What a number means is told in `benches/README.md`.
 
 pub mod ceiling;
+pub mod explain;
 pub mod kernels;
 pub mod profile;
 pub mod report;

@@ -1,6 +1,7 @@
 //! The CPU backend: an interpreter of plans over one arena, with the pool of workers and the store of packed weights.
 
 pub mod memory;
+pub mod probe;
 mod reader;
 mod stream;
 pub mod workers;
@@ -64,6 +65,16 @@ impl Cpu {
         Self { caps, ..self }
     }
 
+    /// The sizes that kernels cut their work into, measured or remembered: what a large plan runs with.
+    ///
+    /// # Errors
+    /// As [`probe::choice`].
+    pub fn tuned(&self) -> Result<probe::Choice> {
+        let choice = probe::choice(self.caps.isa, &self.workers)?;
+        self.workers.tune(choice.tuning);
+        Ok(choice)
+    }
+
     fn packed(&self, want: &PlanWeight, model: &Arc<Model>, reader: &mut Reader<'_>) -> Result<Arc<Packed>> {
         let key = (Arc::as_ptr(model) as usize, want.clone());
         if let Some(found) = self.lock_store().get(&key).and_then(Weak::upgrade) {
@@ -104,6 +115,9 @@ impl Backend for Cpu {
     }
 
     fn load(&self, plan: Arc<Plan>, model: &Arc<Model>) -> Result<Box<dyn Program>> {
+        if plan.cost().flops >= probe::WORTH && !self.workers.is_tuned() {
+            self.tuned()?;
+        }
         let mut reader = Reader::new(model, self.weight_type, &self.notes);
         let mut weights = Vec::with_capacity(plan.weights.len());
         for w in &plan.weights {

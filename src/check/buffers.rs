@@ -117,7 +117,8 @@ impl Loaded {
     ) -> Self {
         let x = x.map(|(s, v)| Buffer::operand(s, v, layout)).collect();
         let mut outputs = y.iter().map(|s| Buffer::output(*s, layout));
-        let (y, statistics) = (outputs.next().unwrap_or_else(|| Buffer::output(Shape::new(1, 1, 1, 1), layout)), outputs.next());
+        let (y, statistics) =
+            (outputs.next().unwrap_or_else(|| Buffer::output(Shape::new(1, 1, 1, 1), layout)), outputs.next());
         Self { op, dims, x, w, y, statistics, scratch: Vec::new() }
     }
 

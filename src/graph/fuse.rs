@@ -244,7 +244,8 @@ fn sibling_group(g: &Graph, first: usize) -> Vec<usize> {
     let plain = |n: &Node| {
         let Op::Matmul(m) = n.op else { return None };
         let e = epilogue(&n.op)?;
-        let alone = !e.row && e.act == Activation::None && !e.residual && !e.geglu && !m.two_sources && m.norm.is_none();
+        let alone =
+            !e.row && e.act == Activation::None && !e.residual && !e.geglu && !m.two_sources && m.norm.is_none();
         // Column views begin at multiples of 4 so that every layout keeps its alignment.
         let fits = n.w[0].dims.n.is_multiple_of(4) && n.w.iter().all(|w| matches!(w.expr, WeightExpr::One(_)));
         (alone && fits && only_attention_reads(g, n.y)).then_some((n.x[0], m.bias))

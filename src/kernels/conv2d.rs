@@ -5,12 +5,12 @@
 //! then, if `row`, `[b', 1, 1, n]`; then, if `residual`, `[b', h', w', n]`. Weights: `w` `[n, k, 3, 3]`, then the bias `[n]`
 //! if `bias`. With `statistics` a second output holds those of y, for the next GroupNorm.
 
+use super::group_affine::{affine, statistics};
 use super::shapes::read_normed as read;
 use super::{
     Activation, Case, Cost, Data, Dims, Kernel, Operand64, Packing, Role, check_affine, check_extras, check_weights,
     f32_bytes, join_sources, rounding, unflatten,
 };
-use super::group_affine::{affine, statistics};
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
 

@@ -15,6 +15,7 @@ pub mod panels;
 mod statistics;
 mod tile;
 pub mod timestep_embedding;
+pub mod tuning;
 pub mod upsample;
 mod winograd;
 

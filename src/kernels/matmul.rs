@@ -6,12 +6,12 @@
 //! `bias`. With `statistics` a second output holds those of y, for the next GroupNorm. With `geglu` the rows of `w` (and the bias) are value and gate halves, and `y = v * gelu(g)` has
 //! n/2 channels.
 
+use super::group_affine::{affine, statistics};
 use super::shapes::read_normed as read;
 use super::{
     Activation, Case, Cost, Data, Dims, Kernel, Operand64, Packing, Role, check_affine, check_extras, check_weights,
     f32_bytes, join_sources, rounding, unflatten,
 };
-use super::group_affine::{affine, statistics};
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
 

@@ -15,13 +15,13 @@ pub(crate) static VARIANTS: &[Variant<Conv2d>] = &[
     Variant { name: "panels", supports: |_, _, _| true, scratch, run: panels },
     Variant {
         name: "upsample9",
-        supports: doubled_pays,
+        supports: |op, x, w| pays("upsample9", op, x, w),
         scratch: |op, x, _| winograd::scratch::<Doubled, 3, 3, 2>(&x[..op.sources()], batch(x)),
         run: |op, isa, io, workers| fast(op, Doubled, isa, io, workers),
     },
     Variant {
         name: "winograd",
-        supports: winograd_pays,
+        supports: |op, x, w| pays("winograd", op, x, w),
         scratch: |op, x, _| winograd::scratch::<Four, 6, 6, 4>(&x[..op.sources()], batch(x)),
         run: |op, isa, io, workers| fast(op, Four, isa, io, workers),
     },
@@ -31,26 +31,34 @@ fn batch(x: &[Shape]) -> usize {
     x.iter().map(|s| s.b).max().unwrap_or(1)
 }
 
-/// Whether a fast form has fewer vector instructions than the direct one (counted 16 times, which cancels): `products` of a
-/// tile, `filter` to transform 16 filters, `input` and `output` to transform a tile in 16 channels.
+/// Vector instructions of a fast form relative to the direct one (counted 16 times, which cancels): `products` of a tile,
+/// `filter` to transform 16 filters, `input` and `output` to transform a tile in 16 channels.
 ///
 /// A function of the shape of one sample: batches must not change rounding.
-fn pays(x: &[Shape], w: &[Dims], tiles: usize, pixels: usize, [products, filter, input, output]: [usize; 4]) -> bool {
+fn share(w: &[Dims], tiles: usize, pixels: usize, [products, filter, input, output]: [usize; 4]) -> f64 {
     let (k, n) = (w[0].k, w[0].n.next_multiple_of(32));
     let direct = (9 * pixels + 27) * k * n;
     let fast = (products * tiles + filter) * k * n + tiles * (input * k + output * n);
-    k >= 8 && !x.is_empty() && fast < direct
+    fast as f64 / direct as f64
 }
 
-fn winograd_pays(op: &Conv2d, x: &[Shape], w: &[Dims]) -> bool {
+/// The fast form that could compute a convolution, and its instructions relative to the direct one's: below 1 it does.
+pub fn fast_share(op: &Conv2d, x: &[Shape], w: &[Dims]) -> Option<(&'static str, f64)> {
+    if op.stride2 || op.pad != Pad::Around || x.is_empty() || w[0].k < 8 {
+        return None;
+    }
     let tiles = x[0].h.div_ceil(4) * x[0].w.div_ceil(4);
-    let fits = !op.stride2 && op.pad == Pad::Around && op.upsample.is_none();
-    fits && pays(x, w, tiles, x[0].pixels(), [36, 150, 270, 250])
+    match op.upsample {
+        None => Some(("winograd", share(w, tiles, x[0].pixels(), [36, 150, 270, 250]))),
+        Some(size) if size == (2 * x[0].h, 2 * x[0].w) => {
+            Some(("upsample9", share(w, x[0].pixels(), 4 * x[0].pixels(), [9, 35, 50, 50])))
+        }
+        Some(_) => None,
+    }
 }
 
-fn doubled_pays(op: &Conv2d, x: &[Shape], w: &[Dims]) -> bool {
-    let fits = !op.stride2 && op.pad == Pad::Around && op.upsample == Some((2 * x[0].h, 2 * x[0].w));
-    fits && pays(x, w, x[0].pixels(), 4 * x[0].pixels(), [9, 35, 50, 50])
+fn pays(form: &str, op: &Conv2d, x: &[Shape], w: &[Dims]) -> bool {
+    fast_share(op, x, w).is_some_and(|(name, share)| name == form && share < 1.0)
 }
 
 fn scratch(op: &Conv2d, x: &[Shape], _: &[Dims]) -> Scratch {

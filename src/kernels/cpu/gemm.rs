@@ -16,8 +16,9 @@ mod normed;
 pub use naive::naive;
 
 use super::panels::{PANEL, Packed, Panel};
-use super::tile::{Old, Rows, Shared, Split, Tile};
 use super::statistics::Statistics;
+use super::tile::{Old, Rows, Shared, Split, Tile};
+use super::tuning::Tuning;
 use super::{In, Io, Scratch};
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::Activation;
@@ -25,8 +26,6 @@ use crate::simd::{Isa, Simd, Task, dispatch, math};
 use crate::tensor::Shape;
 use blocks::{BLOCK, Block, Blocks, PIECES};
 
-/// Most output rows of a task: enough to make the expansion of B cheap (about 1 %).
-const CHUNK: usize = 256;
 /// Most panels of a task.
 const GROUP: usize = 10;
 
@@ -88,7 +87,7 @@ pub struct Product<'a> {
 /// and for each worker pointers, one block of B and sums.
 pub fn scratch(sources: &[Shape], rows: usize, norm: bool, batch: usize) -> Scratch {
     let normed: usize = sources.iter().map(|s| normed::len(s.with_b(batch))).sum();
-    let rows = rows.min(CHUNK);
+    let rows = rows.min(Tuning::LARGEST.rows);
     Scratch {
         shared: zeros_len(sources.iter().map(|s| s.c)) + if norm { normed } else { 0 },
         per_worker: table_len(rows) + BLOCK * PANEL + rows * GROUP * PANEL,
@@ -119,7 +118,7 @@ pub fn run(p: &Product<'_>, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
     let p = &Product { sources: normed.as_ref().map_or(p.sources, |all| &all[..p.sources.len()]), ..*p };
     let (out, pitch) = (Shared::new(io.y.data), io.y.pitch);
     let panels = p.w.panel_count();
-    let chunks = Split::at_most(rows, CHUNK);
+    let chunks = Split::at_most(rows, workers.tuning().rows);
     // Enough tasks for all workers to end together; with few rows only panels can be shared out.
     let wanted = (workers.threads() * 4).div_ceil(chunks.parts);
     let groups = Split::at_most(panels, panels.div_ceil(wanted).clamp(1, GROUP));

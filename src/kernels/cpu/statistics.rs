@@ -12,7 +12,6 @@ use crate::kernels::group_affine::TILE_ROWS;
 use crate::simd::{Isa, Simd, Task, dispatch};
 use crate::tensor::Shape;
 
-
 /// Where the statistics of an output go.
 #[derive(Clone, Copy)]
 pub struct Statistics {

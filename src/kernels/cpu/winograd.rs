@@ -18,6 +18,7 @@ use super::gemm::Product;
 use super::panels::PANEL;
 use super::statistics::Statistics;
 use super::tile::{Shared, Split};
+use super::tuning::Tuning;
 use super::{Io, Scratch};
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::group_affine::TILE_ROWS;
@@ -27,10 +28,6 @@ use forms::Form;
 use input::{Factors, STRIP_CHANNELS};
 use products::Outputs;
 
-/// Bytes of a chunk's input factors: with what a task needs beside them, a part of the last-level cache.
-const CHUNK_BYTES: usize = 6 << 20;
-/// Most tiles of a task per product: its sums and the factors of its filters stay in the second-level cache.
-const TASK_ROWS: usize = 128;
 /// Most input channels of a block. Part of the rounding: sums are cut here.
 const BLOCK: usize = 80;
 /// Elements between neighbouring products beyond what they hold, so that they do not share cache sets.
@@ -55,18 +52,27 @@ struct Grid {
     chunks: Split,
     /// Most rows of tiles of a chunk.
     chunk_rows: usize,
+    /// Most tiles of a task.
+    task_tiles: usize,
 }
 
 impl Grid {
-    fn new<const IN: usize, const P: usize, const OUT: usize>(size: (usize, usize), k: usize, batch: usize) -> Self {
+    fn new<const IN: usize, const P: usize, const OUT: usize>(
+        size: (usize, usize),
+        k: usize,
+        batch: usize,
+        tuning: Tuning,
+    ) -> Self {
         let (tiles_y, tiles_x) = (size.0.div_ceil(IN - 2), size.1.div_ceil(IN - 2));
         // Even blocks: 128 becomes twice 64, not 80 and 48.
         let block = k.div_ceil(k.div_ceil(BLOCK)).next_multiple_of(16);
         let unit = TILE_ROWS / OUT;
-        let most = (CHUNK_BYTES / (P * P * k * size_of::<f32>() * tiles_x * unit)).max(1);
+        let most = (tuning.chunk_bytes / (P * P * k * size_of::<f32>() * tiles_x * unit)).max(1);
         let chunks = Split::at_most(batch * tiles_y.div_ceil(unit), most);
         let chunk_rows = (most * unit).min(batch * tiles_y);
-        Self { products: P * P, k, block, tiles_x, tiles_y, unit, chunks, chunk_rows }
+        // Forms with fewer products have more tiles.
+        let task_tiles = (tuning.tiles * 36 / (P * P)).min(chunk_rows * tiles_x);
+        Self { products: P * P, k, block, tiles_x, tiles_y, unit, chunks, chunk_rows, task_tiles }
     }
 
     /// The first row of tiles of a unit, counted through all samples; of the one after the last, all rows.
@@ -89,14 +95,9 @@ impl Grid {
         self.chunk_rows * self.tiles_x * self.block + SKEW
     }
 
-    /// Tiles of a task, at most.
-    fn task_tiles(&self) -> usize {
-        (TASK_ROWS * 36 / self.products).min(self.chunk_rows * self.tiles_x)
-    }
-
     fn scratch(&self, strip: usize) -> Scratch {
         let filters = self.products * (self.block * PANEL + SKEW);
-        let sums = self.products * (self.task_tiles() * PANEL + SKEW);
+        let sums = self.products * (self.task_tiles * PANEL + SKEW);
         Scratch { shared: self.blocks() * self.products * self.stride(), per_worker: strip.max(filters + sums) }
     }
 }
@@ -108,7 +109,7 @@ pub fn scratch<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: 
 ) -> Scratch {
     let k = sources.iter().map(|s| s.c).sum();
     let strip = IN * (F::STRIP * (IN - 2) + 2) * STRIP_CHANNELS;
-    Grid::new::<IN, P, OUT>((sources[0].h, sources[0].w), k, batch).scratch(strip)
+    Grid::new::<IN, P, OUT>((sources[0].h, sources[0].w), k, batch, Tuning::LARGEST).scratch(strip)
 }
 
 /// Computes `p` into `io.y`. `io.scratch` is what [`scratch`] declared. The window's stride and padding are 1.
@@ -121,7 +122,7 @@ pub fn run<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usiz
 ) {
     let size = (p.sources[0].shape.h, p.sources[0].shape.w);
     let k = p.sources.iter().map(|s| s.shape.c).sum();
-    let grid = Grid::new::<IN, P, OUT>(size, k, p.shape.b);
+    let grid = Grid::new::<IN, P, OUT>(size, k, p.shape.b, workers.tuning());
     let (out, pitch, panels) = (Shared::new(io.y.data), io.y.pitch, p.w.panel_count());
     let statistics = io.statistics.as_mut().map(|to| Statistics::new(to, out, p.shape, pitch));
     let strips = Split::at_most(grid.tiles_x, F::STRIP);
@@ -140,7 +141,7 @@ pub fn run<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usiz
         // Enough tasks for all workers to end together.
         let wanted = (workers.threads() * 3).div_ceil(panels);
         let tiles = rows * grid.tiles_x;
-        let most = tiles.div_ceil(wanted).max(16).min(grid.task_tiles());
+        let most = tiles.div_ceil(wanted).max(16).min(grid.task_tiles);
         let outputs = |panel, first, count, scratch: &mut [f32]| {
             let part = Outputs { form, p, grid: &grid, first_row, first, count, panel, factors, scratch, out, pitch };
             dispatch(isa, part);
@@ -152,7 +153,7 @@ pub fn run<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usiz
                 let (panel, (unit, count)) = (task / whole.parts, whole.part(task % whole.parts));
                 let first = (grid.row_of(first_unit + unit) - first_row) * grid.tiles_x;
                 let end = (grid.row_of(first_unit + unit + count) - first_row) * grid.tiles_x;
-                let parts = Split::at_most(end - first, grid.task_tiles());
+                let parts = Split::at_most(end - first, grid.task_tiles);
                 for i in 0..parts.parts {
                     let (tile, count) = parts.part(i);
                     outputs(panel, first + tile, count, scratch);
