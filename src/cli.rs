@@ -13,9 +13,10 @@ pub mod verify;
 pub mod words;
 
 use clap::{Args, Parser, Subcommand};
+use lienzo::backend::Backend as _;
 use lienzo::backend::cpu::{Cpu, WeightType};
 use lienzo::error::{Error, Result};
-use lienzo::simd::Isa;
+use lienzo::simd::{self, Isa};
 use lienzo::system;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -54,7 +55,7 @@ pub struct DeviceArgs {
     /// Where to run: auto or cpu
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
-    /// Arithmetic: auto or f32
+    /// Arithmetic: auto (f32), f32, or bf16: products and attention in bf16, less exact, faster with AVX512-BF16
     #[arg(long, default_value = "auto", value_name = "KIND")]
     pub precision: String,
     /// Threads [default: the physical cores that this process may use]
@@ -75,7 +76,23 @@ impl DeviceArgs {
             "f32" => WeightType::F32,
             other => return Err(Error::usage(format!("--type {other} is not known; use auto, f16 or f32"))),
         };
-        Cpu::new(self.threads()?, Isa::from_env()?, weight_type)
+        let isa = Isa::from_env()?;
+        let cpu = Cpu::new(self.threads()?, isa, weight_type)?;
+        if !self.is_bf16() {
+            return Ok(cpu);
+        }
+        if !simd::has_bf16(isa) {
+            eprintln!(
+                "note: no AVX512-BF16 is used here: --precision bf16 rounds as it does elsewhere, but is slower than f32"
+            );
+        }
+        let caps = cpu.caps().clone().with_bf16();
+        Ok(cpu.with_caps(caps))
+    }
+
+    /// Whether products are computed in bf16.
+    pub fn is_bf16(&self) -> bool {
+        self.precision.eq_ignore_ascii_case("bf16")
     }
 
     /// The number of threads, checked.
@@ -97,9 +114,9 @@ impl DeviceArgs {
             }
         }
         match self.precision.to_ascii_lowercase().as_str() {
-            "auto" | "f32" => Ok(()),
+            "auto" | "f32" | "bf16" => Ok(()),
             other => {
-                let message = format!("--precision {other} is not available on the CPU yet; available: auto, f32");
+                let message = format!("--precision {other} is not available on the CPU; available: auto, f32, bf16");
                 Err(Error::usage(message))
             }
         }

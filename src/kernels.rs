@@ -270,6 +270,9 @@ ops! {
     timestep_embedding::TimestepEmbedding,
 }
 
+/// The CPU's variants in bf16.
+const BF16: [(&str, &str); 2] = [("matmul", "bf16"), ("attention", "flash_bf16")];
+
 /// What a target can do, as plain data: all that planning depends on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Caps {
@@ -284,9 +287,21 @@ pub struct Caps {
 }
 
 impl Caps {
-    /// A CPU with this instruction set and nothing refused.
+    /// A CPU with this instruction set, in f32: what computes in bf16 is chosen by hand only.
     pub fn cpu(isa: Isa) -> Self {
-        Self { isa, refused: Vec::new(), rewrites_off: Vec::new(), memory_budget: None }
+        Self { isa, refused: BF16.to_vec(), rewrites_off: Vec::new(), memory_budget: None }
+    }
+
+    /// Whether anything is computed in bf16.
+    pub fn is_bf16(&self) -> bool {
+        BF16.iter().any(|pair| !self.refused.contains(pair))
+    }
+
+    /// The same with products and attention in bf16 (sums, fast convolutions and everything else stay f32).
+    #[must_use]
+    pub fn with_bf16(mut self) -> Self {
+        self.refused.retain(|pair| !BF16.contains(pair));
+        self
     }
 }
 

@@ -95,7 +95,8 @@ impl Cpu {
 
 impl Backend for Cpu {
     fn name(&self) -> String {
-        format!("cpu, {} threads, {}", self.workers.threads(), self.caps.isa)
+        let bf16 = if self.caps.is_bf16() { ", bf16" } else { "" };
+        format!("cpu, {} threads, {}{bf16}", self.workers.threads(), self.caps.isa)
     }
 
     fn caps(&self) -> &Caps {

@@ -9,6 +9,7 @@
 //! worker's scratch between blocks; bias, activation, residual and gating are applied on the way to the output.
 #![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint parts of one output")]
 
+pub mod bf16;
 mod blocks;
 mod naive;
 mod normed;
@@ -22,7 +23,7 @@ use super::tuning::Tuning;
 use super::{In, Io, Scratch};
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::Activation;
-use crate::simd::{Isa, Simd, Task, dispatch, math};
+use crate::simd::{Isa, Simd, Task, dispatch, dispatch_bf16, math};
 use crate::tensor::Shape;
 use blocks::{BLOCK, Block, Blocks, PIECES};
 
@@ -108,6 +109,16 @@ fn table_len(rows: usize) -> usize {
 ///
 /// A norm costs a pass over the sources here: register tiles read them many times.
 pub fn run(p: &Product<'_>, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
+    tasks(p, isa, io, workers, |part| dispatch(isa, part));
+}
+
+/// The same in bf16, with scratch that [`bf16::scratch`] declared.
+pub fn run_bf16(p: &Product<'_>, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
+    tasks(p, isa, io, workers, |part| dispatch_bf16(isa, bf16::Pairs(part)));
+}
+
+/// Cuts a product into tasks.
+fn tasks(p: &Product<'_>, isa: Isa, io: &mut Io<'_>, workers: &Workers, run: impl Fn(Part<'_, '_>) + Sync) {
     let rows = p.shape.rows();
     if rows == 0 || p.shape.c == 0 {
         return;
@@ -126,7 +137,7 @@ pub fn run(p: &Product<'_>, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
         // Neighbouring tasks share their weights: those are read from memory once.
         let (first_row, rows) = chunks.part(task % chunks.parts);
         let (first_panel, panels) = groups.part(task / chunks.parts);
-        dispatch(isa, Part { p, first_row, rows, first_panel, panels, zeros: &*zeros, scratch, out, pitch });
+        run(Part { p, first_row, rows, first_panel, panels, zeros: &*zeros, scratch, out, pitch });
     });
     if let Some(to) = &mut io.statistics {
         Statistics::new(to, out, p.shape, pitch).all(isa, workers);
@@ -134,7 +145,7 @@ pub fn run(p: &Product<'_>, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
 }
 
 /// One task.
-struct Part<'a, 'b> {
+pub struct Part<'a, 'b> {
     p: &'a Product<'b>,
     first_row: usize,
     rows: usize,

@@ -12,11 +12,17 @@ use crate::tensor::Shape;
 pub(crate) static VARIANTS: &[Variant<Matmul>] = &[
     Variant { name: "naive", supports: |_, _, _| true, scratch: |_, _, _| Scratch::default(), run: naive },
     Variant { name: "panels", supports: |_, _, _| true, scratch, run: panels },
+    Variant { name: "bf16", supports: |_, _, _| true, scratch: scratch_bf16, run: bf16 },
 ];
 
 fn scratch(op: &Matmul, x: &[Shape], _: &[Dims]) -> Scratch {
     let batch = x.iter().map(|s| s.b).max().unwrap_or(1);
     gemm::scratch(&x[..op.sources()], batch * x[0].pixels(), op.norm.is_some(), batch)
+}
+
+fn scratch_bf16(op: &Matmul, x: &[Shape], _: &[Dims]) -> Scratch {
+    let batch = x.iter().map(|s| s.b).max().unwrap_or(1);
+    gemm::bf16::scratch(&x[..op.sources()], batch * x[0].pixels(), op.norm.is_some(), batch)
 }
 
 fn product<'a>(op: &Matmul, io: &Io<'a>) -> Product<'a> {
@@ -42,4 +48,9 @@ fn naive(op: &Matmul, _: Isa, io: &mut Io<'_>, workers: &Workers) {
 fn panels(op: &Matmul, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
     let p = product(op, io);
     gemm::run(&p, isa, io, workers);
+}
+
+fn bf16(op: &Matmul, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
+    let p = product(op, io);
+    gemm::run_bf16(&p, isa, io, workers);
 }
