@@ -131,11 +131,15 @@ pub fn run<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usiz
         let first_row = grid.row_of(first_unit);
         let rows = grid.row_of(first_unit + units) - first_row;
         let factors = Shared::new(io.scratch);
-        workers.for_each(rows * strips.parts * grid.blocks(), |task, strip| {
+        // Strips as high as leaves enough of them for all workers to end together.
+        let columns = strips.parts * grid.blocks();
+        let strip_rows = Split::at_most(rows, (rows * columns / (workers.threads() * 8)).max(1));
+        workers.for_each(strip_rows.parts * columns, |task, strip| {
             let (block, task) = (task % grid.blocks(), task / grid.blocks());
-            let (row, (x, count)) = (task / strips.parts, strips.part(task % strips.parts));
+            let (row, rows) = strip_rows.part(task / strips.parts);
+            let (x, count) = strips.part(task % strips.parts);
             let to = factors.get();
-            dispatch(isa, Factors { form, p, grid: &grid, first_row, row, x, count, block, strip, to });
+            dispatch(isa, Factors { form, p, grid: &grid, first_row, row, rows, x, count, block, strip, to });
         });
         let factors: &[f32] = io.scratch;
         // Enough tasks for all workers to end together.
