@@ -23,6 +23,7 @@ pub struct Metadata {
     hash: Option<JoinHandle<Result<String>>>,
     known_hash: Option<String>,
     exact_weights: bool,
+    bf16: bool,
 }
 
 impl Metadata {
@@ -41,6 +42,7 @@ impl Metadata {
             hash,
             known_hash: None,
             exact_weights: args.device.weight_type.eq_ignore_ascii_case("f32"),
+            bf16: args.device.is_bf16(),
         }
     }
 
@@ -108,6 +110,9 @@ impl Metadata {
         inpainting(request, &mut put);
         if self.exact_weights {
             put("Weight type", "f32".into());
+        }
+        if self.bf16 {
+            put("Precision", "bf16".into());
         }
         put("Version", format!("Lienzo v{}", env!("CARGO_PKG_VERSION")));
         let parameters =

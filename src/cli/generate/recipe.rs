@@ -145,6 +145,7 @@ fn fill(args: &mut GenerateArgs, p: &Parameters) -> Result<Vec<String>> {
             "Resize mode" if args.init_img.is_some() => text(&mut args.resize_mode, value),
             "Variation seed strength" => number(&mut args.variation_strength, key, value)?,
             "Weight type" if value == "f32" => args.device.weight_type = value.clone(),
+            "Precision" if value == "bf16" => args.device.precision = value.clone(),
             _ if HARMLESS.contains(&key.as_str()) => {}
             _ if NEUTRAL.iter().any(|(k, v)| k == key && v.eq_ignore_ascii_case(value)) => {}
             _ => lacking.push(format!("{key}: {value}")),
