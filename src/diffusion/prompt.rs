@@ -131,9 +131,10 @@ impl Encoder<'_> {
     /// Chunks, each encoded alone, side by side: `[1, 1, chunks 77, width]`.
     fn encode(&mut self, chunks: &[Chunk]) -> Result<Tensor> {
         let Lexicon { tokens, embeddings, positions } = self.lexicon;
+        let padding = self.stages.model().clip.padding(tokens.end());
         let mut all = Vec::new();
         for chunk in chunks {
-            let padded = chunk.padded(tokens, positions);
+            let padded = chunk.padded(tokens, positions, padding);
             if !self.known.contains_key(&padded) {
                 let rows = token_rows(self.stages.model(), &padded, embeddings)?;
                 self.known.insert(padded.clone(), self.stages.text(rows, self.clip_skip)?);
