@@ -81,6 +81,11 @@ impl ScheduleKind {
         NAMES.iter().find(|(kind, ..)| *kind == self).map_or("Automatic", |(_, name, _)| name)
     }
 
+    /// Its other names.
+    pub fn aliases(self) -> &'static [&'static str] {
+        NAMES.iter().find(|(kind, ..)| *kind == self).map_or(&[], |(_, _, aliases)| aliases)
+    }
+
     /// The kind of this name, if there is one.
     pub(super) fn lookup(name: &str) -> Option<Self> {
         let wanted = normalised(name);
