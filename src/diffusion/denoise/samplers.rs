@@ -63,6 +63,8 @@ pub struct SamplerInfo {
     pub eta: f32,
     /// Whether it is made for consistency models and their few timesteps.
     pub distilled: bool,
+    /// Whether the steps that are asked for are evaluations, which the method groups as it needs.
+    pub grouped: bool,
     pub(super) run: fn(&mut Run<'_>, &mut [f32]) -> Result<()>,
 }
 
@@ -101,6 +103,7 @@ const BASE: SamplerInfo = SamplerInfo {
     draws: Draws::None,
     eta: 0.0,
     distilled: false,
+    grouped: false,
     run: euler::euler,
 };
 
@@ -173,11 +176,12 @@ pub const SAMPLERS: &[SamplerInfo] = &[
         run: dpm2::dpm2_ancestral,
         ..ANCESTRAL
     },
-    SamplerInfo { name: "DPM fast", aliases: &[], run: dpm_solver::dpm_fast, ..ANCESTRAL },
+    SamplerInfo { name: "DPM fast", aliases: &[], grouped: true, run: dpm_solver::dpm_fast, ..ANCESTRAL },
     SamplerInfo {
         name: "DPM adaptive",
         aliases: &["dpm_ad"],
         calls: Calls::Varies,
+        grouped: true,
         run: dpm_solver::dpm_adaptive,
         ..ANCESTRAL
     },
