@@ -177,6 +177,6 @@ fn a_palette_of_impossible_length_is_refused() {
     assert_eq!(with(vec![7; 768]).unwrap().0.rgb, [7; 6]);
     for bytes in [1, 2, 4, 5, 767, 769, 771, 3000] {
         let error = with(vec![9; bytes]).unwrap_err().to_string();
-        assert!(error.contains(&format!("its palette has {bytes} bytes")), "{error}");
+        assert!(error.contains("x.png: not a readable PNG"), "{bytes}: {error}");
     }
 }

@@ -255,7 +255,6 @@ const FOREIGN: &[(&str, &str)] = &[
     ("res_multistep_ancestral_cfg_pp", "DPM++ 2M SDE"),
     ("gradient_estimation_cfg_pp", "Euler"),
     ("sa_solver_pece", "DPM++ 3M SDE"),
-    ("SASolver", "DPM++ 3M SDE"),
     ("CosineDPMSolverMultistep", "DPM++ 2M SDE"),
     ("DPMSolverMultistepInverse", "DPM++ 2M"),
     ("DDIMInverse", "DDIM"),
