@@ -4,6 +4,8 @@
 //! beside the time. What a number means is told in `benches/README.md`.
 
 pub mod ceiling;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod kernels;
 pub mod profile;
 pub mod report;

@@ -35,7 +35,7 @@ fn ramp(shape: lienzo::tensor::Shape) -> Tensor {
 fn outputs(model: &Arc<Model>, stage: Stage, off: &[&'static str]) -> (usize, Vec<Tensor>) {
     let caps = Caps { rewrites_off: off.to_vec(), ..Caps::cpu(Isa::best()) };
     let cpu = Cpu::new(2, Isa::best(), WeightType::F32).expect("two threads").with_caps(caps);
-    let plan = Plan::new(stage.graph(model).expect("a graph"), cpu.caps()).expect("a plan");
+    let plan = Plan::new(stage.graph(model).expect("a graph"), &cpu.caps()).expect("a plan");
     let names: Vec<String> = plan.outputs.iter().map(|(n, _)| n.clone()).collect();
     let inputs: Vec<_> = plan.inputs.iter().map(|(n, id)| (n.clone(), plan.values[*id].shape)).collect();
     let steps = plan.steps.len();
@@ -97,7 +97,7 @@ fn check_memory(plan: &Plan) {
     };
     let range = |id: usize| match plan.values[id].place {
         Place::Slot { offset } => offset..offset + plan.values[id].elems(),
-        Place::Input(_) => panic!("{}: a step writes an input", plan.name),
+        Place::Input(_) | Place::Buffer(_) => panic!("{}: a step writes an input", plan.name),
     };
     let written: Vec<(usize, usize, usize)> =
         plan.steps.iter().enumerate().map(|(i, s)| (s.y, i, last_read(s.y).max(i))).collect();
