@@ -148,3 +148,21 @@ fn inspect_says_what_there_is() {
     let png = lienzo(&dir, &["inspect", "y.png"]);
     assert!(stdout(&png).contains("Steps: 1, Sampler: DDIM"), "{}", stdout(&png));
 }
+
+#[test]
+fn contradictions_and_strangers_are_told() {
+    let dir = Temp::new();
+    for (args, word) in [
+        (&["--plms", "--sampling-method", "euler"][..], "contradict"),
+        (&["--n_samples", "2", "-b", "3"], "cannot be used with"),
+        (&["--sampling-method", "sa_solver_pece"], "the nearest is DPM++ 3M SDE"),
+        (&["--sampling-method", "FlowMatchEulerDiscreteScheduler"], "the nearest is Euler"),
+        (&["--scheduler", "gits"], "the nearest is Align Your Steps"),
+        (&["-H", "4096"], "the nearest is 2048"),
+    ] {
+        let output = lienzo(&dir, &[&["generate", "x", "--steps", "1"], args].concat());
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).contains(word), "{args:?}: {}", stderr(&output));
+    }
+    assert!(lienzo(&dir, &["generate", "x", "--steps", "2", "--plms", "--sampling-method", "pndm"]).status.success());
+}

@@ -90,6 +90,11 @@ impl GenerateArgs {
             None => &own.sampler,
         };
         let named = samplers::find_named(sampler)?;
+        if self.plms && named.sampler.name != "PLMS" {
+            let message =
+                format!("--plms and --sampling-method {} contradict each other: give one", named.sampler.name);
+            return Err(Error::usage(message));
+        }
         let schedule = self.scheduler.as_deref().map(ScheduleKind::parse).transpose()?;
         let timesteps = self.timesteps.as_deref().map(Timesteps::parse).transpose()?;
         Ok(Settings {
