@@ -12,7 +12,8 @@ use super::{Request, Stages, img2img};
 use crate::error::{Error, Result, escape};
 use crate::image::Image;
 use crate::image::mask::{Mask, Region};
-use crate::image::resize::{ResizeMode, fit};
+use crate::image::membrane::joined;
+use crate::image::resize::{ResizeMode, fit, window};
 use crate::weights::Model;
 
 /// What is under the mask when the work begins (`--inpaint-fill`).
@@ -103,6 +104,8 @@ impl Inpaint {
         let Some(overlay) = &self.overlay else { return result };
         let Region { x, y, width, height } = overlay.region;
         let part = fit(&result, (width, height), ResizeMode::Just);
+        let old = window(&overlay.picture, (x as isize, y as isize), (width, height));
+        let part = joined(&old, &part, &overlay.mask.cut(overlay.region), width.min(height) / 2);
         let mut out = overlay.picture.clone();
         for (row, pixels) in part.rgb.chunks_exact(width * 3).enumerate() {
             let first = (y + row) * out.width + x;
