@@ -285,7 +285,8 @@ fn paint(
     super::generate(stages, tokens, one, &mut hear)?;
     let painted = painted.ok_or_else(|| Error::other("outpainting: a window was not painted"))?;
     let filled = one.init.as_ref().map_or(&image, |init| &init.image);
-    let fits = fitting(filled, &painted, &mask, (stages.model().vae.factor() / 2).max(1));
+    // Compared without its grain.
+    let fits = fitting(&continued(&image, &mask), &painted, &mask, (stages.model().vae.factor() / 2).max(1));
     canvas.lay(at, &joined(filled, &painted, &fits, size.0.min(size.1) / 2));
     Ok(())
 }

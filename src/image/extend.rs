@@ -67,8 +67,8 @@ const NEAR: usize = 8;
 /// Adds to the masked part noise that looks like the fine structure of the picture near it.
 ///
 /// The spectrum there gets random phases, the same for the three colours, so that its grain, its directions and its
-/// colours stay (Galerne, Gousseau and Morel, "Random Phase Textures", 2011). What stands out from the grain, the outline of
-/// an object say, is cut down to it first: it would come back as blotches everywhere.
+/// colours stay (Galerne, Gousseau and Morel, "Random Phase Textures", 2011). What stands out from its quieter part, the
+/// outline of an object say, is cut down to that first: it would come back as blotches everywhere.
 pub fn add_texture(image: &mut Image, mask: &Mask, seed: u64) {
     let (w, h) = (image.width, image.height);
     let side = w.max(h).next_power_of_two();
@@ -86,7 +86,7 @@ pub fn add_texture(image: &mut Image, mask: &Mask, seed: u64) {
         let base = blurred(plane.clone(), (w, h), 2);
         let mut sizes: Vec<f32> = near.iter().map(|i| (plane[*i] - base[*i]).abs()).collect();
         sizes.sort_unstable_by(f32::total_cmp);
-        let most = 3.0 * sizes[sizes.len() / 2];
+        let most = 2.0 * sizes[sizes.len() / 4];
         let mut grain = vec![(0.0, 0.0); side * side];
         for &i in &near {
             grain[i / w * side + i % w].0 = f64::from((plane[i] - base[i]).clamp(-most, most));

@@ -45,7 +45,7 @@ pub struct InpaintArgs {
     #[arg(long, requires = "mask")]
     pub(super) soft_mask: bool,
     /// Paint beyond the edges of the picture given with -i: so many pixels on each side (left, right, up, down), for
-    /// example left=128,right=64
+    /// example left=128,right=64. With the small model in the binary, --cfg-scale is then 2 if it is not told
     #[arg(long, value_name = "SIDE=PIXELS,...", conflicts_with = "mask")]
     pub(super) outpaint: Option<String>,
 }
