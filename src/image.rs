@@ -1,8 +1,10 @@
 //! A decoded tensor goes in, an 8-bit picture comes out; a picture goes in, a PNG with its settings comes out, and back.
 
+pub mod cut;
 pub mod extend;
 pub mod jpeg;
 pub mod mask;
+pub mod membrane;
 pub mod parameters;
 pub mod read;
 pub mod resize;

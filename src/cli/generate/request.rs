@@ -57,7 +57,7 @@ impl GenerateArgs {
             negative_prompt,
             width: side(self.width, width),
             height: side(self.height, height),
-            guidance: self.cfg_scale.unwrap_or(own.guidance),
+            guidance: self.cfg_scale.or(start.guidance).unwrap_or(own.guidance),
             clip_skip: self.clip_skip.unwrap_or(1),
             sampling: self.sampling(model, picture.then(|| start.strength.unwrap_or(STRENGTH)))?,
             seed: match self.seed {
