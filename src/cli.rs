@@ -10,6 +10,7 @@ pub mod progress;
 pub mod prompt;
 pub mod samplers;
 pub mod verify;
+mod vocabulary;
 pub mod words;
 
 use clap::{Args, Parser, Subcommand};

@@ -29,7 +29,8 @@ pub fn read(bytes: &Bytes, (values_at, scales_at): (u64, u64), shape: &[usize], 
     for (r, (values, scale)) in values.chunks_exact(row.max(1)).zip(scales.chunks_exact(4)).enumerate() {
         let scale = f32::from_le_bytes([scale[0], scale[1], scale[2], scale[3]]);
         if !(scale > 0.0 && scale <= LARGEST) {
-            let why = format!("the scale of row {r} of its 8-bit rows is {scale}; the file is damaged, download it again");
+            let why =
+                format!("the scale of row {r} of its 8-bit rows is {scale}; the file is damaged, download it again");
             return Err(bytes.bad(why));
         }
         for (wide, value) in wide.iter_mut().zip(values) {

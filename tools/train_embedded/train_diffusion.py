@@ -49,7 +49,7 @@ class Trainer:
     def __init__(self, args, config):
         self.args, self.config, self.d = args, config, config.diffusion
         self.network = model.unet(config)
-        if torch.device(config.device).type == "cpu":
+        if torch.device(config.device).type == "cpu" and model.dtype(config) == torch.bfloat16:
             model.plain_attention(self.network)
         self.seen, self.steps, self.used, self.log, self.stopped = 0, 0, 0.0, [], False
         path, start = args.work / "diffusion.pt", args.work / "start.pt"
