@@ -125,7 +125,8 @@ impl Show<'_> {
 
     /// Words that the model's own small vocabulary has not: it sees letters or pieces instead.
     fn unknown(&self, text: &str, out: &mut String) {
-        if self.model.tokenizer.is_none() {
+        // Of the embedded model more is known than its tokens: its hints follow.
+        if self.model.tokenizer.is_none() || self.model.path.is_none() {
             return;
         }
         let mut unknown: Vec<String> = Vec::new();

@@ -260,18 +260,11 @@ mod tests {
     }
 
     #[test]
-    fn every_word_is_a_token_of_the_model_and_every_phrase_is_found() {
+    fn every_phrase_is_found_and_what_is_near_is_known() {
         let words = Vocabulary::embedded().unwrap();
-        let model = lienzo::weights::Model::embedded().unwrap();
-        let tokens = crate::cli::generate::tokenizer(&model).unwrap();
         let english = words.english();
-        for (phrase, meaning) in &english.0 {
+        for phrase in english.0.keys() {
             assert!(phrase.split(' ').count() <= LONGEST, "{phrase}");
-            if meaning.object.is_some() || meaning.color.is_some() || meaning.size.is_some() || meaning.place.is_some()
-            {
-                let known = |w: &str| w.split('-').all(|part| tokens.knows(part));
-                assert!(phrase.split(' ').all(known), "{phrase} is not in the tokenizer");
-            }
             assert_eq!(english.read(&words_of(phrase)).len(), 1, "{phrase}");
         }
         assert!(

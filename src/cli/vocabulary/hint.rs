@@ -76,6 +76,7 @@ impl Vocabulary {
         let far = |known: &str| strsim::damerau_levenshtein(known, word);
         let close = |(phrase, meaning): (&String, &Meaning<'_>)| {
             let says = meaning.object.is_some() || meaning.color.is_some() || meaning.size.is_some();
+            let says = says && (!meaning.several || word.ends_with('s'));
             let distance = phrase.split(' ').map(far).chain([far(phrase)]).min()?;
             let whole = far(phrase);
             (says && distance <= allowed).then(|| (distance, whole, phrase.clone()))
