@@ -1,6 +1,7 @@
 //! Flags and a model go in, the request and what the user should know about it come out.
 
 use super::GenerateArgs;
+use crate::cli::vocabulary;
 use lienzo::diffusion::denoise::plan::Settings;
 use lienzo::diffusion::denoise::samplers::{self, Family};
 use lienzo::diffusion::denoise::schedule::Prediction;
@@ -189,6 +190,15 @@ pub(super) fn notes(model: &Model, request: &Request, args: &GenerateArgs, threa
             request.width, request.height
         );
     }
+}
+
+/// What the embedded model does not know of the prompt as it was typed, before styles.
+pub(super) fn hints(model: &Model, typed: &str, request: &Request) -> Result<()> {
+    if model.path.is_none() {
+        let embeddings: Vec<&str> = request.embeddings.iter().map(|e| e.name.as_str()).collect();
+        vocabulary::hints(typed, &embeddings)?.iter().for_each(|hint| eprintln!("note: {hint}"));
+    }
+    Ok(())
 }
 
 /// Flags that the chosen sampler pays no attention to.
