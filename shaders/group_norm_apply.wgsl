@@ -9,6 +9,7 @@
 #import activation
 #import shift
 #import moments
+#import split_mean
 
 struct Params {
     first: u32,
@@ -50,7 +51,7 @@ const ACT: u32 = 0u;
 @group(0) @binding(5) var<storage, read> stats: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> y: array<Quad>;
 
-// Of each group that the workgroup needs: shift, mean less the shift, 1 / sqrt(var + eps).
+// Of each group that the workgroup needs: the mean in two parts, 1 / sqrt(var + eps).
 var<workgroup> groups: array<vec3<f32>, MOST_GROUPS>;
 
 // Where the moments of a channel in a tile of a sample are; its lane is that of `lane`.
@@ -100,7 +101,7 @@ fn join_groups(sample: u32, begin: u32, count: u32, thread: u32) {
     }
     let total = column_together(lanes_together(all), thread, p.columns);
     if thread < count {
-        groups[thread] = vec3<f32>(shift, total.mean.x, 1.0 / sqrt(total.m2.x / total.n.x + p.eps));
+        groups[thread] = vec3<f32>(split_mean(shift, total.mean.x), 1.0 / sqrt(total.m2.x / total.n.x + p.eps));
     }
     workgroupBarrier();
 }
@@ -138,14 +139,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let b = groups[channel.y / p.size - begin];
     let c = groups[channel.z / p.size - begin];
     let d = groups[channel.w / p.size - begin];
-    let shift = vec4<f32>(a.x, b.x, c.x, d.x);
-    let mean = vec4<f32>(a.y, b.y, c.y, d.y);
+    let mean = vec4<f32>(a.x, b.x, c.x, d.x);
+    let rest = vec4<f32>(a.y, b.y, c.y, d.y);
     let scale = vec4<f32>(a.z, b.z, c.z, d.z) * gamma[q];
     let offset = beta[q];
     let end = min((block + 1u) * p.block_rows, p.pixels);
     for (var r = block * p.block_rows + thread / WIDTH; r < end; r += WG / WIDTH) {
         let row = sample * p.pixels + r;
-        let v = ((load(row, q) - shift) - mean) * scale + offset;
+        let v = ((load(row, q) - mean) - rest) * scale + offset;
         y[p.y_start + row * p.quads + q] = narrow(only_channels(activate(v, ACT), q, p.c));
     }
 }

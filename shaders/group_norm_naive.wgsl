@@ -7,6 +7,7 @@
 #import channels
 #import activation
 #import reduce
+#import split_mean
 
 struct Params {
     first: u32,
@@ -39,8 +40,7 @@ const ACT: u32 = 0u;
 @group(0) @binding(4) var<storage, read> beta: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> y: array<Quad>;
 
-// Of each group of the bundle: shift (its first value), mean less the shift, 1 / sqrt(var + eps). Subtracting a value of
-// the group first keeps sums as small as its spread.
+// Of each group of the bundle: the mean in two parts, 1 / sqrt(var + eps).
 var<workgroup> groups: array<vec3<f32>, MOST>;
 
 fn value(row: u32, channel: u32) -> f32 {
@@ -55,6 +55,7 @@ fn measure(sample: u32, group: u32, thread: u32) -> vec3<f32> {
     let n = p.pixels * p.size;
     let row = sample * p.pixels;
     let c = group * p.size;
+    // Subtracting a value of the group first keeps sums as small as its spread, however large its mean.
     let shift = value(row, c);
     var sum = 0.0;
     for (var i = thread; i < n; i += WG) {
@@ -67,7 +68,7 @@ fn measure(sample: u32, group: u32, thread: u32) -> vec3<f32> {
         squares += d * d;
     }
     let variance = sum_lanes(squares, thread, WG) / f32(n);
-    return vec3<f32>(shift, mean, 1.0 / sqrt(variance + p.eps));
+    return vec3<f32>(split_mean(shift, mean), 1.0 / sqrt(variance + p.eps));
 }
 
 fn normal(row: u32, channel: u32, first: u32) -> f32 {

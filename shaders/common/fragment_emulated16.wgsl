@@ -26,7 +26,6 @@ fn load_b(at: u32) -> FragB {
 
 fn multiply_add(a: FragA, b: FragB, c: FragC, lane: u32) -> FragC {
     var sum = c;
-    // #unroll
     for (var i = 0u; i < HELD; i++) {
         let row = (lane + 32u * i) / FRAG;
         let column = (lane + 32u * i) % FRAG;
@@ -38,7 +37,6 @@ fn multiply_add(a: FragA, b: FragB, c: FragC, lane: u32) -> FragC {
 }
 
 fn store_c(c: FragC, at: u32, lane: u32) {
-    // #unroll
     for (var i = 0u; i < HELD; i++) {
         patches[at + lane + 32u * i] = c[i];
     }

@@ -207,6 +207,8 @@ fn small_cases() -> Vec<Case> {
         one(Matmul { bias: true, ..gated }, 29, 40, 66),
         one(all, 1500, 19, 1398),
         one(gated, 1500, 17, 1398),
+        one(all, 5, 2049, 33),
+        one(gated, 6, 1537, 62),
         case(PLAIN, (3, 7), &[(1, 19), (1, 45)], 33, &[], Data::Normal, Role::Test),
         case(all, (5, 3), &[(1, 300), (2, 301)], 40, &[4, 1], Data::Normal, Role::Test),
         case(all, (5, 3), &[(4, 33), (2, 5)], 7, &[1, 2], Data::Ramp, Role::Test),

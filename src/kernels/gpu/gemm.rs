@@ -120,7 +120,7 @@ impl Gemm {
     fn splits(&self, pixels: usize, w: &[Dims], slab: usize) -> usize {
         // Workgroups a sample that are enough, inputs below which a part does not pay, parts beyond which adding them does not.
         const ENOUGH: usize = 160;
-        const LEAST: usize = 256;
+        const LEAST: usize = 768;
         const MOST: usize = 16;
         let tiles = pixels.div_ceil(64) * self.w_quads(w).div_ceil(16);
         let wanted = (ENOUGH / tiles).min(w[0].k * w[0].taps / LEAST).clamp(1, MOST);

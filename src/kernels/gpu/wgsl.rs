@@ -35,6 +35,7 @@ files! {
     "common/rows_conv3x3",
     "common/rows_linear",
     "common/shift",
+    "common/split_mean",
     "common/storage_f16",
     "common/storage_f16x2",
     "common/storage_f32",
