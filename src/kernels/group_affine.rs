@@ -59,7 +59,7 @@ impl Kernel for GroupAffine {
         if w.len() != 2 || w.iter().any(|d| *d != Dims::vector(c)) {
             return Err(Error::other(format!("takes gamma and beta of {c} channels, got {w:?}")));
         }
-        if self.groups == 0 || c % self.groups != 0 {
+        if self.groups == 0 || !c.is_multiple_of(self.groups) {
             return Err(Error::other(format!("{} groups do not divide the {c} channels", self.groups)));
         }
         Ok(vec![affine(b, c)])

@@ -105,13 +105,14 @@ impl<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize> Fac
                         let pixel = &src.data[at..at + end - from];
                         let to = &mut to[from - first..end - first];
                         let (n, x, to) = (pixel.len(), pixel.as_ptr(), to.as_mut_ptr());
-                        // SAFETY: all slices hold n elements.
                         match self.p.norm {
+                            // SAFETY: both slices hold n elements.
                             None => unsafe { map(s, n, [x], to, &Copy1) },
-                            Some(norm) => unsafe {
+                            Some(norm) => {
                                 let [mean, scale, shift] = norm.rows(b, from, n).map(<[f32]>::as_ptr);
-                                map(s, n, [x, mean, scale, shift], to, &Affine(norm.act));
-                            },
+                                // SAFETY: all slices hold n elements.
+                                unsafe { map(s, n, [x, mean, scale, shift], to, &Affine(norm.act)) }
+                            }
                         }
                     }
                     before += c;
