@@ -5,6 +5,8 @@
 
 pub mod ceiling;
 pub mod explain;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod kernels;
 pub mod profile;
 pub mod report;

@@ -7,15 +7,20 @@
 mod buffers;
 mod data;
 mod erfc;
+#[cfg(feature = "gpu")]
+mod gpu;
 
 pub use buffers::{Layout, Loaded};
 pub use data::Random;
 pub use erfc::erfc;
+#[cfg(feature = "gpu")]
+pub use gpu::OnGpu;
 
 use crate::backend::cpu::workers::Workers;
 use crate::error::Result;
 use crate::kernels::cpu;
 use crate::kernels::cpu::panels::{Packed, Stored, pack};
+use crate::kernels::gpu::Storage;
 use crate::kernels::{Case, Dims, Op, Operand64, Packing, Role, unflatten};
 use crate::simd::Isa;
 use crate::tensor::Shape;
@@ -123,10 +128,21 @@ pub struct Prepared {
 impl Prepared {
     /// Makes the values and computes the reference. Errors when the case's shapes do not fit its op.
     pub fn new(case: &Case, weight_type: WeightType) -> Result<Self> {
+        Self::stored(case, weight_type, Storage::F32)
+    }
+
+    /// As [`Prepared::new`], for a device that stores operands like this: the reference uses the rounded values.
+    pub fn stored(case: &Case, weight_type: WeightType, storage: Storage) -> Result<Self> {
         let shapes = case.op.output(&case.x, &case.w)?;
         let shape = shapes[0];
         let name = full_name(case);
-        let operand = |(i, s): (usize, &Shape)| Random::new(&format!("{name} x{i}")).operand(s.len(), case.data);
+        let operand = |(i, s): (usize, &Shape)| {
+            let mut v = Random::new(&format!("{name} x{i}")).operand(s.len(), case.data);
+            if storage == Storage::F16 {
+                v.iter_mut().for_each(|v| *v = half::f16::from_f32(*v).to_f32());
+            }
+            v
+        };
         let x: Vec<Vec<f32>> = case.x.iter().enumerate().map(operand).collect();
         let packings = case.op.packings();
         let weight = |(i, d): (usize, &Dims)| {
@@ -158,12 +174,17 @@ impl Prepared {
 
     /// Compares what a run left in `loaded`.
     pub fn outcome(&self, loaded: &Loaded, variant: &str, isa: Isa) -> Outcome {
+        let outcome = self.compare(loaded.buffer(), &format!("{variant}, {isa}"));
+        Outcome { bound: bound(self.bound, variant), problem: loaded.problem(), ..outcome }
+    }
+
+    /// Compares an output; `how` names the variant and where it ran.
+    fn compare(&self, y: &buffers::Buffer, how: &str) -> Outcome {
         let weights = match (self.case.w.is_empty(), self.weight_type) {
             (true, _) => "",
             (_, WeightType::F16) => ", f16 weights",
             (_, WeightType::F32) => ", f32 weights",
         };
-        let y = loaded.buffer();
         let rms = (self.want.iter().map(|v| v * v).sum::<f64>() / self.want.len().max(1) as f64).sqrt();
         let (mut most, mut worst) = (0.0, None);
         for (&i, &want) in self.at.iter().zip(&self.want) {
@@ -175,12 +196,12 @@ impl Prepared {
             }
         }
         Outcome {
-            what: format!("{}, {variant}, {isa}{weights}", full_name(&self.case)),
+            what: format!("{}, {how}{weights}", full_name(&self.case)),
             error: most / rms.max(LEAST_RMS),
-            bound: bound(self.bound, variant),
+            bound: self.bound,
             compared: self.at.len(),
             worst,
-            problem: loaded.problem(),
+            problem: y.problem(),
             rerun: rerun(&self.case),
         }
     }

@@ -11,16 +11,21 @@ pub mod concat;
 pub mod conv2d;
 pub mod cpu;
 pub mod geglu;
+pub mod gpu;
 pub mod group_affine;
 pub mod group_norm;
 pub mod layer_norm;
 pub mod matmul;
 mod shapes;
+#[cfg(feature = "gpu")]
+mod shrink;
 pub mod timestep_embedding;
 pub mod upsample;
 
 pub(crate) use shapes::unflatten;
 use shapes::{check_affine, check_extras, check_weights, f32_bytes, join_sources, joint_batch, rounding};
+#[cfg(feature = "gpu")]
+pub(crate) use shrink::shrink;
 
 use crate::error::{Error, Result};
 use crate::simd::Isa;
@@ -273,11 +278,33 @@ ops! {
 /// The CPU's variants in bf16.
 const BF16: [(&str, &str); 2] = [("matmul", "bf16"), ("attention", "flash_bf16")];
 
+impl Op {
+    /// The rewrite of `graph::fuse` without which a plan has no such op, for devices that lack it.
+    pub fn rewrite(&self) -> Option<&'static str> {
+        let normed = match self {
+            Self::GroupAffine(_) => true,
+            Self::Conv2d(c) => c.norm.is_some() || c.statistics,
+            Self::Matmul(m) => m.norm.is_some() || m.statistics,
+            _ => false,
+        };
+        normed.then_some("norm_read")
+    }
+}
+
+/// The kind of device that a plan is made for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// The CPU, with the instruction set that kernels use.
+    Cpu(Isa),
+    /// A GPU.
+    Gpu(gpu::Limits),
+}
+
 /// What a target can do, as plain data: all that planning depends on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Caps {
-    /// The instruction set that kernels use.
-    pub isa: Isa,
+    /// The device.
+    pub target: Target,
     /// `(op, variant)` pairs that failed the self-test or that the user excluded.
     pub refused: Vec<(&'static str, &'static str)>,
     /// Names of the rewrites of `graph::fuse` that are off.
@@ -289,12 +316,12 @@ pub struct Caps {
 impl Caps {
     /// A CPU with this instruction set, in f32: what computes in bf16 is chosen by hand only.
     pub fn cpu(isa: Isa) -> Self {
-        Self { isa, refused: BF16.to_vec(), rewrites_off: Vec::new(), memory_budget: None }
+        Self { refused: BF16.to_vec(), ..Self::new(Target::Cpu(isa)) }
     }
 
     /// Whether anything is computed in bf16.
     pub fn is_bf16(&self) -> bool {
-        BF16.iter().any(|pair| !self.refused.contains(pair))
+        matches!(self.target, Target::Cpu(_)) && BF16.iter().any(|pair| !self.refused.contains(pair))
     }
 
     /// The same with products and attention in bf16 (sums, fast convolutions and everything else stay f32).
@@ -303,13 +330,34 @@ impl Caps {
         self.refused.retain(|pair| !BF16.contains(pair));
         self
     }
+
+    /// A GPU with these limits and nothing refused. Its products do not normalise what they read.
+    pub fn gpu(limits: gpu::Limits) -> Self {
+        Self { rewrites_off: vec!["norm_read"], ..Self::new(Target::Gpu(limits)) }
+    }
+
+    /// The instruction set that the CPU's kernels use; a GPU's plan has none, and what the CPU does for it is scalar.
+    pub fn isa(&self) -> Isa {
+        match self.target {
+            Target::Cpu(isa) => isa,
+            Target::Gpu(_) => Isa::Scalar,
+        }
+    }
+
+    fn new(target: Target) -> Self {
+        Self { target, refused: Vec::new(), rewrites_off: Vec::new(), memory_budget: None }
+    }
 }
 
-/// Picks the variant that runs a step: the last one that supports it and is not refused. The only chooser.
-pub fn choose(op: &Op, x: &[Shape], w: &[Dims], caps: &Caps) -> Result<usize> {
-    let infos = cpu::variants(op, x, w);
-    infos
-        .iter()
-        .rposition(|v| v.supported && !caps.refused.contains(&(op.name(), v.name)))
+/// Picks the variant that runs a step, and gives its number and name: the last one that supports it and is not refused.
+/// The only chooser.
+pub fn choose(op: &Op, x: &[Shape], w: &[Dims], caps: &Caps) -> Result<(usize, &'static str)> {
+    let all: Vec<(&'static str, bool)> = match &caps.target {
+        Target::Cpu(_) => cpu::variants(op, x, w).iter().map(|v| (v.name, v.supported)).collect(),
+        Target::Gpu(limits) => gpu::variants(op, x, w, limits).iter().map(|v| (v.name, v.supported)).collect(),
+    };
+    all.iter()
+        .rposition(|(name, supported)| *supported && !caps.refused.contains(&(op.name(), name)))
+        .map(|i| (i, all[i].0))
         .ok_or_else(|| Error::other(format!("{}: no variant is left that supports {x:?}", op.name())))
 }

@@ -4,6 +4,7 @@
 //! compared exactly, 8-bit pictures may differ by one level. Everything is computed by the functions that `generate` calls.
 
 mod inpaint;
+pub mod lockstep;
 mod model;
 pub mod reference;
 mod sampling;

@@ -36,7 +36,7 @@ fn ramp(shape: lienzo::tensor::Shape) -> Tensor {
 fn outputs(model: &Arc<Model>, stage: Stage, off: &[&'static str]) -> ((usize, u64), Vec<Tensor>) {
     let caps = Caps { rewrites_off: off.to_vec(), ..Caps::cpu(Isa::best()) };
     let cpu = Cpu::new(2, Isa::best(), WeightType::F32).expect("two threads").with_caps(caps);
-    let plan = Plan::new(stage.graph(model).expect("a graph"), cpu.caps()).expect("a plan");
+    let plan = Plan::new(stage.graph(model).expect("a graph"), &cpu.caps()).expect("a plan");
     let names: Vec<String> = plan.outputs.iter().map(|(n, _)| n.clone()).collect();
     let inputs: Vec<_> = plan.inputs.iter().map(|(n, id)| (n.clone(), plan.values[*id].shape)).collect();
     let passes = (plan.steps.len(), plan.cost().bytes);
@@ -100,7 +100,7 @@ fn check_memory(plan: &Plan) {
     };
     let range = |id: usize| match plan.values[id].place {
         Place::Slot { offset } => offset..offset + plan.values[id].elems(),
-        Place::Input(_) => panic!("{}: a step writes an input", plan.name),
+        Place::Input(_) | Place::Buffer(_) => panic!("{}: a step writes an input", plan.name),
     };
     let all = plan.steps.iter().enumerate().flat_map(|(i, s)| s.written().map(move |id| (id, i)));
     let written: Vec<(usize, usize, usize)> = all.map(|(id, i)| (id, i, last_read(id).max(i))).collect();

@@ -68,7 +68,7 @@ fn names_are_unique() {
 
 /// The last variant that supports a case.
 fn fastest(case: &Case) -> usize {
-    choose(&case.op, &case.x, &case.w, &Caps::cpu(Isa::best())).unwrap()
+    choose(&case.op, &case.x, &case.w, &Caps::cpu(Isa::best())).unwrap().0
 }
 
 /// The output's bits with the fastest variant and instruction set.

@@ -70,7 +70,7 @@ impl Cpu {
     /// # Errors
     /// As [`probe::choice`].
     pub fn tuned(&self) -> Result<probe::Choice> {
-        let choice = probe::choice(self.caps.isa, &self.workers)?;
+        let choice = probe::choice(self.caps.isa(), &self.workers)?;
         self.workers.tune(choice.tuning);
         Ok(choice)
     }
@@ -96,11 +96,11 @@ impl Cpu {
 impl Backend for Cpu {
     fn name(&self) -> String {
         let bf16 = if self.caps.is_bf16() { ", bf16" } else { "" };
-        format!("cpu, {} threads, {}{bf16}", self.workers.threads(), self.caps.isa)
+        format!("cpu, {} threads, {}{bf16}", self.workers.threads(), self.caps.isa())
     }
 
-    fn caps(&self) -> &Caps {
-        &self.caps
+    fn caps(&self) -> Caps {
+        self.caps.clone()
     }
 
     fn memory(&self, plan: &Plan, model: &Model) -> Memory {
@@ -109,6 +109,10 @@ impl Backend for Cpu {
             weights: plan.held_bytes(|w| panel_bytes(w, model, self.weight_type)),
             activations: plan.activation_bytes() + scratch,
         }
+    }
+
+    fn memory_limit(&self) -> Option<u64> {
+        crate::system::memory_limit()
     }
 
     fn notes(&self) -> Vec<String> {
@@ -137,7 +141,7 @@ impl Backend for Cpu {
             weights,
             stream,
             workers: self.workers.clone(),
-            isa: self.caps.isa,
+            isa: self.caps.isa(),
             plan,
         }))
     }
@@ -170,7 +174,7 @@ impl CpuProgram {
                 let stored = &self.plan.values[v.id];
                 let whole = match stored.place {
                     Place::Input(n) => inputs[n].as_slice(),
-                    Place::Slot { .. } => from_arena.unwrap_or(&[]),
+                    Place::Slot { .. } | Place::Buffer(_) => from_arena.unwrap_or(&[]),
                 };
                 In { data: &whole[v.offset..], shape: v.shape, pitch: stored.pitch }
             })
@@ -228,6 +232,7 @@ impl CpuProgram {
         let rows = match stored.place {
             Place::Input(n) => self.inputs[n].as_slice(),
             Place::Slot { offset } => &self.arena.as_slice()[offset..offset + stored.elems()],
+            Place::Buffer(_) => &[],
         };
         let mut t = Tensor::zeros(stored.shape);
         for (to, from) in t.data_mut().chunks_exact_mut(stored.shape.c).zip(rows.chunks_exact(stored.pitch)) {
@@ -259,13 +264,8 @@ impl Program for CpuProgram {
 
     fn set(&mut self, input: &str, value: &Value) -> Result<()> {
         let t = value.host()?;
-        let known = self.plan.inputs.iter().position(|(name, _)| name == input);
-        let n = known.ok_or_else(|| Error::other(format!("plan {} has no input '{input}'", self.plan.name)))?;
+        let n = self.plan.input(input, t.shape())?;
         let stored = &self.plan.values[self.plan.inputs[n].1];
-        if t.shape() != stored.shape {
-            let (name, want) = (&self.plan.name, stored.shape);
-            return Err(Error::other(format!("plan {name}: input '{input}' is {} and must be {want}", t.shape())));
-        }
         Self::write(self.inputs[n].as_mut_slice(), stored, &t);
         self.set[n] = true;
         Ok(())

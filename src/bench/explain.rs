@@ -21,7 +21,7 @@ use std::fmt::Write as _;
 pub fn explain(cpu: &Cpu, plan: &Plan) -> Result<String> {
     let mut out = machine(cpu);
     out += &sizes(&cpu.tuned()?);
-    let off = &cpu.caps().rewrites_off;
+    let off = cpu.caps().rewrites_off;
     let on: Vec<&str> = REWRITES.iter().map(|(name, _)| *name).filter(|name| !off.contains(name)).collect();
     let off = if off.is_empty() { "none".to_owned() } else { off.join(", ") };
     let _ = writeln!(out, "rewrites: {}; off: {off}", on.join(", "));
@@ -55,7 +55,7 @@ fn machine(cpu: &Cpu) -> String {
         format!("of {cores} cores")
     };
     let name = system::processor_name().unwrap_or_else(|| std::env::consts::ARCH.into());
-    format!("processor: {name}\nthreads: {threads}, {which}\ninstruction set: {}, {why}{missing}\n", cpu.caps().isa)
+    format!("processor: {name}\nthreads: {threads}, {which}\ninstruction set: {}, {why}{missing}\n", cpu.caps().isa())
 }
 
 fn sizes(choice: &Choice) -> String {
@@ -120,7 +120,7 @@ mod tests {
     fn every_step_is_explained() {
         let cpu = Cpu::new(1, Isa::best(), WeightType::Auto).unwrap();
         let shape = UnetShape { samples: 1, contexts: 2, times: 1, h: 64, w: 64, tokens: 77 };
-        let plan = Plan::new(Stage::Step(shape).graph(&Model::random_sd15()).unwrap(), cpu.caps()).unwrap();
+        let plan = Plan::new(Stage::Step(shape).graph(&Model::random_sd15()).unwrap(), &cpu.caps()).unwrap();
         let choice = Choice { tuning: Default::default(), reason: Reason::Cached("a file".into()) };
         assert!(sizes(&choice).contains("a file") && machine(&cpu).contains("instruction set"));
         let lines: Vec<String> = plan.steps.iter().map(|s| line(&plan, s)).collect();

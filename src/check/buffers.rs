@@ -3,13 +3,15 @@
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::cpu::panels::Packed;
 use crate::kernels::cpu::{self, In, Io, Out};
+#[cfg(feature = "gpu")]
+use crate::kernels::gpu::View;
 use crate::kernels::group_affine::TILE_ROWS;
 use crate::kernels::{Dims, Op};
 use crate::simd::Isa;
 use crate::tensor::Shape;
 
-/// What padding and guards of outputs hold; no kernel computes it by chance.
-const SENTINEL: f32 = -1.234_567_9e-33;
+/// What padding and guards of outputs hold; no kernel computes it by chance. It is an f16 number: devices store those too.
+const SENTINEL: f32 = -1543.0 / 512.0;
 /// Elements around each buffer that must stay as they were.
 const GUARD: usize = 64;
 
@@ -25,23 +27,31 @@ pub enum Layout {
 /// A tensor in the middle of a guarded allocation.
 pub(super) struct Buffer {
     data: Vec<f32>,
+    /// Of the first channel of the first row.
     start: usize,
     shape: Shape,
     pitch: usize,
+    /// Elements before the first row and after the last.
+    guard: usize,
+    /// First channel of a view.
+    offset: usize,
+    /// Whether padding must be zero, instead of what it was.
+    padded: bool,
 }
 
 impl Buffer {
-    fn new(shape: Shape, layout: Layout, fill: f32) -> Self {
+    fn new(shape: Shape, layout: Layout, fill: f32, guard: usize) -> Self {
         let own = shape.c.next_multiple_of(4);
-        let (pitch, start) = match layout {
-            Layout::Own => (own, GUARD),
-            Layout::View => (own + 12, GUARD + 4),
+        let (pitch, offset) = match layout {
+            Layout::Own => (own, 0),
+            Layout::View => (own + 12, 4),
         };
-        Self { data: vec![fill; 2 * GUARD + shape.rows() * pitch], start, shape, pitch }
+        let data = vec![fill; 2 * guard + shape.rows() * pitch];
+        Self { data, start: guard + offset, shape, pitch, guard, offset, padded: false }
     }
 
-    fn operand(shape: Shape, values: &[f32], layout: Layout) -> Self {
-        let mut b = Self::new(shape, layout, f32::NAN);
+    pub(super) fn operand(shape: Shape, values: &[f32], layout: Layout, guard: usize) -> Self {
+        let mut b = Self::new(shape, layout, f32::NAN, guard);
         for (row, from) in values.chunks_exact(shape.c).enumerate() {
             let to = &mut b.data[b.start + row * b.pitch..][..b.pitch];
             if layout == Layout::Own {
@@ -52,10 +62,40 @@ impl Buffer {
         b
     }
 
-    fn output(shape: Shape, layout: Layout) -> Self {
-        let mut b = Self::new(shape, layout, SENTINEL);
+    pub(super) fn output(shape: Shape, layout: Layout, guard: usize) -> Self {
+        let mut b = Self::new(shape, layout, SENTINEL, guard);
         b.forget();
         b
+    }
+
+    /// An output as a GPU has it: its kernels write zeros into the padding.
+    #[cfg(feature = "gpu")]
+    pub(super) fn padded_output(shape: Shape, guard: usize) -> Self {
+        Self { padded: true, ..Self::output(shape, Layout::Own, guard) }
+    }
+
+    /// How a launch sees it.
+    #[cfg(feature = "gpu")]
+    pub(super) fn view(&self) -> View {
+        View { shape: self.shape, pitch: self.pitch, offset: self.offset }
+    }
+
+    /// All rows without the guards.
+    #[cfg(feature = "gpu")]
+    pub(super) fn rows(&self) -> Vec<f32> {
+        self.data[self.guard..self.data.len() - self.guard].to_vec()
+    }
+
+    /// Everything, guards included.
+    #[cfg(feature = "gpu")]
+    pub(super) fn all(&self) -> &[f32] {
+        &self.data
+    }
+
+    /// Other content, from a device.
+    #[cfg(feature = "gpu")]
+    pub(super) fn replace(&mut self, data: Vec<f32>) {
+        self.data = data;
     }
 
     /// Every element NaN.
@@ -84,6 +124,10 @@ impl Buffer {
             if inside && c < self.shape.c {
                 if v.is_nan() {
                     return Some(format!("row {row}, channel {c} is NaN or was not written"));
+                }
+            } else if inside && self.padded {
+                if *v != 0.0 {
+                    return Some(format!("padding of row {row} is {v} instead of 0"));
                 }
             } else if v.to_bits() != SENTINEL.to_bits() {
                 let place = if inside { format!("padding of row {row}") } else { "a guard".into() };
@@ -115,11 +159,10 @@ impl Loaded {
         y: &[Shape],
         layout: Layout,
     ) -> Self {
-        let x = x.map(|(s, v)| Buffer::operand(s, v, layout)).collect();
-        let mut outputs = y.iter().map(|s| Buffer::output(*s, layout));
-        let (y, statistics) =
-            (outputs.next().unwrap_or_else(|| Buffer::output(Shape::new(1, 1, 1, 1), layout)), outputs.next());
-        Self { op, dims, x, w, y, statistics, scratch: Vec::new() }
+        let x = x.map(|(s, v)| Buffer::operand(s, v, layout, GUARD)).collect();
+        let mut outputs = y.iter().map(|s| Buffer::output(*s, layout, GUARD));
+        let first = outputs.next().unwrap_or_else(|| Buffer::output(Shape::new(1, 1, 1, 1), layout, GUARD));
+        Self { op, dims, x, w, y: first, statistics: outputs.next(), scratch: Vec::new() }
     }
 
     /// The output with its surroundings.

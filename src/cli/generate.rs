@@ -15,7 +15,6 @@ use super::{DeviceArgs, ModelArgs};
 use clap::Args;
 use lienzo::diffusion::bpe::Tokenizer;
 use lienzo::diffusion::{Event, Request};
-use lienzo::engine::Engine;
 use lienzo::error::{Error, Result};
 use lienzo::image::{Image, png_bytes};
 use lienzo::output::{OutputPlan, write_png};
@@ -188,8 +187,7 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
         resume::adopt_seed(&mut args, output, count);
     }
     let args = &args;
-    let cpu = args.device.cpu()?;
-    let threads = cpu.workers().threads();
+    let threads = args.device.threads()?;
     let model = Arc::new(args.model.open()?);
     let base = args.request(&model, prompts, args.count())?;
     let mut requests = match &axes {
@@ -206,7 +204,7 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
         Some(output) => output.check_seeds(resume::name_seed(&request, 0), count)?,
         None => {}
     }
-    let engine = Engine::new(Arc::new(cpu));
+    let engine = args.device.engine(Some(&|engine| memory::work(engine, &model, &requests)))?;
     let keep = memory::check(&engine, &model, &request, args)?;
     if args.plan {
         memory::print_plan(&engine, &model, &request, args)?;

@@ -268,7 +268,7 @@ fn small_cases() -> Vec<Case> {
 }
 
 /// Sizes at which fast algorithms pay: around their tiles of 4 (and 2) outputs, strips of 8 (and 32) tiles, tasks of 128
-/// (and 512) tiles, 32 channels, and blocks of 80.
+/// (and 512) tiles, 32 channels, blocks of 80, and enough outputs for a GPU's largest (128 by 128).
 fn fast_cases() -> Vec<Case> {
     let bias = Conv2d { bias: true, ..PLAIN };
     let all = Conv2d { row: true, residual: true, ..bias };
@@ -283,6 +283,7 @@ fn fast_cases() -> Vec<Case> {
         one(bias, 37, 2, 20, 7),
         one(bias, 16, 33, 129, 9),
         one(all, 45, 47, 17, 34),
+        one(bias, 38, 40, 2, 1398),
         one(up(PLAIN, 1, 1), 1, 1, 8, 1),
         one(up(bias, 6, 6), 6, 6, 33, 31),
         one(up(all, 5, 33), 5, 33, 16, 40),

@@ -182,7 +182,8 @@ const PLAIN: Matmul = Matmul {
     statistics: false,
 };
 
-/// Around the sizes of tiles (14 and 6 rows, 32 columns, 256 rows a task, 512 inputs a block), and every switch.
+/// Around the sizes of tiles (14 and 6 rows, 32 columns, 256 rows a task, 512 inputs a block), enough outputs for the largest
+/// (128 by 128 on a GPU), and every switch.
 fn small_cases() -> Vec<Case> {
     let bias = Matmul { bias: true, ..PLAIN };
     let all = Matmul { row: true, residual: true, ..bias };
@@ -204,6 +205,8 @@ fn small_cases() -> Vec<Case> {
         one(gated, 11, 13, 2),
         one(gated, 15, 33, 62),
         one(Matmul { bias: true, ..gated }, 29, 40, 66),
+        one(all, 1500, 19, 1398),
+        one(gated, 1500, 17, 1398),
         case(PLAIN, (3, 7), &[(1, 19), (1, 45)], 33, &[], Data::Normal, Role::Test),
         case(all, (5, 3), &[(1, 300), (2, 301)], 40, &[4, 1], Data::Normal, Role::Test),
         case(all, (5, 3), &[(4, 33), (2, 5)], 7, &[1, 2], Data::Ramp, Role::Test),

@@ -138,7 +138,7 @@ fn ranges(plan: &Plan, i: usize) -> Ranges {
     let step = &plan.steps[i];
     let of = |id: usize| match plan.values[id].place {
         Place::Slot { offset } => Some(offset..offset + plan.values[id].elems()),
-        Place::Input(_) => None,
+        Place::Input(_) | Place::Buffer(_) => None,
     };
     let shared = step.scratch.shared;
     Ranges {

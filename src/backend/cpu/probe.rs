@@ -140,7 +140,7 @@ impl Work {
     fn new(op: Op, shape: Shape, dims: Dims) -> Result<Self> {
         let (y_shape, shapes, weights) = (op.output(&[shape], &[dims])?[0], [shape], [dims]);
         // The variant of a real run; sizes apply to all instruction sets alike.
-        let variant = choose(&op, &shapes, &weights, &Caps::cpu(Isa::Scalar))?;
+        let (variant, _) = choose(&op, &shapes, &weights, &Caps::cpu(Isa::Scalar))?;
         let scratch = cpu::variants(&op, &shapes, &weights)[variant].scratch;
         let ramp = |n: usize| (0..n).map(|i| (i % 251) as f32 / 251.0 - 0.5).collect::<Vec<f32>>();
         let w = pack_here(dims, Packing::Panels, false, Stored::f32(&ramp(dims.len())), false)?;

@@ -1,6 +1,7 @@
 //! How much memory a request takes, known from shapes alone: refused before a weight is read.
 
 use super::GenerateArgs;
+use crate::cli::device::Work;
 use lienzo::diffusion::Request;
 use lienzo::diffusion::denoise::plan::Plan as Sampling;
 use lienzo::diffusion::denoise::schedule::Schedule;
@@ -48,6 +49,30 @@ fn stages(model: &Model, request: &Request) -> Result<Vec<Stage>> {
     Ok(stages)
 }
 
+/// Floating-point operations and weights of all requests together, for an estimate of their time.
+pub fn work(engine: &Engine, model: &Arc<Model>, requests: &[Request]) -> Result<Work> {
+    let mut work = Work::default();
+    for request in requests {
+        let times = Sampling::new(&Schedule::new(&model.schedule)?, &request.sampling)?;
+        let evaluations = times.times().map_or(request.sampling.steps, <[f32]>::len) as f64;
+        let batches = request.count.div_ceil(request.together().max(1)) as f64;
+        let mut weights = 0.0_f64;
+        for stage in stages(model, request)? {
+            let plan = engine.plan(model, stage)?;
+            let runs = match stage {
+                Stage::Step(_) => evaluations * batches,
+                Stage::Decode { .. } | Stage::Encode { .. } => request.count as f64,
+                _ => 1.0,
+            };
+            work.flops += runs * plan.cost().flops as f64;
+            weights += plan.weight_bytes(2) as f64;
+        }
+        // All requests of a grid share their weights.
+        work.weight_bytes = work.weight_bytes.max(weights);
+    }
+    Ok(work)
+}
+
 /// What stays loaded within a limit, and bytes of the whole process at the worst moment.
 fn peak(
     engine: &Engine,
@@ -64,18 +89,22 @@ fn peak(
 }
 
 /// The limit that decides what is kept: what the user allows, but no more than three quarters of what there is.
-fn limit(args: &GenerateArgs) -> Result<Option<u64>> {
+fn limit(engine: &Engine, args: &GenerateArgs) -> Result<Option<u64>> {
     let asked = args.max_memory.as_deref().map(parse_size).transpose()?;
-    Ok(asked.into_iter().chain(system::memory_limit().map(|l| l / 4 * 3)).min())
+    Ok(asked.into_iter().chain(engine.backend().memory_limit().map(|l| l / 4 * 3)).min())
 }
 
 /// Refuses what the machine, its container or `--max-memory` cannot hold; short free memory is only a warning.
 ///
 /// Returns what is to be kept from one stage to the next.
 pub fn check(engine: &Engine, model: &Arc<Model>, request: &Request, args: &GenerateArgs) -> Result<Keep> {
-    let (keep, need) = peak(engine, model, request, limit(args)?, args.low_memory)?;
+    if args.low_memory && args.device.wants_gpu()? {
+        let message = "--low-memory reads the weights anew at every step, which only the CPU does: use --device cpu, or leave it out";
+        return Err(Error::usage(message));
+    }
+    let (keep, need) = peak(engine, model, request, limit(engine, args)?, args.low_memory)?;
     let asked = args.max_memory.as_deref().map(parse_size).transpose()?;
-    let (have, whose) = match (asked, system::memory_limit()) {
+    let (have, whose) = match (asked, engine.backend().memory_limit()) {
         (Some(asked), Some(limit)) if asked > limit => (limit, "this machine (or container) has"),
         (Some(asked), _) => (asked, "--max-memory allows"),
         (None, Some(limit)) => (limit, "this machine (or container) has"),
@@ -93,7 +122,9 @@ pub fn check(engine: &Engine, model: &Arc<Model>, request: &Request, args: &Gene
     }
     if need > have {
         eprintln!("note: {numbers}; going on because of --force");
-    } else if let Some(free) = system::available_memory().filter(|free| need > *free) {
+    } else if let Some(free) =
+        engine.backend().memory_limit().and_then(|_| system::available_memory()).filter(|free| need > *free)
+    {
         eprintln!("note: {} needed, {} free just now; it may become slow", format_bytes(need), format_bytes(free));
     }
     Ok(keep)
@@ -106,7 +137,7 @@ pub fn print_plan(engine: &Engine, model: &Model, request: &Request, args: &Gene
         out.push_str(&engine.plan(model, stage)?.table());
         out.push('\n');
     }
-    let (_, normal) = peak(engine, model, request, limit(args)?, false)?;
+    let (_, normal) = peak(engine, model, request, limit(engine, args)?, false)?;
     let (_, low) = peak(engine, model, request, None, true)?;
     out.push_str(&format!("peak memory {}, with --low-memory {}\n", format_bytes(normal), format_bytes(low)));
     print_all(&out)
