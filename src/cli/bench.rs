@@ -137,12 +137,15 @@ fn run_kernels(args: &BenchArgs, cpu: &Cpu, machine: &Machine, files: &mut Files
     show_kernels(machine, &ceilings, files, &mut |tell| kernels::run(&options, &ceilings, cpu.workers(), tell))
 }
 
+/// Who hears what is measured.
+type Tell<'a> = dyn FnMut(kernels::Event<'_>) + 'a;
+
 /// Prints rows as they come, and keeps them for the files.
 fn show_kernels(
     machine: &Machine,
     ceilings: &Ceilings,
     files: &mut Files,
-    run: &mut dyn FnMut(&mut dyn FnMut(kernels::Event<'_>)) -> Result<bool>,
+    run: &mut dyn FnMut(&mut Tell<'_>) -> Result<bool>,
 ) -> Result<bool> {
     println!("{}\n\n{}", machine.headline(ceilings), report::header());
     let mut skipped = Vec::new();
@@ -296,7 +299,7 @@ mod gpu {
                 kernels::select(options.filter)?;
                 let ceilings = gpu::ceilings(roofline);
                 let bench = Bench::new(device);
-                let run = &mut |tell: &mut dyn FnMut(kernels::Event<'_>)| gpu::run(&options, roofline, &bench, tell);
+                let run = &mut |tell: &mut Tell<'_>| gpu::run(&options, roofline, &bench, tell);
                 show_kernels(&machine, &ceilings, &mut files, run)?
             }
         };

@@ -40,6 +40,9 @@ pub struct Work {
     pub weight_bytes: f64,
 }
 
+/// What a request asks of a device, from the plans that an engine makes for it.
+pub type Estimate<'a> = dyn Fn(&Engine) -> Result<Work> + 'a;
+
 /// `--device`, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Wish {
@@ -53,7 +56,7 @@ enum Wish {
 impl DeviceArgs {
     /// An engine on the device that these flags ask for. `work` is what `auto` compares devices by; without it `auto` is the
     /// CPU. What is not available is said with what is.
-    pub fn engine(&self, work: Option<&dyn Fn(&Engine) -> Result<Work>>) -> Result<Engine> {
+    pub fn engine(&self, work: Option<&Estimate<'_>>) -> Result<Engine> {
         let wish = self.wish()?;
         match (&wish, work) {
             (Wish::Cpu, _) | (Wish::Auto, None) => Ok(Engine::new(Arc::new(self.cpu()?))),
@@ -134,7 +137,7 @@ impl DeviceArgs {
 
 #[cfg(not(feature = "gpu"))]
 impl DeviceArgs {
-    fn auto(&self, _: &dyn Fn(&Engine) -> Result<Work>) -> Result<Engine> {
+    fn auto(&self, _: &Estimate<'_>) -> Result<Engine> {
         Ok(Engine::new(Arc::new(self.cpu()?)))
     }
 
@@ -148,7 +151,7 @@ impl DeviceArgs {
 
 #[cfg(feature = "gpu")]
 mod gpu {
-    use super::{DeviceArgs, Wish, Work};
+    use super::{DeviceArgs, Estimate, Wish};
     use lienzo::backend::gpu::roofline::Roofline;
     use lienzo::backend::gpu::{Adapter, Device, Gpu, Options, adapters};
     use lienzo::bench::ceiling::fma_peak;
@@ -170,7 +173,7 @@ mod gpu {
     const TRIFLE: f64 = 1.0;
 
     impl DeviceArgs {
-        pub(super) fn auto(&self, work: &dyn Fn(&Engine) -> Result<Work>) -> Result<Engine> {
+        pub(super) fn auto(&self, work: &Estimate<'_>) -> Result<Engine> {
             let cpu = Arc::new(self.cpu_or_gpu_precision()?);
             let peak = fma_peak(Isa::from_env()?, cpu.workers());
             let engine = Engine::new(cpu.clone());
