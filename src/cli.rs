@@ -11,6 +11,7 @@ pub mod progress;
 pub mod prompt;
 pub mod samplers;
 pub mod verify;
+mod vocabulary;
 pub mod words;
 
 use clap::{Args, Parser, Subcommand};

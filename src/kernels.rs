@@ -12,6 +12,7 @@ pub mod conv2d;
 pub mod cpu;
 pub mod geglu;
 pub mod gpu;
+pub mod group_affine;
 pub mod group_norm;
 pub mod layer_norm;
 pub mod matmul;
@@ -22,7 +23,7 @@ pub mod timestep_embedding;
 pub mod upsample;
 
 pub(crate) use shapes::unflatten;
-use shapes::{check_extras, check_weights, f32_bytes, join_sources, joint_batch, rounding};
+use shapes::{check_affine, check_extras, check_weights, f32_bytes, join_sources, joint_batch, rounding};
 #[cfg(feature = "gpu")]
 pub(crate) use shrink::shrink;
 
@@ -184,6 +185,8 @@ pub enum Data {
     Ramp,
     /// Normal around 100: catches `E[x^2] - E[x]^2`.
     LargeMean,
+    /// Absolute values of normal ones.
+    Positive,
 }
 
 /// One set of shapes, written once and used as a test, a benchmark, a self-test and a line of the support table.
@@ -261,6 +264,7 @@ ops! {
     matmul::Matmul,
     conv2d::Conv2d,
     group_norm::GroupNorm,
+    group_affine::GroupAffine,
     layer_norm::LayerNorm,
     attention::Attention,
     geglu::Geglu,
@@ -270,6 +274,21 @@ ops! {
     upsample::Upsample,
     timestep_embedding::TimestepEmbedding,
 }
+
+impl Op {
+    /// Whether it exists only after the rewrite `norm_read`: norms applied while reading, statistics beside an output.
+    pub fn after_norm_read(&self) -> bool {
+        match self {
+            Self::GroupAffine(_) => true,
+            Self::Matmul(op) => op.norm.is_some() || op.statistics,
+            Self::Conv2d(op) => op.norm.is_some() || op.statistics,
+            _ => false,
+        }
+    }
+}
+
+/// The CPU's variants in bf16.
+const BF16: [(&str, &str); 2] = [("matmul", "bf16"), ("attention", "flash_bf16")];
 
 /// The kind of device that a plan is made for.
 #[derive(Clone, Debug, PartialEq)]
@@ -294,14 +313,26 @@ pub struct Caps {
 }
 
 impl Caps {
-    /// A CPU with this instruction set and nothing refused.
+    /// A CPU with this instruction set, in f32: what computes in bf16 is chosen by hand only.
     pub fn cpu(isa: Isa) -> Self {
-        Self::new(Target::Cpu(isa))
+        Self { refused: BF16.to_vec(), ..Self::new(Target::Cpu(isa)) }
     }
 
-    /// A GPU with these limits and nothing refused.
+    /// A GPU with these limits and nothing refused. Norms keep passes of their own there.
     pub fn gpu(limits: gpu::Limits) -> Self {
-        Self::new(Target::Gpu(limits))
+        Self { rewrites_off: vec!["norm_read"], ..Self::new(Target::Gpu(limits)) }
+    }
+
+    /// Whether anything is computed in bf16.
+    pub fn is_bf16(&self) -> bool {
+        matches!(self.target, Target::Cpu(_)) && BF16.iter().any(|pair| !self.refused.contains(pair))
+    }
+
+    /// The same with products and attention in bf16 (sums, fast convolutions and everything else stay f32).
+    #[must_use]
+    pub fn with_bf16(mut self) -> Self {
+        self.refused.retain(|pair| !BF16.contains(pair));
+        self
     }
 
     /// The instruction set that the CPU's kernels use; a GPU's plan has none, and what the CPU does for it is scalar.

@@ -24,6 +24,7 @@ mod hash;
 mod hash_cache;
 mod names;
 mod open;
+mod quantized;
 mod random;
 mod safetensors;
 mod save;
@@ -34,8 +35,8 @@ mod tests;
 pub use convert::{decode_f32, encode};
 pub use describe::describe;
 pub use embedding::read_embedding;
-pub use hash::{PUBLISHED_SD_V1_4, legacy_hash, model_hash, sha256_file};
-pub use hash_cache::cached_model_hash;
+pub use hash::{PUBLISHED_SD_V1_4, legacy_hash, model_hash, sha256_file, vae_hash};
+pub use hash_cache::{cached_model_hash, cached_vae_hash};
 pub use open::{open, open_with_vae};
 pub use save::{save_safetensors, save_safetensors_with};
 
@@ -63,7 +64,7 @@ impl Dtype {
 /// One tensor of a checkpoint, torch-shaped (`[out, in]`, `[out, in, 3, 3]`, `[c]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Stored element type.
+    /// Element type in which it is read.
     pub dtype: Dtype,
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,
@@ -80,10 +81,19 @@ impl TensorInfo {
         self.len() == 0
     }
 
-    /// Stored size.
+    /// Size in that type.
     pub fn bytes(&self) -> usize {
         self.len() * self.dtype.bytes()
     }
+}
+
+/// How a file holds a tensor, which is not always how it reads: 8-bit rows read as f16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The type, for people.
+    pub name: &'static str,
+    /// Bytes in the file, scales included.
+    pub bytes: usize,
 }
 
 /// Where a model's tensors come from: a file, a folder, an archive entry or bytes in the binary.
@@ -96,11 +106,16 @@ pub trait WeightSource: Send + Sync {
     /// What is known of a tensor without reading it.
     fn info(&self, name: &str) -> Option<&TensorInfo>;
 
-    /// Replaces `out` by the tensor's stored bytes, little-endian, row-major.
+    /// Replaces `out` by the tensor's elements of [`TensorInfo::dtype`], little-endian, row-major.
     fn read(&self, name: &str, out: &mut Vec<u8>) -> Result<()>;
 
-    /// Replaces `out` by rows `first .. first + count` of dimension 0, as stored.
+    /// Replaces `out` by rows `first .. first + count` of dimension 0, in the same form.
     fn read_rows(&self, name: &str, first: usize, count: usize, out: &mut Vec<u8>) -> Result<()>;
+
+    /// How the file holds a tensor; as it reads, unless the source says otherwise.
+    fn stored(&self, name: &str) -> Option<Stored> {
+        self.info(name).map(|info| Stored { name: info.dtype.name(), bytes: info.bytes() })
+    }
 
     /// The format, for people.
     fn about(&self) -> String {

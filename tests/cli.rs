@@ -44,6 +44,32 @@ fn a_picture_is_made_and_named() {
 }
 
 #[test]
+fn words_that_the_embedded_model_does_not_know_get_a_hint() {
+    let dir = Temp::new();
+    let drawn = |prompt: &str, more: &[&str]| {
+        let args = [&["generate", prompt, "--steps", "1", "-s", "1", "--overwrite"], more].concat();
+        let output = lienzo(&dir, &args);
+        assert!(output.status.success(), "{}", stderr(&output));
+        stderr(&output)
+    };
+    assert!(drawn("una manzana roja", &[]).contains("note: the built-in model reads English; try \"a red apple\""));
+    assert!(drawn("a lion", &[]).contains("does not know 'lion'; near: dog, cat"));
+    for quiet in [drawn("a red apple on a blue background", &[]), drawn("a red apple", &["--style", "photo"])] {
+        assert!(!quiet.contains("note:"), "{quiet}");
+    }
+    assert!(drawn("a red apple", &["-W", "128", "-H", "128"]).contains("128x128 is far from the 64x64"));
+    // Another model's words are its own business.
+    assert!(!drawn("a lion", &["-m", golden("tiny-sd").to_str().unwrap(), "-W", "64", "-H", "64"]).contains("lion"));
+    let words = lienzo(&dir, &["inspect", "--embedded", "--words"]);
+    assert!(stdout(&words).contains("soccer ball (football)"), "{}", stdout(&words));
+    let about = lienzo(&dir, &["inspect", "--embedded"]);
+    assert!(stdout(&about).contains("draws small pictures of 62 things") && stdout(&about).contains("Fluent Emoji"));
+    refused(&["inspect", "--words"], 2, &["--embedded"]);
+    let prompt = lienzo(&dir, &["prompt", "dos gatos"]);
+    assert!(stdout(&prompt).contains("try \"two cats\""), "{}", stdout(&prompt));
+}
+
+#[test]
 fn wrong_flags_say_what_is_possible() {
     let generate = |more: &[&'static str]| [&["generate", "x"], more].concat();
     refused(&["generate"], 2, &["no prompt", "lienzo generate"]);
@@ -147,4 +173,22 @@ fn inspect_says_what_there_is() {
     assert!(lienzo(&dir, &["generate", "y", "--steps", "1", "-o", "y.png"]).status.success());
     let png = lienzo(&dir, &["inspect", "y.png"]);
     assert!(stdout(&png).contains("Steps: 1, Sampler: DDIM"), "{}", stdout(&png));
+}
+
+#[test]
+fn contradictions_and_strangers_are_told() {
+    let dir = Temp::new();
+    for (args, word) in [
+        (&["--plms", "--sampling-method", "euler"][..], "contradict"),
+        (&["--n_samples", "2", "-b", "3"], "cannot be used with"),
+        (&["--sampling-method", "sa_solver_pece"], "the nearest is DPM++ 3M SDE"),
+        (&["--sampling-method", "FlowMatchEulerDiscreteScheduler"], "the nearest is Euler"),
+        (&["--scheduler", "gits"], "the nearest is Align Your Steps"),
+        (&["-H", "4096"], "the nearest is 2048"),
+    ] {
+        let output = lienzo(&dir, &[&["generate", "x", "--steps", "1"], args].concat());
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).contains(word), "{args:?}: {}", stderr(&output));
+    }
+    assert!(lienzo(&dir, &["generate", "x", "--steps", "2", "--plms", "--sampling-method", "pndm"]).status.success());
 }

@@ -56,7 +56,7 @@ macro_rules! ops {
     };
 }
 
-ops! { matmul conv2d group_norm layer_norm attention geglu activate add concat upsample timestep_embedding }
+ops! { matmul conv2d group_norm group_affine layer_norm attention geglu activate add concat upsample timestep_embedding }
 
 #[test]
 fn names_are_unique() {

@@ -127,7 +127,7 @@ fn a_prompt_is_shown_as_it_is_read() {
         "steps 3 to 4 of 4: text 2",
         "x1.3000",
         "chunk 2 of 2",
-        "pieces that say little: zzqx",
+        "does not know 'zzqx'",
         "negative prompt: blue",
     ] {
         assert!(out.contains(line), "no '{line}' in\n{out}");

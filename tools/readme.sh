@@ -11,15 +11,17 @@ mkdir -p "$pictures"
 cd "$work"
 side_by_side() { montage "${@:2}" -filter point -resize 128x128 -tile x1 -geometry +4+4 "$pictures/$1"; }
 
-# The contact sheet: twelve prompts, one seed, unselected.
-objects=("an apple" "a penguin on a light blue background" "a blue cat" "a rocket on a black background" "three bananas"
-  "a sunflower" "a house on a green background" "an octopus" "a yellow star on a purple background" "a pizza" "a red umbrella"
-  "a snowman on a blue background")
+# The contact sheet: twenty-four prompts, one seed, unselected. The last row is what the model finds hardest.
+objects=("an apple" "a penguin on a light blue background" "a blue cat" "a rocket on a black background" "three bananas" "a sunflower"
+  "a house on a green background" "an octopus" "a yellow star on a purple background" "a pizza" "a red umbrella"
+  "a snowman on a blue background" "a butterfly on a yellow background" "a green car" "a big guitar" "a castle on a pink background"
+  "a ghost on a black background" "a robot on an orange background" "two strawberries" "four balloons on a light blue background"
+  "a key on the left" "a dog and a cat" "an apple and a carrot on a green background" "a small frog on a red background")
 for i in "${!objects[@]}"; do
   "$lienzo" generate "${objects[$i]}" -s 7 -o "object-$i.png"
   labelled+=(-label "${objects[$i]}" "object-$i.png")
 done
-montage "${labelled[@]}" -filter point -resize 128x128 -tile 4x3 -geometry 210x140+4+4 -pointsize 13 "$pictures/sheet.png"
+montage "${labelled[@]}" -filter point -resize 128x128 -tile 6x4 -geometry 150x140+4+4 -pointsize 11 "$pictures/sheet.png"
 
 # From noise to picture.
 "$lienzo" generate "a big pink star on a black background" -s 3 --steps 20 --preview every=4,vae,keep -o star.png
@@ -36,9 +38,9 @@ side_by_side img2img.png apple.png banana.png
 
 # Inpainting: the right half of a picture is painted anew.
 "$lienzo" generate "a penguin on a blue background" -s 1 -o penguin.png
-convert -size 64x64 xc:black -fill white -draw "rectangle 36,0 63,63" mask.png
-"$lienzo" generate "a penguin on a red background" -i penguin.png --mask mask.png --strength 1 -s 2 -o inpainted.png
-side_by_side inpaint.png penguin.png mask.png inpainted.png
+convert -size 64x64 xc:black -fill white -draw "rectangle 36,0 63,63" -define png:exclude-chunks=date,time "$pictures/mask.png"
+"$lienzo" generate "a penguin on a red background" -i penguin.png --mask "$pictures/mask.png" --strength 1 -s 2 -o inpainted.png
+side_by_side inpaint.png penguin.png "$pictures/mask.png" inpainted.png
 
 # Outpainting.
 "$lienzo" generate "a penguin on a blue background" -i penguin.png --outpaint left=32,right=32 -s 2 -o wide.png

@@ -1,6 +1,7 @@
 //! The CPU backend: an interpreter of plans over one arena, with the pool of workers and the store of packed weights.
 
 pub mod memory;
+pub mod probe;
 mod reader;
 mod stream;
 pub mod workers;
@@ -64,6 +65,16 @@ impl Cpu {
         Self { caps, ..self }
     }
 
+    /// The sizes that kernels cut their work into, measured or remembered: what a large plan runs with.
+    ///
+    /// # Errors
+    /// As [`probe::choice`].
+    pub fn tuned(&self) -> Result<probe::Choice> {
+        let choice = probe::choice(self.caps.isa(), &self.workers)?;
+        self.workers.tune(choice.tuning);
+        Ok(choice)
+    }
+
     fn packed(&self, want: &PlanWeight, model: &Arc<Model>, reader: &mut Reader<'_>) -> Result<Arc<Packed>> {
         let key = (Arc::as_ptr(model) as usize, want.clone());
         if let Some(found) = self.lock_store().get(&key).and_then(Weak::upgrade) {
@@ -84,7 +95,8 @@ impl Cpu {
 
 impl Backend for Cpu {
     fn name(&self) -> String {
-        format!("cpu, {} threads, {}", self.workers.threads(), self.caps.isa())
+        let bf16 = if self.caps.is_bf16() { ", bf16" } else { "" };
+        format!("cpu, {} threads, {}{bf16}", self.workers.threads(), self.caps.isa())
     }
 
     fn caps(&self) -> Caps {
@@ -108,6 +120,9 @@ impl Backend for Cpu {
     }
 
     fn load(&self, plan: Arc<Plan>, model: &Arc<Model>) -> Result<Box<dyn Program>> {
+        if plan.cost().flops >= probe::WORTH && !self.workers.is_tuned() {
+            self.tuned()?;
+        }
         let mut reader = Reader::new(model, self.weight_type, &self.notes);
         let mut weights = Vec::with_capacity(plan.weights.len());
         for w in &plan.weights {
@@ -173,7 +188,12 @@ impl CpuProgram {
         let stored = &self.plan.values[step.y];
         zero_padding(views.y, stored);
         let y = Out { data: views.y, shape: stored.shape, pitch: stored.pitch };
-        let mut io = Io { x: &x, w: &w, y, scratch: views.scratch.take().unwrap_or_default() };
+        let statistics = step.statistics.zip(views.statistics).map(|(id, data)| {
+            let stored = &self.plan.values[id];
+            zero_padding(data, stored);
+            Out { data, shape: stored.shape, pitch: stored.pitch }
+        });
+        let mut io = Io { x: &x, w: &w, y, statistics, scratch: views.scratch.take().unwrap_or_default() };
         kernels::run(&step.op, step.variant, self.isa, &mut io, &self.workers);
         Ok(())
     }

@@ -158,7 +158,11 @@ pub fn run(
     Ok(Outcome { runs, load, cost: program.plan().cost(), fma_peak, peak_rss, output_rms, profile })
 }
 
-fn stage(model: &Model, request: &Request) -> Result<Stage> {
+/// The stage of a request, at its size.
+///
+/// # Errors
+/// A size that the model cannot have (`Usage`).
+pub fn stage(model: &Model, request: &Request) -> Result<Stage> {
     let factor = 1 << (model.vae.channels.len().max(1) - 1);
     let (w, h) = (request.width, request.height);
     let possible = |side: usize| side > 0 && side.is_multiple_of(factor) && side <= 4096;

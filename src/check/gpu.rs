@@ -14,8 +14,8 @@ impl Prepared {
         let x: Vec<Buffer> =
             self.case.x.iter().zip(&self.x).map(|(s, v)| Buffer::operand(*s, v, layout, guard(storage))).collect();
         let views: Vec<View> = x.iter().map(Buffer::view).collect();
-        let y = Buffer::padded_output(self.shape, guard(storage));
-        let io = Io { x: &views, w: &self.case.w, y: View::whole(self.shape), limits };
+        let y = Buffer::padded_output(self.shapes[0], guard(storage));
+        let io = Io { x: &views, w: &self.case.w, y: View::whole(self.shapes[0]), limits };
         let launch = launch(&self.case.op, variant, &io)?;
         let geglu = matches!(self.case.op, Op::Matmul(m) if m.geglu);
         let packings = self.case.op.packings();
@@ -38,7 +38,7 @@ impl Prepared {
             Storage::F32 => "f32",
             Storage::F16 => "f16",
         };
-        let mut outcome = self.compare(y, &format!("{name}, gpu {storage}"));
+        let mut outcome = self.compare(y, y.problem(), name, &format!("gpu {storage}"));
         if limits.storage == Storage::F16 {
             outcome.bound += self.output_rounding();
         }

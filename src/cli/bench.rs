@@ -1,14 +1,17 @@
 //! `lienzo bench`: checks, then times kernels on the shapes of Stable Diffusion 1.x, or a stage of a full-size model.
 
 use super::DeviceArgs;
-use clap::Args;
+use super::generate::print_all;
+use clap::{ArgGroup, Args};
 use lienzo::backend::Backend as _;
 use lienzo::backend::cpu::Cpu;
 use lienzo::bench::ceiling::{Ceilings, fma_peak};
+use lienzo::bench::explain;
 use lienzo::bench::kernels;
 use lienzo::bench::report::{self, CsvRow, Machine};
 use lienzo::bench::stage::{self, Part};
 use lienzo::error::{Error, Result, escape};
+use lienzo::graph::plan::Plan;
 use lienzo::weights::Model;
 use lienzo::{check, system};
 use serde_json::Value;
@@ -19,6 +22,7 @@ use std::sync::Arc;
 
 /// Without arguments: every kernel, within two minutes.
 #[derive(Args, Debug)]
+#[command(group(ArgGroup::new("whole").multiple(true)))]
 pub struct BenchArgs {
     /// Only cases whose names contain this: conv2d, matmul/b2_64x64, attention
     #[arg(conflicts_with = "arch")]
@@ -35,16 +39,16 @@ pub struct BenchArgs {
     #[arg(long)]
     all: bool,
     /// Time a stage of a full-size model with random weights: sd15
-    #[arg(long, value_name = "ARCH")]
+    #[arg(long, value_name = "ARCH", group = "whole")]
     arch: Option<String>,
     /// Which stage: step (a guided U-Net step), decode, encode (the VAE) or text (CLIP)
-    #[arg(long, value_name = "STAGE", default_value = "step", requires = "arch")]
+    #[arg(long, value_name = "STAGE", default_value = "step", requires = "whole")]
     stage: String,
     /// Picture width of --arch
-    #[arg(short = 'W', long, value_name = "PIXELS", default_value_t = 512, requires = "arch")]
+    #[arg(short = 'W', long, value_name = "PIXELS", default_value_t = 512, requires = "whole")]
     width: usize,
     /// Picture height of --arch
-    #[arg(short = 'H', long, value_name = "PIXELS", default_value_t = 512, requires = "arch")]
+    #[arg(short = 'H', long, value_name = "PIXELS", default_value_t = 512, requires = "whole")]
     height: usize,
     /// Timed runs of --arch, after one that warms up
     #[arg(long, value_name = "N", default_value_t = 3, requires = "arch")]
@@ -52,6 +56,9 @@ pub struct BenchArgs {
     /// With --arch: where the time goes, by kind of op and by step
     #[arg(long, requires = "arch")]
     profile: bool,
+    /// Print what was chosen for a stage (of sd15) on this machine and why, instead of timing it
+    #[arg(long, group = "whole", conflicts_with = "filter")]
+    explain: bool,
 }
 
 /// Runs the command.
@@ -70,6 +77,9 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     // Minutes of measuring must not end in a file that cannot be written.
     for path in [&args.json, &args.csv].into_iter().flatten() {
         check_writable(path)?;
+    }
+    if args.explain {
+        return explain(args, &cpu).map(|()| ExitCode::SUCCESS);
     }
     let passed = match &args.arch {
         Some(arch) => run_stage(args, arch, &cpu, &machine, &mut files).map(|()| true),
@@ -169,11 +179,20 @@ fn show_kernels(
 }
 
 /// A model with random weights.
-fn model(arch: &str) -> Result<Arc<Model>> {
-    match arch {
-        "sd15" => Ok(Arc::new(Model::random_sd15())),
+fn architecture(name: &str) -> Result<Model> {
+    match name {
+        "sd15" => Ok(Model::random_sd15()),
         other => Err(Error::usage(format!("--arch {}: not known; there is sd15", escape(other)))),
     }
+}
+
+/// `--explain`: no weight is read, little is measured.
+fn explain(args: &BenchArgs, cpu: &Cpu) -> Result<()> {
+    let model = architecture(args.arch.as_deref().unwrap_or("sd15"))?;
+    let (part, width, height) = (args.stage.parse()?, args.width, args.height);
+    let request = stage::Request { part, width, height, runs: 0, profile: false };
+    let plan = Plan::new(stage::stage(&model, &request)?.graph(&model)?, &cpu.caps())?;
+    print_all(&explain::explain(cpu, &plan)?)
 }
 
 fn request(args: &BenchArgs) -> Result<stage::Request> {
@@ -185,7 +204,7 @@ fn request(args: &BenchArgs) -> Result<stage::Request> {
 }
 
 fn run_stage(args: &BenchArgs, arch: &str, cpu: &Cpu, machine: &Machine, files: &mut Files) -> Result<()> {
-    let model = model(arch)?;
+    let model = Arc::new(architecture(arch)?);
     let request = request(args)?;
     let part = request.part;
     let peak = || Ok(fma_peak(cpu.caps().isa(), cpu.workers()));
@@ -260,7 +279,7 @@ mod gpu {
         let roofline = Roofline::measure(&device)?;
         let passed = match &args.arch {
             Some(arch) => {
-                let model = model(arch)?;
+                let model = Arc::new(architecture(arch)?);
                 let request = request(args)?;
                 let peak = || Ok(roofline.fma);
                 let part = request.part;

@@ -1,10 +1,11 @@
 //! Where to run: flags go in, a backend (and the one that takes over if it fails) comes out, with a line that says why.
 
 use clap::Args;
+use lienzo::backend::Backend as _;
 use lienzo::backend::cpu::{Cpu, WeightType};
 use lienzo::engine::Engine;
 use lienzo::error::{Error, Result};
-use lienzo::simd::Isa;
+use lienzo::simd::{self, Isa};
 use lienzo::system;
 use std::sync::Arc;
 
@@ -15,7 +16,8 @@ pub struct DeviceArgs {
     /// each device's time, and is the CPU for bench and verify
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
-    /// Storage of numbers in between, arithmetic is f32: auto (f32 on a CPU, f16 on a GPU), f32, or f16 (GPU only)
+    /// Numbers: auto (f32 on a CPU, f16 storage on a GPU), f32, f16 (GPU: stored as f16, computed in f32), or bf16 (CPU:
+    /// products and attention in bf16, less exact, faster with AVX512-BF16)
     #[arg(long, default_value = "auto", value_name = "KIND")]
     pub precision: String,
     /// Threads [default: the physical cores that this process may use]
@@ -63,13 +65,30 @@ impl DeviceArgs {
     /// The CPU backend that these flags ask for.
     pub fn cpu(&self) -> Result<Cpu> {
         match self.precision.to_ascii_lowercase().as_str() {
-            "auto" | "f32" => {}
+            "auto" | "f32" | "bf16" => {}
             other => {
-                let message = format!("--precision {other} is not available on the CPU; available: auto, f32");
+                let other = lienzo::error::escape(other);
+                let message = format!("--precision {other} is not available on the CPU; available: auto, f32, bf16");
                 return Err(Error::usage(message));
             }
         }
-        Cpu::new(self.threads()?, Isa::from_env()?, self.weights()?)
+        let isa = Isa::from_env()?;
+        let cpu = Cpu::new(self.threads()?, isa, self.weights()?)?;
+        if !self.is_bf16() {
+            return Ok(cpu);
+        }
+        if !simd::has_bf16(isa) {
+            eprintln!(
+                "note: no AVX512-BF16 is used here: --precision bf16 rounds as it does elsewhere, but is slower than f32"
+            );
+        }
+        let caps = cpu.caps().with_bf16();
+        Ok(cpu.with_caps(caps))
+    }
+
+    /// Whether products are computed in bf16.
+    pub fn is_bf16(&self) -> bool {
+        self.precision.eq_ignore_ascii_case("bf16")
     }
 
     /// Whether a GPU was asked for.

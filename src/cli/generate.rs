@@ -153,9 +153,9 @@ pub struct GenerateArgs {
     plms: bool,
     #[arg(long = "outdir", hide = true, conflicts_with = "output")]
     outdir: Option<String>,
-    #[arg(long = "n_samples", hide = true)]
+    #[arg(long = "n_samples", hide = true, conflicts_with = "batch_count")]
     n_samples: Option<usize>,
-    #[arg(long = "n_iter", hide = true)]
+    #[arg(long = "n_iter", hide = true, conflicts_with = "batch_count")]
     n_iter: Option<usize>,
 }
 
@@ -204,14 +204,17 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
         Some(output) => output.check_seeds(resume::name_seed(&request, 0), count)?,
         None => {}
     }
-    let engine = args.device.engine(Some(&|engine| memory::work(engine, &model, &requests)))?;
-    let keep = memory::check(&engine, &model, &request, args)?;
+    let tokenizer = tokenizer(&model)?;
+    let engine = args.device.engine(Some(&|engine| memory::work(engine, &model, &requests, &tokenizer)))?;
+    let needs = memory::Needs::new(&engine, &model, &requests, &tokenizer)?;
+    let keep = memory::check(&needs, args)?;
     if args.plan {
-        memory::print_plan(&engine, &model, &request, args)?;
+        memory::print_plan(&needs, args)?;
         return Ok(ExitCode::SUCCESS);
     }
     let Some(output) = &mut output else { return Ok(ExitCode::SUCCESS) };
     request::notes(&model, &request, args, threads);
+    request::hints(&model, &typed, &request)?;
     let mut metadata = Metadata::start(&model, args, cancel.clone());
     if args.resume {
         request.skip = resume::finished(output, &request, &mut metadata, args.overwrite)?;
@@ -221,7 +224,6 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
     }
-    let tokenizer = tokenizer(&model)?;
     let session = engine.session(&model, &cancel).keeping(keep);
     if let Some(axes) = &axes {
         let grid = Grid { axes, requests: &requests, output, metadata, overwrite: args.overwrite };

@@ -1,6 +1,7 @@
 //! `lienzo inspect`: what a checkpoint, the embedded model or a picture contains.
 
 use super::generate::print_all;
+use super::vocabulary::Vocabulary;
 use clap::Args;
 use lienzo::error::{Error, Result};
 use lienzo::weights::{self, Model, arch, model_hash};
@@ -17,6 +18,9 @@ pub struct InspectArgs {
     /// The model in the binary
     #[arg(long, conflicts_with = "file")]
     embedded: bool,
+    /// With --embedded: only the words that it was trained on
+    #[arg(long, requires = "embedded", conflicts_with = "tensors")]
+    words: bool,
     /// List every tensor with its shape and type
     #[arg(long)]
     tensors: bool,
@@ -32,6 +36,10 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode> {
     if let Some(path) = args.file.as_deref().filter(|p| is_png(p)) {
         return inspect_png(path);
     }
+    if args.words {
+        print_all(&Vocabulary::embedded()?.list())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let model = match &args.file {
         Some(path) => weights::open(path)?,
         None => Model::embedded()?,
@@ -43,7 +51,8 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode> {
     if args.tensors {
         for (name, _) in arch::required_of(&model) {
             if let Some(info) = model.source.info(&name) {
-                out.push_str(&format!("{:?} {:?} {name}\n", info.dtype, info.shape));
+                let stored = model.source.stored(&name).map_or("", |s| s.name);
+                out.push_str(&format!("{stored} {:?} {name}\n", info.shape));
             }
         }
     }
@@ -70,6 +79,8 @@ fn hashes(model: &Model) -> Result<String> {
 }
 
 const ATTRIBUTION: &str = "\
+draws small pictures of 62 things in 7 colors, on 12 backgrounds, in 3 sizes, 4 places, up to 4 at once, or two different
+ones; `lienzo inspect --embedded --words` lists them
 trained on Microsoft Fluent Emoji (MIT, Copyright (c) Microsoft Corporation), names from Unicode CLDR (Unicode License v3)
 through emojibase-data (MIT); see NOTICE
 ";

@@ -2,7 +2,7 @@
 
 use super::generate::print_all;
 use super::words::WordArgs;
-use super::{ModelArgs, generate};
+use super::{ModelArgs, generate, vocabulary};
 use clap::Args;
 use lienzo::diffusion::prompt::attention::parse;
 use lienzo::diffusion::prompt::chunks::{Chunk, Lexicon, Token};
@@ -55,6 +55,12 @@ pub fn run(args: &PromptArgs) -> Result<ExitCode> {
         }
         let reading = read(text, against, steps, lexicon).map_err(|e| e.at(title))?;
         show.reading(title, text, &reading, &mut out);
+    }
+    if model.path.is_none() {
+        let named: Vec<&str> = embeddings.iter().map(|e| e.name.as_str()).collect();
+        for hint in vocabulary::hints(typed, &named)? {
+            out.push_str(&format!("note: {hint}\n"));
+        }
     }
     print_all(&out)?;
     Ok(ExitCode::SUCCESS)
@@ -119,7 +125,8 @@ impl Show<'_> {
 
     /// Words that the model's own small vocabulary has not: it sees letters or pieces instead.
     fn unknown(&self, text: &str, out: &mut String) {
-        if self.model.tokenizer.is_none() {
+        // Of the embedded model more is known than its tokens: its hints follow.
+        if self.model.tokenizer.is_none() || self.model.path.is_none() {
             return;
         }
         let mut unknown: Vec<String> = Vec::new();

@@ -57,6 +57,8 @@ pub struct Step {
     pub w: Vec<usize>,
     /// The stored value that it writes.
     pub y: usize,
+    /// The stored value that its second output, the statistics of the first, goes to.
+    pub statistics: Option<usize>,
     /// Which of the op's variants runs it.
     pub variant: usize,
     /// That variant's name.
@@ -71,6 +73,13 @@ pub struct Step {
     pub scratch_buffers: Vec<usize>,
     /// Work and traffic.
     pub cost: Cost,
+}
+
+impl Step {
+    /// The stored values that it writes.
+    pub fn written(&self) -> impl Iterator<Item = usize> {
+        [self.y].into_iter().chain(self.statistics)
+    }
 }
 
 /// A weight that a plan needs, laid out for the backend.
@@ -154,6 +163,7 @@ impl Plan {
                 x: node.x.clone(),
                 w: w.collect(),
                 y: node.y,
+                statistics: node.statistics,
                 variant,
                 variant_name,
                 scratch,
@@ -220,9 +230,11 @@ impl Plan {
         let mut lives = Vec::new();
         let mut index = vec![usize::MAX; self.values.len()];
         for (i, step) in self.steps.iter().enumerate() {
-            index[step.y] = lives.len();
-            let elems = self.values[step.y].elems().next_multiple_of(ALIGN);
-            lives.push(Life { what: What::Value(step.y), first: i, last: i, elems });
+            for id in step.written() {
+                index[id] = lives.len();
+                let elems = self.values[id].elems().next_multiple_of(ALIGN);
+                lives.push(Life { what: What::Value(id), first: i, last: i, elems });
+            }
             for v in &step.x {
                 if let Some(life) = lives.get_mut(index[v.id]) {
                     life.last = i;

@@ -19,6 +19,7 @@ pub mod concat;
 pub mod conv2d;
 pub mod geglu;
 mod gemm;
+pub mod group_affine;
 pub mod group_norm;
 pub mod layer_norm;
 pub mod matmul;
@@ -347,7 +348,7 @@ pub struct VariantInfo {
 
 macro_rules! by_op {
     ($op:expr, $kernel:ident, $variants:ident => $body:expr) => {
-        by_op!(@ $op, $kernel, $variants, $body, Matmul matmul, Conv2d conv2d, GroupNorm group_norm, LayerNorm layer_norm,
+        by_op!(@ $op, $kernel, $variants, $body, Matmul matmul, Conv2d conv2d, GroupNorm group_norm, GroupAffine group_affine, LayerNorm layer_norm,
             Attention attention, Geglu geglu, Activate activate, Add add, Concat concat, Upsample upsample,
             TimestepEmbedding timestep_embedding)
     };
@@ -365,7 +366,7 @@ macro_rules! by_op {
 pub fn variants(op: &Op, x: &[Shape], w: &[Dims], limits: &Limits) -> Vec<VariantInfo> {
     by_op!(op, k, list => list
         .iter()
-        .map(|v| VariantInfo { name: v.name, supported: (v.supports)(k, x, w, limits) })
+        .map(|v| VariantInfo { name: v.name, supported: !op.after_norm_read() && (v.supports)(k, x, w, limits) })
         .collect())
 }
 

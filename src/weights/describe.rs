@@ -99,8 +99,9 @@ fn sizes(model: &Model, prefix: &str) -> String {
         let Some(info) = model.source.info(name) else { continue };
         count += 1;
         parameters += info.len();
-        bytes += info.bytes();
-        *types.entry(info.dtype.name()).or_insert(0) += 1;
+        let stored = model.source.stored(name);
+        bytes += stored.map_or(0, |s| s.bytes);
+        *types.entry(stored.map_or("", |s| s.name)).or_insert(0) += 1;
     }
     let types = match &types.iter().collect::<Vec<_>>()[..] {
         [(one, _)] => (**one).to_owned(),

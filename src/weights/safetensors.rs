@@ -2,7 +2,7 @@
 
 use super::bytes::Bytes;
 use super::table::{Located, MAX_RANK, RawFile, product};
-use super::{Dtype, TensorInfo};
+use super::{Dtype, TensorInfo, quantized};
 use crate::error::{Result, escape};
 use safetensors::Dtype as Stored;
 use serde::Deserialize;
@@ -39,8 +39,10 @@ pub fn read(bytes: Arc<Bytes>) -> Result<RawFile> {
     if end < data_len {
         return Err(bytes.bad(format!("has {} bytes that belong to no tensor; download it again", data_len - end)));
     }
-    let (mut tensors, mut other) = (BTreeMap::new(), Vec::new());
-    for (name, entry) in header.parsed.tensors {
+    let Parsed { tensors: mut entries, lienzo } = header.parsed;
+    let mut tensors = quantized_rows(&mut entries, &bytes, data_start)?;
+    let mut other = Vec::new();
+    for (name, entry) in entries {
         match dtype(entry.dtype) {
             Some(dtype) if !entry.shape.0.contains(&0) => {
                 let info = TensorInfo { dtype, shape: entry.shape.0 };
@@ -49,7 +51,35 @@ pub fn read(bytes: Arc<Bytes>) -> Result<RawFile> {
             _ => other.push((name, format!("{:?}", entry.dtype))),
         }
     }
-    Ok(RawFile { bytes, format: "safetensors", tensors, other, lienzo: header.parsed.lienzo })
+    Ok(RawFile { bytes, format: "safetensors", tensors, other, lienzo })
+}
+
+/// Takes out the I8 tensors that have a `NAME.scale` beside them, with it; an I8 tensor without one is of a type that is
+/// not read.
+fn quantized_rows(
+    entries: &mut BTreeMap<String, Entry>,
+    bytes: &Arc<Bytes>,
+    data_start: u64,
+) -> Result<BTreeMap<String, Located>> {
+    let scale_of = |name: &str| format!("{name}{}", quantized::SCALE);
+    let scaled = |(name, entry): (&String, &Entry)| {
+        let found = entry.dtype == Stored::I8 && !entry.shape.0.contains(&0) && entries.contains_key(&scale_of(name));
+        found.then(|| name.clone())
+    };
+    let names: Vec<String> = entries.iter().filter_map(scaled).collect();
+    let mut tensors = BTreeMap::new();
+    for name in names {
+        let (Some(entry), Some(scale)) = (entries.remove(&name), entries.remove(&scale_of(&name))) else { continue };
+        let (shape, scales) = (entry.shape.0, &scale.shape.0);
+        if scale.dtype != Stored::F32 || shape.first() != scales.first() || scales.len() != 1 {
+            let (name, kind) = (escape(&scale_of(&name)), scale.dtype);
+            let why = format!("tensor {name} is of {kind:?} {scales:?}; 8-bit rows of {shape:?} need one F32 a row");
+            return Err(bytes.bad(why));
+        }
+        let places = (data_start + entry.data_offsets.0, data_start + scale.data_offsets.0);
+        tensors.insert(name, Located::quantized(bytes.clone(), places, shape));
+    }
+    Ok(tensors)
 }
 
 struct Header {

@@ -1,7 +1,7 @@
 //! Tensors with their places in files to a [`WeightSource`]: every format ends here.
 
 use super::bytes::Bytes;
-use super::{Dtype, TensorInfo, WeightSource};
+use super::{Dtype, Stored, TensorInfo, WeightSource, quantized};
 use crate::error::{Error, Result, escape};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +19,8 @@ pub struct Located {
     offset: u64,
     /// In elements, one a dimension, for tensors that are not row-major in the file (only pickles have them).
     strides: Option<Vec<usize>>,
+    /// Where the rows' scales begin, for tensors that the file holds as 8-bit rows; such a tensor reads as f16.
+    scales: Option<u64>,
 }
 
 /// What a file holds before its names are understood.
@@ -29,7 +31,7 @@ pub struct RawFile {
     pub format: &'static str,
     /// Tensors under the file's own names.
     pub tensors: BTreeMap<String, Located>,
-    /// Tensors of other types (name, type): integers, doubles, quantised ones. They are not read.
+    /// Tensors of other types (name, type): integers, doubles, other quantised ones. They are not read.
     pub other: Vec<(String, String)>,
     /// The `lienzo` entry of a safetensors file's metadata.
     pub lienzo: Option<String>,
@@ -38,7 +40,21 @@ pub struct RawFile {
 impl Located {
     /// A row-major tensor at `offset`. The caller has checked that shape and file agree.
     pub fn contiguous(bytes: Arc<Bytes>, offset: u64, info: TensorInfo) -> Self {
-        Self { info, bytes, offset, strides: None }
+        Self { info, bytes, offset, strides: None, scales: None }
+    }
+
+    /// A tensor of `shape` that is stored as 8-bit rows at `offset`, with an f32 scale a row at `scales`; it reads as f16.
+    /// The caller has checked that shape and file agree.
+    pub fn quantized(bytes: Arc<Bytes>, (offset, scales): (u64, u64), shape: Vec<usize>) -> Self {
+        Self { info: TensorInfo { dtype: Dtype::F16, shape }, bytes, offset, strides: None, scales: Some(scales) }
+    }
+
+    /// How the file holds it.
+    fn stored(&self) -> Stored {
+        match (self.scales, self.info.shape.first()) {
+            (Some(_), Some(rows)) => Stored { name: "i8 rows", bytes: self.info.len() + 4 * rows },
+            _ => Stored { name: self.info.dtype.name(), bytes: self.info.bytes() },
+        }
     }
 
     /// A view of a storage of `elements` at file offset `start`, as torch describes it.
@@ -69,7 +85,7 @@ impl Located {
         }
         let offset = start + first * info.dtype.bytes() as u64;
         let strides = (!row_major(&info.shape, strides)).then(|| strides.to_vec());
-        Ok(Self { info, bytes, offset, strides })
+        Ok(Self { info, bytes, offset, strides, scales: None })
     }
 
     /// Shows a 1x1 kernel `[out, in, 1, 1]` as the matrix `[out, in]` that it is.
@@ -82,8 +98,11 @@ impl Located {
         }
     }
 
-    /// Replaces `out` by the elements, row-major, as stored.
+    /// Replaces `out` by the elements, row-major, as `info` says.
     pub fn read(&self, out: &mut Vec<u8>) -> Result<()> {
+        if let Some(scales) = self.scales {
+            return quantized::read(&self.bytes, (self.offset, scales), &self.info.shape, out);
+        }
         let Some(strides) = &self.strides else {
             return self.bytes.read_into(self.offset, self.info.bytes() as u64, out);
         };
@@ -104,7 +123,9 @@ impl Located {
         let mut part = self.clone();
         part.info.shape[0] = count;
         let row = self.strides.as_ref().map_or(self.info.len() / rows, |s| s[0]);
-        part.offset += (first * row * self.info.dtype.bytes()) as u64;
+        let size = if self.scales.is_some() { 1 } else { self.info.dtype.bytes() };
+        part.offset += (first * row * size) as u64;
+        part.scales = self.scales.map(|at| at + 4 * first as u64);
         Some(part)
     }
 }
@@ -201,6 +222,10 @@ impl WeightSource for Table {
         part.read(out).map_err(|e| e.at(escape(name)))
     }
 
+    fn stored(&self, name: &str) -> Option<Stored> {
+        self.tensors.get(name).map(Located::stored)
+    }
+
     fn about(&self) -> String {
         self.about.clone()
     }
@@ -241,6 +266,10 @@ impl WeightSource for Replaced {
 
     fn read_rows(&self, name: &str, first: usize, count: usize, out: &mut Vec<u8>) -> Result<()> {
         self.side(name).read_rows(name, first, count, out)
+    }
+
+    fn stored(&self, name: &str) -> Option<Stored> {
+        self.side(name).stored(name)
     }
 
     fn about(&self) -> String {

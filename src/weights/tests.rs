@@ -248,6 +248,11 @@ fn the_embedded_model_opens_with_its_own_settings() {
     let hash = model_hash(&model, &Default::default()).unwrap();
     assert!(hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()));
     assert!(describe(&model).contains("text to image (4-channel U-Net)"));
+    // At most 8 MB, in 8 bits where it is large.
+    assert!(Model::embedded_bytes().len() <= 8_000_000);
+    let largest = model.source.names().into_iter().max_by_key(|n| model.source.info(n).unwrap().len()).unwrap();
+    assert_eq!(model.source.stored(largest).unwrap().name, "i8 rows");
+    assert!(describe(&model).contains(" i8 rows"));
     // Its configs are not SD 1.x's, so a file written from it must carry them.
     let folder = Folder::new("embedded");
     save_safetensors(&model, &folder.file("m.safetensors"), Dtype::F16).unwrap();

@@ -7,14 +7,14 @@ import sprites
 from words import COLORS, COUNTS, NATURAL, PLACES, PREFIXES, SIZES, TINTS, article, held_out, plural
 
 BACKGROUNDS = list(COLORS)
-SHARES = {"one": 0.72, "count": 0.10, "pair": 0.18}              # of the pictures
-SIZE_SHARES = {"small": 0.16, "medium": 0.74, "big": 0.10}      # of the pictures of one object: small ones and pairs are learned last
-SCALE = {"small": 0.36, "medium": 0.72, "big": 0.94}          # of the picture's side
+SHARES = {"one": 0.46, "count": 0.20, "pair": 0.34}              # of the pictures: pairs are learned last
+SIZE_SHARES = {"small": 0.26, "medium": 0.65, "big": 0.09}      # of the pictures of one object
+SCALE = {"small": 0.40, "medium": 0.72, "big": 0.94}          # of the picture's side
 PLACED = 0.68                                                 # how much a medium object shrinks to fit its place
 LAYOUT = {                                                    # count -> scale, centres
-    2: (0.46, [(0.26, 0.5), (0.74, 0.5)]),
-    3: (0.42, [(0.27, 0.73), (0.73, 0.73), (0.5, 0.27)]),
-    4: (0.42, [(0.27, 0.27), (0.73, 0.27), (0.27, 0.73), (0.73, 0.73)]),
+    2: (0.50, [(0.255, 0.5), (0.745, 0.5)]),
+    3: (0.47, [(0.26, 0.74), (0.74, 0.74), (0.5, 0.26)]),
+    4: (0.47, [(0.26, 0.26), (0.74, 0.26), (0.26, 0.74), (0.74, 0.74)]),
 }
 
 
@@ -97,8 +97,8 @@ class Composer:
     def objects(self, scene):
         """The scene's objects as (concept, tint, scale, x, y), without any jitter."""
         if scene.second is not None:
-            (xa, ya), (xb, yb) = LAYOUT[2][1]
-            return [(scene.concept, scene.tint, 0.47, xa, ya), (scene.second, None, 0.47, xb, yb)]
+            scale, ((xa, ya), (xb, yb)) = LAYOUT[2]
+            return [(scene.concept, scene.tint, scale, xa, ya), (scene.second, None, scale, xb, yb)]
         if scene.count > 1:
             scale, centres = LAYOUT[scene.count]
             return [(scene.concept, scene.tint, scale, x, y) for x, y in centres]

@@ -19,6 +19,7 @@ OPTIONS = [
     (["--by"], {"required": True, "help": "an exported folder, `lienzo` or `real`"}),
     (["--binary"], {"default": "lienzo"}),
     (["--model"], {"help": "the folder for `lienzo generate -m`; without it the embedded model"}),
+    (["--threads"], {"type": int, "default": 1, "help": "of lienzo; one is best beside other work"}),
     (["--steps"], {"type": int, "default": 20}),
     (["--guidance"], {"type": float, "default": 6.0}),
     (["prompts"], {"type": Path}),
@@ -33,7 +34,7 @@ def read_list(path):
 def by_lienzo(args, tests):
     """Runs the binary once per prompt; `python draw.py` stops at the first failure and shows its message."""
     for test in tests:
-        command = [args.binary, "generate", test["prompt"], "--seed", test["seed"], "--rng", "cpu", "--steps", args.steps]
+        command = [args.binary, "generate", test["prompt"], "-t", args.threads, "--seed", test["seed"], "--rng", "cpu", "--steps", args.steps]
         command += ["--cfg-scale", args.guidance, "--sampling-method", "ddim", "--overwrite", "-o", args.out / test["file"]]
         command += ["-m", args.model] if args.model else []
         subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)

@@ -1,7 +1,9 @@
-"""Prompts (prompts.jsonl) and a folder of their pictures in, how often object, background, tint, count and place are right out.
+"""Prompts (prompts.jsonl) and a folder of their pictures in, how often object, background, tint, count, place and second object are right out.
 
 No CLIP: each picture is asked which of all the pictures that the composer could have drawn is nearest (mean square on 32 x 32, one pixel of
-shift and a few scales allowed). The background is the border's median colour, and the candidates are drawn on it."""
+shift and a few scales allowed). The background is the border's median colour, and the candidates are drawn on it. Being nearest saturates long before a
+picture is beautiful, so the distance itself is reported too: `dB` is the peak signal-to-noise ratio against the wanted scene as composed."""
+import dataclasses
 import json
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from draw import read_list
 from words import COLORS, TINTS
 
 SIDE = 32
-SCALES = (0.94, 1.0, 1.06)
+SCALES = (0.88, 0.94, 1.0, 1.06)
 OPTIONS = [(["prompts"], {"type": Path}), (["pictures"], {"type": Path}), (["--title"], {"default": ""})]
 
 
@@ -43,8 +45,8 @@ def candidates(composer, objects, background):
     return np.stack(found)
 
 
-def ranking(composer, picture, layouts):
-    """The layouts' (lists of objects) indices, nearest to the picture first."""
+def distances(composer, picture, layouts):
+    """The picture's mean square distance from each of the layouts (lists of objects)."""
     background, wanted = border(picture), shrink(picture)[1:-1, 1:-1]
     drawn = np.stack([candidates(composer, objects, background) for objects in layouts])
     distance = np.full(len(layouts), np.inf)
@@ -52,7 +54,17 @@ def ranking(composer, picture, layouts):
         for dx in (-1, 0, 1):
             moved = np.roll(drawn, (dy, dx), (2, 3))[:, :, 1:-1, 1:-1]
             distance = np.minimum(distance, ((moved - wanted) ** 2).mean((2, 3, 4)).min(1))
-    return np.argsort(distance)
+    return distance
+
+
+def ranking(composer, picture, layouts):
+    """The layouts' indices, nearest to the picture first."""
+    return np.argsort(distances(composer, picture, layouts))
+
+
+def closeness(composer, picture, scene):
+    """dB against the scene itself."""
+    return -10 * np.log10(distances(composer, picture, [composer.objects(scene)])[0] + 1e-6)
 
 
 def judge(composer, test, picture):
@@ -66,7 +78,13 @@ def judge(composer, test, picture):
         scale = compose.SCALE["medium"] * compose.PLACED
         order = ranking(composer, picture, [[(scene.concept, None, scale, *compose.centre(p, scale))] for p in places])
         return {"place": places[order[0]] == scene.place}
-    order = ranking(composer, picture, [composer.objects(compose.Scene(i, tint=scene.tint)) for i in range(len(composer.concepts))])
+    if test["kind"] == "pair":
+        others = [[i for i in range(len(composer.concepts)) if i != other] for other in (scene.second, scene.concept)]
+        first = ranking(composer, picture, [composer.objects(compose.Scene(i, second=scene.second)) for i in others[0]])
+        second = ranking(composer, picture, [composer.objects(compose.Scene(scene.concept, second=i)) for i in others[1]])
+        return {"first": others[0][first[0]] == scene.concept, "second": others[1][second[0]] == scene.second,
+                "second, first five": scene.second in [others[1][i] for i in second[:5]]}
+    order = ranking(composer, picture, [composer.objects(dataclasses.replace(scene, concept=i)) for i in range(len(composer.concepts))])
     near = min(COLORS, key=lambda c: ((border(picture) * 255 - COLORS[c]) ** 2).sum())
     right = {"object, first": order[0] == scene.concept, "object, first five": scene.concept in order[:5], "background": near == (scene.background or "white")}
     if scene.tint:
@@ -83,6 +101,7 @@ def main():
     for test, picture in zip(tests, pictures):
         for measure, right in judge(composer, test, picture).items():
             counted.setdefault(test["kind"], {}).setdefault(measure, []).append(bool(right))
+        counted[test["kind"]].setdefault("dB", []).append(closeness(composer, picture, compose.Scene(**test["scene"])))
     result = {kind: {m: round(float(np.mean(v)), 3) for m, v in measures.items()} | {"pictures": max(map(len, measures.values()))}
               for kind, measures in counted.items()}
     (args.pictures / "result.json").write_text(json.dumps(result, indent=1))

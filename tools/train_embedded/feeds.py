@@ -14,7 +14,7 @@ class Pool:
     def __init__(self, args, seed):
         stored = np.load(args.work / "pool.npz")
         self.mean, self.std = torch.from_numpy(stored["mean"]), torch.from_numpy(stored["std"])
-        self.contexts, self.caption = torch.from_numpy(stored["contexts"]).bfloat16(), stored["caption"]
+        self.contexts, self.caption = torch.from_numpy(stored["contexts"]), stored["caption"]
         self.random = torch.Generator().manual_seed(seed)
         self.count = len(self.mean) - min(HELD, len(self.mean) // 8)
         self.order = torch.empty(0, dtype=torch.long)
@@ -55,7 +55,7 @@ class Live:
         with model.autocast(self.config):
             latents = self.vae.encode(model.to_unit(pictures, self.config.device)).latent_dist.sample()
             contexts = self.text(self.tokenizer(captions).to(self.config.device))[0]
-        return latents.float() * model.SCALING, contexts.bfloat16()
+        return latents.float() * model.SCALING, contexts.float()
 
     def batch(self, size):
         """`size` is the configured batch: the workers make no other."""
@@ -66,7 +66,7 @@ class Live:
 
     @torch.no_grad()
     def empty(self):
-        return self.text(self.tokenizer([""]).to(self.config.device))[0].bfloat16()
+        return self.text(self.tokenizer([""]).to(self.config.device))[0].float()
 
 
 def _single(config):

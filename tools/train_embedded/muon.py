@@ -7,12 +7,12 @@ import torch
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonal(matrices):
+def orthogonal(matrices, dtype):
     """About U V^T of each [n, rows, cols] matrix's singular value decomposition."""
     a, b, c = COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
-    x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()
+    x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).to(dtype)
     for _ in range(5):
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
@@ -25,7 +25,7 @@ def is_matrix(name, parameter):
 
 
 class Optimizer:
-    """Keeps float32 masters of `network`'s parameters (which may be bfloat16), steps them and copies them back."""
+    """Keeps float32 masters of `network`'s parameters (which may be bfloat16, as then are Muon's iterations), steps them and copies them back."""
 
     def __init__(self, network, momentum=0.95, decay=0.01):
         self.names = [n for n, _ in network.named_parameters()]
@@ -61,7 +61,7 @@ class Optimizer:
         buffers = [self.buffers[i] for i in ids]
         torch._foreach_lerp_(buffers, gradients, 1 - self.momentum)
         ahead = torch._foreach_lerp(gradients, buffers, self.momentum)       # Nesterov
-        steps = orthogonal(torch.stack([g.reshape(rows, cols) for g in ahead]))
+        steps = orthogonal(torch.stack([g.reshape(rows, cols) for g in ahead]), self.parameters[ids[0]].dtype)
         size = 0.2 * max(rows, cols) ** 0.5
         for i, step in zip(ids, steps):
             self.masters[i].mul_(1 - rate * self.decay).add_(step.reshape(self.masters[i].shape), alpha=-rate * size)

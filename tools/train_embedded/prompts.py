@@ -1,4 +1,5 @@
-"""The concepts in, the evaluation's prompts out (one JSON line each: file, prompt, seed, kind, scene): held-out pairs, seen pairs, counts, places."""
+"""The concepts in, the evaluation's prompts out (one JSON line each: file, prompt, seed, kind, scene): held-out and seen
+combinations, counts, places, pairs of objects, small objects."""
 import dataclasses
 import json
 from pathlib import Path
@@ -33,7 +34,10 @@ def scenes(concepts, count, rng):
     countable = [i for i in rng.permutation(len(concepts)) if not concepts[i].mass][:count // 3]
     found += [("count", compose.Scene(int(i), count=n)) for i in countable for n in COUNTS]
     found += [("place", compose.Scene(int(i), place=p)) for i in countable for p in PLACES]
-    return found
+    firsts, seconds = rng.permutation(len(concepts)), rng.permutation(len(concepts))
+    found += [("pair", compose.Scene(int(a), second=int(b))) for a, b in zip(firsts, seconds) if a != b][:count]
+    seen = pairs(concepts, "background", False, rng)
+    return found + [("small", dataclasses.replace(s, size="small")) for s in seen[:2 * count // 3]]
 
 
 def main():

@@ -44,12 +44,12 @@ class Noise:
 
 
 class Trainer:
-    """The U-Net in bfloat16, its float32 masters, their moving average, and the log."""
+    """The U-Net in the device's type (model.dtype), its float32 masters, their moving average, and the log."""
 
     def __init__(self, args, config):
         self.args, self.config, self.d = args, config, config.diffusion
         self.network = model.unet(config)
-        if torch.device(config.device).type == "cpu":
+        if torch.device(config.device).type == "cpu" and model.dtype(config) == torch.bfloat16:
             model.plain_attention(self.network)
         self.seen, self.steps, self.used, self.log, self.stopped = 0, 0, 0.0, [], False
         path, start = args.work / "diffusion.pt", args.work / "start.pt"
@@ -57,7 +57,7 @@ class Trainer:
             self.network.load_state_dict(torch.load(start, map_location="cpu", weights_only=True))
         self.network.to(config.device)
         initial = [p.detach().float().clone() for p in self.network.parameters()]
-        self.optimizer = Optimizer(self.network.bfloat16())
+        self.optimizer = Optimizer(self.network.to(model.dtype(config)))
         torch._foreach_copy_(self.optimizer.masters, initial)
         self.average = [m.clone() for m in initial]
         self.noise = Noise(config)
@@ -65,7 +65,7 @@ class Trainer:
             self._resume(torch.load(path, map_location=config.device, weights_only=True))
         seed = config.seed + self.seen
         self.feed = feeds.Pool(args, seed) if config.pool.pictures else feeds.Live(args, config, seed)
-        self.empty = self.feed.empty().to(config.device)
+        self.empty = self._typed(self.feed.empty())
 
     def _resume(self, state):
         self.optimizer.load(state["optimizer"])
@@ -73,6 +73,10 @@ class Trainer:
         self.seen, self.steps, self.used, self.log = state["seen"], state["steps"], state["used"], state["log"]
         torch.manual_seed(self.config.seed + self.seen)
         print(f"going on after {self.seen} pictures", flush=True)
+
+    def _typed(self, values):
+        """On the device, in the network's type."""
+        return values.to(self.config.device, model.dtype(self.config))
 
     def progress(self):
         limits = [self.seen / self.d.pictures]
@@ -85,12 +89,13 @@ class Trainer:
 
     def step(self):
         """One update; returns the loss per picture, plain and weighted."""
-        latents, contexts = (v.to(self.config.device) for v in self.feed.batch(self.d.batch))
+        latents, contexts = self.feed.batch(self.d.batch)
+        latents, contexts = latents.to(self.config.device), self._typed(contexts)
         count = len(latents)
         contexts = torch.where((torch.rand(count, device=latents.device) < self.d.drop)[:, None, None], self.empty, contexts)
         noise = torch.randn_like(latents) + self.d.offset_noise * torch.randn(count, 4, 1, 1, device=latents.device)
         times = self.noise.times(count, latents.device)
-        guess = self.network(self.noise.add(latents, times, noise).bfloat16(), times, contexts).sample
+        guess = self.network(self._typed(self.noise.add(latents, times, noise)), times, contexts).sample
         plain = (guess.float() - noise).pow(2).mean((1, 2, 3))
         weighted = (plain * self.noise.weights[times]).mean()
         weighted.backward()
@@ -103,13 +108,14 @@ class Trainer:
     @torch.no_grad()
     def validate(self):
         """The average weights' plain loss on pictures kept aside, always with the same noise and times."""
-        latents, contexts = (v.to(self.config.device) for v in self.feed.validation())
+        latents, contexts = self.feed.validation()
+        latents, contexts = latents.to(self.config.device), self._typed(contexts)
         fixed = torch.Generator().manual_seed(5)
         noise = torch.randn(latents.shape, generator=fixed).to(latents.device)
         times = torch.randint(0, 1000, (len(latents),), generator=fixed).to(latents.device)
         parameters = [p.data for p in self.network.parameters()]
         torch._foreach_copy_(parameters, self.average)
-        inputs = zip(self.noise.add(latents, times, noise).bfloat16().split(64), times.split(64), contexts.split(64))
+        inputs = zip(self._typed(self.noise.add(latents, times, noise)).split(64), times.split(64), contexts.split(64))
         guess = torch.cat([self.network(x, t, c).sample for x, t, c in inputs])
         torch._foreach_copy_(parameters, self.optimizer.masters)
         return (guess.float() - noise).pow(2).mean().item()

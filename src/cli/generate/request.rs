@@ -1,6 +1,7 @@
 //! Flags and a model go in, the request and what the user should know about it come out.
 
 use super::GenerateArgs;
+use crate::cli::vocabulary;
 use lienzo::diffusion::denoise::plan::Settings;
 use lienzo::diffusion::denoise::samplers::{self, Family};
 use lienzo::diffusion::denoise::schedule::Prediction;
@@ -57,7 +58,7 @@ impl GenerateArgs {
             negative_prompt,
             width: side(self.width, width),
             height: side(self.height, height),
-            guidance: self.cfg_scale.unwrap_or(own.guidance),
+            guidance: self.cfg_scale.or(start.guidance).unwrap_or(own.guidance),
             clip_skip: self.clip_skip.unwrap_or(1),
             sampling: self.sampling(model, picture.then(|| start.strength.unwrap_or(STRENGTH)))?,
             seed: match self.seed {
@@ -90,6 +91,11 @@ impl GenerateArgs {
             None => &own.sampler,
         };
         let named = samplers::find_named(sampler)?;
+        if self.plms && named.sampler.name != "PLMS" {
+            let message =
+                format!("--plms and --sampling-method {} contradict each other: give one", named.sampler.name);
+            return Err(Error::usage(message));
+        }
         let schedule = self.scheduler.as_deref().map(ScheduleKind::parse).transpose()?;
         let timesteps = self.timesteps.as_deref().map(Timesteps::parse).transpose()?;
         Ok(Settings {
@@ -184,6 +190,15 @@ pub(super) fn notes(model: &Model, request: &Request, args: &GenerateArgs, threa
             request.width, request.height
         );
     }
+}
+
+/// What the embedded model does not know of the prompt as it was typed, before styles.
+pub(super) fn hints(model: &Model, typed: &str, request: &Request) -> Result<()> {
+    if model.path.is_none() {
+        let embeddings: Vec<&str> = request.embeddings.iter().map(|e| e.name.as_str()).collect();
+        vocabulary::hints(typed, &embeddings)?.iter().for_each(|hint| eprintln!("note: {hint}"));
+    }
+    Ok(())
 }
 
 /// Flags that the chosen sampler pays no attention to.

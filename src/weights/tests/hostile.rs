@@ -55,6 +55,57 @@ fn a_safetensors_header_is_not_believed() {
 }
 
 #[test]
+fn eight_bit_rows_need_their_scales() {
+    let entry = |name: &str, dtype: &str, shape: &str, from: usize, to: usize| {
+        format!(r#""{name}":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{from},{to}]}}"#)
+    };
+    let rows = entry("a", "I8", "[2,3]", 0, 6);
+    for (scale, len) in [
+        (entry("a.scale", "F32", "[3]", 6, 18), 18),
+        (entry("a.scale", "F32", "[2,1]", 6, 14), 14),
+        (entry("a.scale", "F32", "[]", 6, 10), 10),
+        (entry("a.scale", "F16", "[2]", 6, 10), 10),
+        (entry("a.scale", "F32", "[0]", 6, 6), 6),
+    ] {
+        let text = raw_refusal(safetensors_file(&format!("{{{rows},{scale}}}"), &vec![1; len]));
+        assert!(text.contains("tensor a.scale is of") && text.contains("need one F32 a row"), "{text}");
+    }
+    // Without a scale, and a scale of something else, it is a tensor of a type that is not read.
+    for other in ["b.scale", "scale", "a.scale.scale"] {
+        let file = safetensors_file(&format!("{{{rows},{}}}", entry(other, "F32", "[2]", 6, 14)), &[1; 14]);
+        let raw = open::raw(Bytes::memory("test file", file)).unwrap();
+        assert!(!raw.tensors.contains_key("a") && raw.other == [("a".to_string(), "I8".to_string())], "{other}");
+    }
+    let read = |scales: [f32; 2]| {
+        let scales: Vec<u8> = scales.iter().flat_map(|s| s.to_le_bytes()).collect();
+        let data = [&[1, 2, 3, 0xff, 0x80, 0x7f][..], &scales].concat();
+        let file = safetensors_file(&format!("{{{rows},{}}}", entry("a.scale", "F32", "[2]", 6, 14)), &data);
+        let raw = open::raw(Bytes::memory("test file", file)).unwrap();
+        table::Table::new(raw.tensors, "test")
+    };
+    let (table, mut out) = (read([0.5, 2.0]), Vec::new());
+    let halves = |out: &[u8]| {
+        let mut values = Vec::new();
+        decode_f32(Dtype::F16, out, &mut values);
+        values
+    };
+    table.read("a", &mut out).unwrap();
+    assert_eq!(halves(&out), [0.5, 1.0, 1.5, -2.0, -256.0, 254.0]);
+    table.read_rows("a", 1, 1, &mut out).unwrap();
+    assert_eq!(halves(&out), [-2.0, -256.0, 254.0]);
+    assert_eq!(table.stored("a"), Some(Stored { name: "i8 rows", bytes: 14 }));
+    assert_eq!(table.info("a").unwrap(), &TensorInfo { dtype: Dtype::F16, shape: vec![2, 3] });
+    for broken in [0.0, -0.5, f32::NAN, f32::NEG_INFINITY, 1e6] {
+        let table = read([1.0, broken]);
+        for error in [table.read("a", &mut out), table.read_rows("a", 1, 1, &mut out)] {
+            let text = error.unwrap_err().to_string();
+            assert!(text.contains("8-bit rows") && text.contains("download it again"), "{text}");
+        }
+        table.read_rows("a", 0, 1, &mut out).unwrap();
+    }
+}
+
+#[test]
 fn a_file_cut_anywhere_is_refused() {
     let file = tiny_single("cut");
     let header = 8 + u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;

@@ -1,0 +1,175 @@
+//! A prompt for the embedded model to hints: what it does not know, and what can be said instead.
+
+use super::{Lexicon, Meaning, Phrase, Vocabulary, plain, spanish, words_of};
+use lienzo::error::{Result, escape};
+
+/// Words that get a line of their own; a sentence of unknown words gets one line.
+const NAMED: usize = 3;
+/// Words offered in one line.
+const OFFERED: usize = 6;
+
+/// The lines to print about `prompt` before the embedded model draws it; `embeddings` are words that it was given. None for a
+/// prompt of its own words.
+///
+/// # Errors
+/// The table in the binary is broken.
+pub fn hints(prompt: &str, embeddings: &[&str]) -> Result<Vec<String>> {
+    let words: Vec<String> =
+        words_of(prompt).into_iter().filter(|w| !embeddings.iter().any(|e| plain(e) == *w)).collect();
+    let all = Vocabulary::embedded()?;
+    let lexicon = all.english();
+    let read = lexicon.read(&words);
+    let unknown = unknown(&read);
+    if unknown.is_empty() {
+        return Ok(all.untrained_colors(&read));
+    }
+    let spanish = all.spanish().read(&words);
+    if let Some(english) = spanish::translate(&spanish) {
+        return Ok(vec![format!("the built-in model reads English; try \"{english}\"")]);
+    }
+    // Half of the words in Spanish: only the others are unknown.
+    let foreign = self::unknown(&spanish);
+    let unknown = if foreign.len() < unknown.len() { foreign } else { unknown };
+    let mut out: Vec<String> = unknown.iter().take(NAMED).map(|word| all.about(word, &lexicon)).collect();
+    if unknown.len() > NAMED {
+        out.push(format!("nor does it know {} other words of this prompt", unknown.len() - NAMED));
+    }
+    out.push("`lienzo inspect --embedded --words` lists what can be said".into());
+    Ok(out)
+}
+
+/// The phrases without a meaning, each once.
+fn unknown(read: &[Phrase<'_>]) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for phrase in read.iter().filter(|p| p.meaning.is_none()) {
+        if !found.contains(&phrase.text) {
+            found.push(phrase.text.clone());
+        }
+    }
+    found
+}
+
+impl Vocabulary {
+    fn about(&self, word: &str, lexicon: &Lexicon<'_>) -> String {
+        let near = self.near(word, lexicon);
+        let shown = escape(word);
+        match near.as_slice() {
+            [] => format!("the built-in model does not know '{shown}'"),
+            [one] => format!("the built-in model does not know '{shown}'; try '{one}'"),
+            [first @ .., last] => {
+                format!("the built-in model does not know '{shown}'; near: {} or {last}", first.join(", "))
+            }
+        }
+    }
+
+    /// Known words near to an unknown one: of its kind, else of nearly its letters.
+    fn near(&self, word: &str, lexicon: &Lexicon<'_>) -> Vec<String> {
+        let kind = |word: &str| self.groups.iter().find(|g| g.words.split(' ').any(|w| w == word));
+        let singular = || {
+            let cut = ["es", "s"].iter().filter_map(|end| word.strip_suffix(end));
+            cut.into_iter().find_map(kind)
+        };
+        if let Some(group) = kind(word) {
+            return group.near.clone();
+        }
+        let allowed = if word.chars().count() > 5 { 2 } else { 1 };
+        let far = |known: &str| strsim::damerau_levenshtein(known, word);
+        let close = |(phrase, meaning): (&String, &Meaning<'_>)| {
+            let says = meaning.object.is_some() || meaning.color.is_some() || meaning.size.is_some();
+            let says = says && (!meaning.several || word.ends_with('s'));
+            let distance = phrase.split(' ').map(far).chain([far(phrase)]).min()?;
+            let whole = far(phrase);
+            (says && distance <= allowed).then(|| (distance, whole, phrase.clone()))
+        };
+        let mut typed: Vec<_> = lexicon.0.iter().filter_map(close).collect();
+        typed.sort();
+        typed.truncate(OFFERED);
+        // A slip of one letter is better explained by one word than by several.
+        if typed.first().is_some_and(|(_, whole, _)| *whole <= allowed) {
+            typed.retain(|(_, whole, _)| *whole <= allowed);
+            typed.truncate(2);
+        }
+        if typed.is_empty() {
+            singular().map_or_else(Vec::new, |g| g.near.clone())
+        } else {
+            typed.into_iter().map(|t| t.2).collect()
+        }
+    }
+
+    /// Objects in colours that only backgrounds had in the training.
+    fn untrained_colors(&self, read: &[Phrase<'_>]) -> Vec<String> {
+        let mut out = Vec::new();
+        for pair in read.windows(2) {
+            let [Some(color), Some(object)] = [pair[0].meaning, pair[1].meaning] else { continue };
+            let (Some(color), Some(object)) = (color.color, object.object) else { continue };
+            let trained = object.tinted && self.object_colors.iter().any(|c| c == color);
+            if !trained && object.natural.as_deref() != Some(color) {
+                let (name, colors) = (&object.name, self.object_colors.join(", "));
+                let known = if object.tinted {
+                    format!("it was drawn in its own colour, {colors}")
+                } else {
+                    "only in its own colour".into()
+                };
+                out.push(format!("the built-in model was never shown '{name}' in {color}: {known}"));
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first(prompt: &str) -> String {
+        hints(prompt, &[]).unwrap().first().cloned().unwrap_or_default()
+    }
+
+    #[test]
+    fn known_prompts_are_silent() {
+        for prompt in [
+            "a red apple",
+            "three small dogs on a light blue background",
+            "A picture of a Christmas tree.",
+            "an ice cream and a cup of coffee",
+            "a (red:1.3) apple AND a cat",
+            "a gray elephant at the top",
+            "",
+            "a large balloon on the right on a brown background",
+        ] {
+            assert_eq!(hints(prompt, &[]).unwrap(), Vec::<String>::new(), "{prompt}");
+        }
+        assert_eq!(hints("a My-Cat dog", &["my-cat"]).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn unknown_words_have_near_ones() {
+        let near = |prompt: &str, told: &str| assert!(first(prompt).contains(told), "{prompt}: {}", first(prompt));
+        near("a lion", "'lion'; near: dog, cat, pig");
+        near("two lions", "'lions'; near: dog");
+        near("un león rojo", "'leon'; near: dog, cat");
+        near("an appel", "try 'apple'");
+        near("a strawbery on a blue backgroud", "try 'strawberry'");
+        near("a grey cat", "try 'gray'");
+        near("a truck", "near: car, bus, bicycle or train");
+        near("a ball", "try 'soccer ball'");
+        near("five cats", "near: two, three or four");
+        near("3 cats", "near: two, three or four");
+        near("a xylograph", "does not know 'xylograph'");
+        near("a \u{1b}[2J cat", "does not know '2j'");
+        let many = hints("the quick brown fox jumps over the lazy dog quietly tonight", &[]).unwrap();
+        assert!(many.len() == 5 && many[3].starts_with("nor does it know"), "{many:?}");
+    }
+
+    #[test]
+    fn spanish_prompts_get_the_english_one() {
+        assert_eq!(first("una manzana roja"), "the built-in model reads English; try \"a red apple\"");
+        assert_eq!(hints("un gato azul", &[]).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn colors_that_objects_never_had_are_told() {
+        assert!(first("a black cat").contains("never shown 'cat' in black"));
+        assert!(first("a purple cat").is_empty() && first("a cat on a black background").is_empty());
+    }
+}
