@@ -207,7 +207,7 @@ fn small_cases() -> Vec<Case> {
         one(gated, 15, 33, 62),
         one(Matmul { bias: true, ..gated }, 29, 40, 66),
         one(all, 1500, 19, 1398),
-        one(gated, 1500, 17, 1398),
+        one(gated, 1500, 53, 1398),
         one(all, 5, 2049, 33),
         one(gated, 6, 1537, 62),
         case(PLAIN, (3, 7), &[(1, 19), (1, 45)], 33, &[], Data::Normal, Role::Test),
