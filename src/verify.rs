@@ -85,8 +85,9 @@ mod limit {
     pub const SAMPLER: f64 = 1e-5;
     /// One level of 255.
     pub const PICTURE: f64 = 1.0;
-    /// How much more each may be off in bf16, which keeps 8 bits of the 24.
-    pub const BF16: [(f64, f64); 3] = [(MODEL, 5e-2), (LOOP, 2e-1), (PICTURE, 40.0)];
+    /// The same in bf16, which keeps 8 bits of the 24. Measured on a tiny model: U-Net 2.1e-2, decoder 5.6e-2, loops 6.6e-2,
+    /// 3 levels.
+    pub const BF16: [(f64, f64); 3] = [(MODEL, 1e-1), (LOOP, 2e-1), (PICTURE, 12.0)];
 }
 
 /// What the checks are computed with.
