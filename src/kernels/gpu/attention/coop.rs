@@ -25,7 +25,9 @@ impl Tile {
     fn new(d: usize, limits: &Limits, coop: Coop) -> Option<Self> {
         let d = d.next_multiple_of(16) as u32;
         let parts = || (1..=d / 16).filter(|n| (d / 16).is_multiple_of(*n));
-        let all = [4, 2].into_iter().flat_map(|s| [64, 32].map(|keys| (s, keys)));
+        // Emulated, the smallest: software adapters compile the unrolled fragments for minutes.
+        let skip = usize::from(coop.emulated);
+        let all = [4, 2].into_iter().skip(skip).flat_map(|s| [64, 32].into_iter().skip(skip).map(move |k| (s, k)));
         let mut tiles = all
             .flat_map(|(subgroups, keys)| parts().map(move |chunks| Self { subgroups, keys, ch: d / chunks, chunks }));
         tiles.find(|t| t.bytes(coop) <= limits.workgroup_bytes && LANES * t.subgroups <= limits.invocations)
