@@ -117,7 +117,7 @@ ops! { matmul conv2d group_norm layer_norm attention geglu activate add concat u
 /// Only some cases: software adapters compile each of these shaders for seconds.
 #[test]
 fn emulated_tensor_cores() {
-    for (options, weights, size, every) in [(F32, WeightType::F32, 16, 6), (F16, WeightType::F16, 8, 16)] {
+    for (options, weights, size, every) in [(F32, WeightType::F32, 16, 12), (F16, WeightType::F16, 8, 32)] {
         let coop = Some(Coop { size, emulated: true });
         let some = |op: &str| of(op).into_iter().step_by(every);
         let heads = of("attention").into_iter().filter(|c| c.name.contains("_1x16") || c.name.contains("_1x8_causal"));
