@@ -25,9 +25,9 @@ fn main() -> ExitCode {
 
 fn measure(filter: Option<&str>) -> Result<bool> {
     let cpu = Cpu::new(system::physical_cores(), Isa::from_env()?, WeightType::Auto)?;
-    let isa = cpu.caps().isa;
+    let isa = cpu.caps().isa();
     let processor = system::processor_name().unwrap_or_default();
-    let machine = Machine { device: cpu.name(), processor, threads: cpu.workers().threads(), isa };
+    let machine = Machine { device: cpu.name(), processor, threads: cpu.workers().threads(), isa: isa.to_string() };
     let ceilings = Ceilings::measure(isa, cpu.workers());
     println!("{}\n\n{}", machine.headline(&ceilings), header());
     let options = Options { filter, all: false, weights: check::WeightType::F16, isa };

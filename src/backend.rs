@@ -1,6 +1,8 @@
 //! The seam: a backend loads a plan with a model's weights and runs it. Nothing above knows which device that is.
 
 pub mod cpu;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 
 use crate::error::Result;
 use crate::graph::plan::Plan;
@@ -17,14 +19,24 @@ pub trait Backend: Send + Sync {
     fn name(&self) -> String;
 
     /// What it can do; what plans are made for.
-    fn caps(&self) -> &Caps;
+    fn caps(&self) -> Caps;
 
     /// What a plan needs in memory, from its shapes and the checkpoint's header alone.
     fn memory(&self, plan: &Plan, model: &Model) -> Memory;
 
+    /// Bytes that it may use; none where nobody knows, as on a GPU.
+    fn memory_limit(&self) -> Option<u64> {
+        None
+    }
+
     /// What users should know of the weights loaded since this was last called, in sentences.
     fn notes(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// The same device with wider storage, where a result was not finite; none where there is nothing wider.
+    fn wider(&self) -> Option<Arc<dyn Backend>> {
+        None
     }
 
     /// Packs the weights that are not packed yet, allocates everything that running needs, and returns what can be run.

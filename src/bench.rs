@@ -4,6 +4,9 @@
 //! beside the time. What a number means is told in `benches/README.md`.
 
 pub mod ceiling;
+pub mod explain;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod kernels;
 pub mod profile;
 pub mod report;

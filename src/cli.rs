@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod convert;
+pub mod device;
 pub mod devices;
 pub mod generate;
 pub mod grid;
@@ -14,14 +15,12 @@ mod vocabulary;
 pub mod words;
 
 use clap::{Args, Parser, Subcommand};
-use lienzo::backend::cpu::{Cpu, WeightType};
+use device::DeviceArgs;
 use lienzo::error::{Error, Result};
-use lienzo::simd::Isa;
-use lienzo::system;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Stable Diffusion with every kernel written by hand: a prompt becomes a picture, on any CPU.
+/// Stable Diffusion with every kernel written by hand: a prompt becomes a picture, on any GPU or CPU.
 #[derive(Parser)]
 #[command(name = "lienzo", version, after_help = "Try:  lienzo generate \"a red apple on a blue background\"")]
 struct Cli {
@@ -47,64 +46,6 @@ enum Command {
     Convert(convert::ConvertArgs),
     /// List samplers and schedules with their names elsewhere
     Samplers,
-}
-
-/// The device flags that several commands share.
-#[derive(Args, Clone, Debug)]
-pub struct DeviceArgs {
-    /// Where to run: auto or cpu
-    #[arg(long, default_value = "auto", value_name = "DEVICE")]
-    pub device: String,
-    /// Arithmetic: auto or f32
-    #[arg(long, default_value = "auto", value_name = "KIND")]
-    pub precision: String,
-    /// Threads [default: the physical cores that this process may use]
-    #[arg(short, long, value_name = "N")]
-    pub threads: Option<usize>,
-    /// How weights are kept: auto (f16), f16, or f32 (as exact as the file)
-    #[arg(long = "type", default_value = "auto", value_name = "TYPE")]
-    pub weight_type: String,
-}
-
-impl DeviceArgs {
-    /// The CPU backend that these flags ask for; what is not available is said with what is.
-    pub fn cpu(&self) -> Result<Cpu> {
-        self.check()?;
-        let weight_type = match self.weight_type.to_ascii_lowercase().as_str() {
-            "auto" => WeightType::Auto,
-            "f16" => WeightType::F16,
-            "f32" => WeightType::F32,
-            other => return Err(Error::usage(format!("--type {other} is not known; use auto, f16 or f32"))),
-        };
-        Cpu::new(self.threads()?, Isa::from_env()?, weight_type)
-    }
-
-    /// The number of threads, checked.
-    pub fn threads(&self) -> Result<usize> {
-        match self.threads {
-            Some(0) => Err(Error::usage("-t 0: at least one thread is needed")),
-            Some(n) if n > 1024 => Err(Error::usage(format!("-t {n}: at most 1024 threads"))),
-            Some(n) => Ok(n),
-            None => Ok(system::physical_cores()),
-        }
-    }
-
-    fn check(&self) -> Result<()> {
-        match self.device.to_ascii_lowercase().as_str() {
-            "auto" | "cpu" => {}
-            other => {
-                let message = format!("--device {other} is not available in this build; available: auto, cpu");
-                return Err(Error::usage(message));
-            }
-        }
-        match self.precision.to_ascii_lowercase().as_str() {
-            "auto" | "f32" => Ok(()),
-            other => {
-                let message = format!("--precision {other} is not available on the CPU yet; available: auto, f32");
-                Err(Error::usage(message))
-            }
-        }
-    }
 }
 
 /// A model file or folder; without one, the model inside the binary.

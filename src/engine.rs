@@ -5,13 +5,13 @@ pub mod residency;
 use crate::backend::{Backend, Memory, Program, Run, Value};
 use crate::diffusion::unet::UnetShape;
 use crate::diffusion::{Stages, UnetCall, clip, unet, vae};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::graph::Graph;
 use crate::graph::plan::Plan;
 use crate::tensor::{Shape, Tensor};
 use crate::weights::Model;
 use residency::{Keep, Residency};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -74,25 +74,68 @@ type Loaded = Arc<Mutex<Box<dyn Program>>>;
 
 /// Runs models on a backend. `Send + Sync`; programs are kept between requests.
 pub struct Engine {
-    backend: Arc<dyn Backend>,
+    /// The backend in use, and those that take over where it fails, in order.
+    backends: Mutex<VecDeque<Arc<dyn Backend>>>,
     /// By model, stage, and whether the matrices are streamed.
     programs: Mutex<HashMap<(usize, Stage, bool), Loaded>>,
+    /// What users should know of the engine's own decisions.
+    notes: Mutex<Vec<String>>,
 }
+
+/// Refused variants after which a device is given up: more than any op has.
+const MOST_REFUSALS: usize = 32;
 
 impl Engine {
     /// An engine on one backend.
     pub fn new(backend: Arc<dyn Backend>) -> Self {
-        Self { backend, programs: Mutex::default() }
+        Self { backends: Mutex::new([backend].into()), programs: Mutex::default(), notes: Mutex::default() }
     }
 
-    /// The backend.
-    pub fn backend(&self) -> &Arc<dyn Backend> {
-        &self.backend
+    /// Another backend that takes over where those before it run out of memory, are lost or have no kernel left.
+    #[must_use]
+    pub fn or(self, backend: Arc<dyn Backend>) -> Self {
+        self.lock_backends().push_back(backend);
+        self
+    }
+
+    /// The backend in use.
+    pub fn backend(&self) -> Arc<dyn Backend> {
+        // There is always one: the last is never given up.
+        self.lock_backends()[0].clone()
+    }
+
+    /// What users should know since this was last called.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = self.backend().notes();
+        notes.append(&mut self.notes.lock().unwrap_or_else(|e| e.into_inner()));
+        notes
+    }
+
+    fn lock_backends(&self) -> MutexGuard<'_, VecDeque<Arc<dyn Backend>>> {
+        self.backends.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Whether another backend has taken over after this error of `failed`.
+    fn fall_back(&self, failed: &Arc<dyn Backend>, error: &Error) -> bool {
+        let can = matches!(error.kind(), Kind::OutOfMemory | Kind::TooBig { .. } | Kind::DeviceLost | Kind::Refused);
+        let mut backends = self.lock_backends();
+        if !can || backends.len() < 2 {
+            return false;
+        }
+        // Another thread may have been here first.
+        if Arc::ptr_eq(&backends[0], failed) {
+            backends.pop_front();
+            let note = format!("{error}; going on with {}", backends[0].name());
+            drop(backends);
+            self.notes.lock().unwrap_or_else(|e| e.into_inner()).push(note);
+            self.lock().clear();
+        }
+        true
     }
 
     /// The plan of a stage for this engine's device. No weight is read.
     pub fn plan(&self, model: &Model, stage: Stage) -> Result<Plan> {
-        Plan::new(stage.graph(model)?, self.backend.caps())
+        Plan::new(stage.graph(model)?, &self.backend().caps())
     }
 
     /// What a process that makes one request keeps loaded, and its peak memory. No weight is read.
@@ -109,7 +152,7 @@ impl Engine {
     ) -> Result<Residency> {
         let memory = |stage: &Stage| -> Result<(Stage, Memory)> {
             let plan = Plan { streamed: low_memory, ..self.plan(model, *stage)? };
-            Ok((*stage, self.backend.memory(&plan, model)))
+            Ok((*stage, self.backend().memory(&plan, model)))
         };
         let stages = stages.iter().map(memory).collect::<Result<Vec<_>>>()?;
         Ok(match low_memory {
@@ -137,10 +180,22 @@ impl Engine {
             return Ok(found.clone());
         }
         self.release(model, |other| !keep.beside(&stage, other));
-        let plan = Arc::new(Plan { streamed, ..self.plan(model, stage)? });
-        let loaded: Loaded = Arc::new(Mutex::new(self.backend.load(plan, model)?));
-        self.lock().insert(key, loaded.clone());
-        Ok(loaded)
+        let mut refusals = 0;
+        loop {
+            let backend = self.backend();
+            let plan = Plan::new(stage.graph(model)?, &backend.caps()).map(|p| Arc::new(Plan { streamed, ..p }));
+            match plan.and_then(|plan| backend.load(plan, model)) {
+                Ok(program) => {
+                    let loaded: Loaded = Arc::new(Mutex::new(program));
+                    self.lock().insert(key, loaded.clone());
+                    return Ok(loaded);
+                }
+                // The backend knows now what to do without: plan anew.
+                Err(e) if *e.kind() == Kind::Refused && refusals < MOST_REFUSALS => refusals += 1,
+                Err(e) if self.fall_back(&backend, &e) => refusals = 0,
+                Err(e) => return Err(e),
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(usize, Stage, bool), Loaded>> {
@@ -170,11 +225,38 @@ impl Session<'_> {
 
     /// Loads a stage, sets its inputs, runs it, returns one output.
     fn once(&self, stage: Stage, input: &str, value: Tensor, output: &str) -> Result<Tensor> {
-        let program = self.program(stage)?;
-        let mut program = lock(&program);
-        program.set(input, &value.into())?;
-        program.run(Run::Fast { cancel: self.cancel })?;
-        take(program.get(output)?)
+        let value = value.into();
+        self.retried(|| {
+            let program = self.program(stage)?;
+            let mut program = lock(&program);
+            program.set(input, &value)?;
+            program.run(Run::Fast { cancel: self.cancel })?;
+            take(program.get(output)?)
+        })
+    }
+
+    /// Runs `work`, again where a backend failed in it and another has taken over.
+    fn retried<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+        loop {
+            let backend = self.engine.backend();
+            match work() {
+                Err(e) if self.engine.fall_back(&backend, &e) => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// A decoder's output that is not finite is computed again with wider storage, where there is one.
+    fn finite(&self, stage: Stage, input: &str, value: Tensor, output: &str) -> Result<Tensor> {
+        let result = self.once(stage, input, value.clone(), output)?;
+        if result.data().iter().all(|v| v.is_finite()) {
+            return Ok(result);
+        }
+        let Some(wider) = self.engine.backend().wider() else { return Ok(result) };
+        let note = format!("{input} of this picture exceed f16 on the way; computed again with f32 storage");
+        self.engine.notes.lock().unwrap_or_else(|e| e.into_inner()).push(note);
+        let engine = Engine::new(wider);
+        Session { engine: &engine, ..*self }.once(stage, input, value, output)
     }
 }
 
@@ -193,7 +275,7 @@ impl Stages for Session<'_> {
     }
 
     fn notes(&self) -> Vec<String> {
-        self.engine.backend.notes()
+        self.engine.notes()
     }
 
     fn text(&self, tokens: Tensor, clip_skip: usize) -> Result<Tensor> {
@@ -203,17 +285,15 @@ impl Stages for Session<'_> {
 
     fn unet(&self, shape: UnetShape, context: Tensor, times: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>> {
         let stage = Stage::Context { contexts: shape.contexts, tokens: shape.tokens };
-        let mut kv = Vec::new();
-        {
+        let context = context.into();
+        let kv = self.retried(|| {
             let program = self.program(stage)?;
             let mut program = lock(&program);
-            program.set("context", &context.into())?;
+            program.set("context", &context)?;
             program.run(Run::Fast { cancel: self.cancel }).map_err(|e| e.at("context"))?;
-            for (name, _) in self.model.unet.cross_attentions() {
-                let value = program.get(&name)?;
-                kv.push((name, value));
-            }
-        }
+            let names = self.model.unet.cross_attentions().into_iter().map(|(name, _)| name);
+            names.map(|name| Ok((name.clone(), program.get(&name)?))).collect::<Result<Vec<_>>>()
+        })?;
         let mut call =
             SessionUnet { session: *self, shape, kv, rows: HashMap::new(), width: self.model.unet.time_width() };
         if let Some(times) = times.filter(|t| !t.is_empty()) {
@@ -224,12 +304,12 @@ impl Stages for Session<'_> {
 
     fn decode(&self, latents: Tensor) -> Result<Tensor> {
         let s = latents.shape();
-        self.once(Stage::Decode { size: (s.b, s.h, s.w) }, "latents", latents, "image").map_err(|e| e.at("decode"))
+        self.finite(Stage::Decode { size: (s.b, s.h, s.w) }, "latents", latents, "image").map_err(|e| e.at("decode"))
     }
 
     fn encode(&self, image: Tensor) -> Result<Tensor> {
         let s = image.shape();
-        self.once(Stage::Encode { size: (s.b, s.h, s.w) }, "image", image, "moments").map_err(|e| e.at("encode"))
+        self.finite(Stage::Encode { size: (s.b, s.h, s.w) }, "image", image, "moments").map_err(|e| e.at("encode"))
     }
 }
 
@@ -270,15 +350,18 @@ impl UnetCall for SessionUnet<'_> {
         let rows = times.iter().map(|t| self.rows.get(&t.to_bits()).ok_or_else(missing)).collect::<Result<Vec<_>>>()?;
         let time =
             Tensor::new(Shape::new(times.len(), 1, 1, self.width), rows.into_iter().flatten().copied().collect())?;
-        let program = self.session.program(Stage::Step(self.shape))?;
-        let mut program = lock(&program);
-        // Another call may have used this program since: two chunk counts alternate, a batch of pictures does not.
-        for (name, value) in &self.kv {
-            program.set(name, value)?;
-        }
-        program.set("latents", &latents.clone().into())?;
-        program.set("time", &time.into())?;
-        program.run(Run::Fast { cancel: self.session.cancel }).map_err(|e| e.at("step"))?;
-        take(program.get("output")?)
+        let (latents, time) = (latents.clone().into(), time.into());
+        self.session.retried(|| {
+            let program = self.session.program(Stage::Step(self.shape))?;
+            let mut program = lock(&program);
+            // Another call may have used this program since: two chunk counts alternate, a batch of pictures does not.
+            for (name, value) in &self.kv {
+                program.set(name, value)?;
+            }
+            program.set("latents", &latents)?;
+            program.set("time", &time)?;
+            program.run(Run::Fast { cancel: self.session.cancel }).map_err(|e| e.at("step"))?;
+            take(program.get("output")?)
+        })
     }
 }

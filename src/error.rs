@@ -24,6 +24,8 @@ pub enum Kind {
     OutOfMemory,
     /// The device stopped answering.
     DeviceLost,
+    /// A kernel's variant does not compile or failed its self-test on the device; the next plan does without it.
+    Refused,
     /// A stage produced a NaN, an infinity or an empty picture.
     NonFinite {
         /// `text`, `step 7`, `decode`, ...

@@ -4,7 +4,7 @@
 //! before (another error, say) becomes the start of further ones. `tools/fuzz.sh` runs the targets for as long as wanted.
 
 use crate::check::Random;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -48,23 +48,35 @@ pub fn answer<T, E: std::fmt::Display>(result: Result<T, E>) -> String {
 }
 
 /// Gives mutations of `seeds` to `parse`, which says what it answered. `words` are pieces that the format is made of.
-pub fn fuzz(name: &str, seeds: Vec<Vec<u8>>, words: &[&[u8]], mut parse: impl FnMut(&[u8]) -> String) {
+pub fn fuzz(name: &str, seeds: Vec<Vec<u8>>, words: &[&[u8]], parse: impl FnMut(&[u8]) -> String) {
+    let sound = seeds.len();
+    fuzz_by(name, seeds, |pool, random| mutated(pool, sound, words, random), parse);
+}
+
+/// [`fuzz`] with inputs of the caller's making. The first of the pool are the seeds, the others got an answer that was new.
+pub fn fuzz_by(
+    name: &str,
+    seeds: Vec<Vec<u8>>,
+    mut change: impl FnMut(&[Vec<u8>], &mut Random) -> Vec<u8>,
+    mut parse: impl FnMut(&[u8]) -> String,
+) {
     let seconds: Option<u64> = std::env::var("LIENZO_FUZZ_SECONDS").ok().and_then(|s| s.parse().ok());
     let mut random = Random::new(name);
-    let sound = seeds.len();
     let mut pool = seeds;
     assert!(!pool.is_empty(), "{name}: no corpus");
-    let mut seen = HashSet::new();
+    let mut seen: HashMap<String, usize> = HashMap::new();
     let begun = Instant::now();
     let (mut slowest, mut tried) = (Duration::ZERO, 0);
     let go_on = |tried: usize| seconds.map_or(tried < INPUTS, |s| begun.elapsed().as_secs() < s && tried < 10_000_000);
     while go_on(tried) {
-        let input = if tried < pool.len() { pool[tried].clone() } else { mutated(&pool, sound, words, &mut random) };
+        let input = if tried < pool.len() { pool[tried].clone() } else { change(&pool, &mut random) };
         tried += 1;
         let before = Instant::now();
         match catch_unwind(AssertUnwindSafe(|| parse(&input))) {
             Ok(answer) => {
-                if seen.insert(answer) && pool.len() < 2000 {
+                let times = seen.entry(answer).or_default();
+                *times += 1;
+                if *times == 1 && pool.len() < 2000 {
                     pool.push(input);
                 }
             }
@@ -78,10 +90,18 @@ pub fn fuzz(name: &str, seeds: Vec<Vec<u8>>, words: &[&[u8]], mut parse: impl Fn
         slowest = slowest.max(before.elapsed());
     }
     eprintln!("{name}: {tried} inputs, {} answers, slowest {:.1} ms", seen.len(), slowest.as_secs_f64() * 1e3);
+    if seconds.is_some() {
+        // How deep the inputs get: mostly refused at the door would test nothing.
+        let mut often: Vec<(&String, &usize)> = seen.iter().collect();
+        often.sort_by_key(|(_, times)| std::cmp::Reverse(**times));
+        for (answer, times) in often.iter().take(12) {
+            eprintln!("{:6.2}%  {answer}", **times as f64 * 100.0 / tried as f64);
+        }
+    }
 }
 
-/// One of the inputs with one to six things changed.
-fn mutated(pool: &[Vec<u8>], sound: usize, words: &[&[u8]], random: &mut Random) -> Vec<u8> {
+/// One of the inputs with one to six things changed; the first `sound` of the pool are whole.
+pub fn mutated(pool: &[Vec<u8>], sound: usize, words: &[&[u8]], random: &mut Random) -> Vec<u8> {
     // Half of them from the sound files: those that were broken before seldom get far.
     let from = if random.below(2) == 0 { sound } else { pool.len() };
     let mut data = pool[random.below(from)].clone();

@@ -79,6 +79,8 @@ pub struct Node {
     pub w: Vec<Weight>,
     /// The stored value that it writes.
     pub y: ValueId,
+    /// The stored value that holds the statistics of y, if the op gives them.
+    pub statistics: Option<ValueId>,
 }
 
 /// A computation. Nodes stand in an order in which they can run.

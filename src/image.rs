@@ -1,8 +1,10 @@
 //! A decoded tensor goes in, an 8-bit picture comes out; a picture goes in, a PNG with its settings comes out, and back.
 
+pub mod cut;
 pub mod extend;
 pub mod jpeg;
 pub mod mask;
+pub mod membrane;
 pub mod parameters;
 pub mod read;
 pub mod resize;
@@ -204,11 +206,18 @@ fn decode_raw<R: BufRead + Seek>(source: R, name: &Path, limits: Limits) -> Resu
     let (width, height) = (header.width, header.height);
     if u64::from(width) * u64::from(height) > limits.pixels || width.max(height) > limits.side {
         let megapixels = limits.pixels / 1_000_000;
-        let message =
-            format!("{width}x{height} pixels are too many: at most {megapixels} megapixels and {} a side", limits.side);
+        let message = format!(
+            "{width}x{height} pixels are too many: at most {megapixels} megapixels and {} a side: make it smaller with an image editor",
+            limits.side
+        );
         return Err(bad(message));
     }
     let mut reader = decoder.read_info().map_err(failed)?;
+    // PNG, 11.2.2: 1 to 256 colours of three bytes. The decoder panics at other lengths.
+    let palette = reader.info().palette.as_deref().filter(|_| reader.info().color_type == png::ColorType::Indexed);
+    if let Some(bytes) = palette.map(<[u8]>::len).filter(|n| *n == 0 || *n > 768 || !n.is_multiple_of(3)) {
+        return Err(bad(format!("not a readable PNG: its palette has {bytes} bytes, which are no colours")));
+    }
     let size = reader.output_buffer_size().ok_or_else(|| bad("the picture does not fit in memory".into()))?;
     let mut raw = Vec::new();
     raw.try_reserve_exact(size).map_err(|_| bad(format!("the picture needs {size} bytes of memory")))?;

@@ -11,15 +11,21 @@ pub mod concat;
 pub mod conv2d;
 pub mod cpu;
 pub mod geglu;
+pub mod gpu;
+pub mod group_affine;
 pub mod group_norm;
 pub mod layer_norm;
 pub mod matmul;
 mod shapes;
+#[cfg(feature = "gpu")]
+mod shrink;
 pub mod timestep_embedding;
 pub mod upsample;
 
 pub(crate) use shapes::unflatten;
-use shapes::{check_extras, check_weights, f32_bytes, join_sources, joint_batch, rounding};
+use shapes::{check_affine, check_extras, check_weights, f32_bytes, join_sources, joint_batch, rounding};
+#[cfg(feature = "gpu")]
+pub(crate) use shrink::shrink;
 
 use crate::error::{Error, Result};
 use crate::simd::Isa;
@@ -179,6 +185,8 @@ pub enum Data {
     Ramp,
     /// Normal around 100: catches `E[x^2] - E[x]^2`.
     LargeMean,
+    /// Absolute values of normal ones.
+    Positive,
 }
 
 /// One set of shapes, written once and used as a test, a benchmark, a self-test and a line of the support table.
@@ -256,6 +264,7 @@ ops! {
     matmul::Matmul,
     conv2d::Conv2d,
     group_norm::GroupNorm,
+    group_affine::GroupAffine,
     layer_norm::LayerNorm,
     attention::Attention,
     geglu::Geglu,
@@ -266,11 +275,35 @@ ops! {
     timestep_embedding::TimestepEmbedding,
 }
 
+impl Op {
+    /// Whether it exists only after the rewrite `norm_read`: norms applied while reading, statistics beside an output.
+    pub fn after_norm_read(&self) -> bool {
+        match self {
+            Self::GroupAffine(_) => true,
+            Self::Matmul(op) => op.norm.is_some() || op.statistics,
+            Self::Conv2d(op) => op.norm.is_some() || op.statistics,
+            _ => false,
+        }
+    }
+}
+
+/// The CPU's variants in bf16.
+const BF16: [(&str, &str); 2] = [("matmul", "bf16"), ("attention", "flash_bf16")];
+
+/// The kind of device that a plan is made for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// The CPU, with the instruction set that kernels use.
+    Cpu(Isa),
+    /// A GPU.
+    Gpu(gpu::Limits),
+}
+
 /// What a target can do, as plain data: all that planning depends on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Caps {
-    /// The instruction set that kernels use.
-    pub isa: Isa,
+    /// The device.
+    pub target: Target,
     /// `(op, variant)` pairs that failed the self-test or that the user excluded.
     pub refused: Vec<(&'static str, &'static str)>,
     /// Names of the rewrites of `graph::fuse` that are off.
@@ -280,17 +313,50 @@ pub struct Caps {
 }
 
 impl Caps {
-    /// A CPU with this instruction set and nothing refused.
+    /// A CPU with this instruction set, in f32: what computes in bf16 is chosen by hand only.
     pub fn cpu(isa: Isa) -> Self {
-        Self { isa, refused: Vec::new(), rewrites_off: Vec::new(), memory_budget: None }
+        Self { refused: BF16.to_vec(), ..Self::new(Target::Cpu(isa)) }
+    }
+
+    /// A GPU with these limits and nothing refused. Norms keep passes of their own there.
+    pub fn gpu(limits: gpu::Limits) -> Self {
+        Self { rewrites_off: vec!["norm_read"], ..Self::new(Target::Gpu(limits)) }
+    }
+
+    /// Whether anything is computed in bf16.
+    pub fn is_bf16(&self) -> bool {
+        matches!(self.target, Target::Cpu(_)) && BF16.iter().any(|pair| !self.refused.contains(pair))
+    }
+
+    /// The same with products and attention in bf16 (sums, fast convolutions and everything else stay f32).
+    #[must_use]
+    pub fn with_bf16(mut self) -> Self {
+        self.refused.retain(|pair| !BF16.contains(pair));
+        self
+    }
+
+    /// The instruction set that the CPU's kernels use; a GPU's plan has none, and what the CPU does for it is scalar.
+    pub fn isa(&self) -> Isa {
+        match self.target {
+            Target::Cpu(isa) => isa,
+            Target::Gpu(_) => Isa::Scalar,
+        }
+    }
+
+    fn new(target: Target) -> Self {
+        Self { target, refused: Vec::new(), rewrites_off: Vec::new(), memory_budget: None }
     }
 }
 
-/// Picks the variant that runs a step: the last one that supports it and is not refused. The only chooser.
-pub fn choose(op: &Op, x: &[Shape], w: &[Dims], caps: &Caps) -> Result<usize> {
-    let infos = cpu::variants(op, x, w);
-    infos
-        .iter()
-        .rposition(|v| v.supported && !caps.refused.contains(&(op.name(), v.name)))
+/// Picks the variant that runs a step, and gives its number and name: the last one that supports it and is not refused.
+/// The only chooser.
+pub fn choose(op: &Op, x: &[Shape], w: &[Dims], caps: &Caps) -> Result<(usize, &'static str)> {
+    let all: Vec<(&'static str, bool)> = match &caps.target {
+        Target::Cpu(_) => cpu::variants(op, x, w).iter().map(|v| (v.name, v.supported)).collect(),
+        Target::Gpu(limits) => gpu::variants(op, x, w, limits).iter().map(|v| (v.name, v.supported)).collect(),
+    };
+    all.iter()
+        .rposition(|(name, supported)| *supported && !caps.refused.contains(&(op.name(), name)))
+        .map(|i| (i, all[i].0))
         .ok_or_else(|| Error::other(format!("{}: no variant is left that supports {x:?}", op.name())))
 }

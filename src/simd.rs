@@ -133,6 +133,40 @@ pub fn dispatch<T: Task>(isa: Isa, task: T) -> T::Out {
     task.eval(scalar::Scalar)
 }
 
+/// As [`dispatch`], with `vdpbf16ps` where the processor has it ([`has_bf16`]).
+pub fn dispatch_bf16<T: Task>(isa: Isa, task: T) -> T::Out {
+    #[cfg(target_arch = "x86_64")]
+    if isa == Isa::Avx512
+        && let Some(s) = avx512::Avx512Bf16::detect()
+    {
+        return s.call(task);
+    }
+    dispatch(isa, task)
+}
+
+/// Whether products of bf16 are faster than those of f32 with this set on this processor: AVX512-BF16.
+pub fn has_bf16(isa: Isa) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let has = avx512::Avx512Bf16::detect().is_some();
+    #[cfg(not(target_arch = "x86_64"))]
+    let has = false;
+    isa == Isa::Avx512 && has
+}
+
+/// An f32 rounded to bf16, halves to even, in the upper half; a NaN stays one.
+#[inline(always)]
+fn bf16_bits(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    (if x.is_nan() { bits | 0x0040_0000 } else { rounded }) & 0xffff_0000
+}
+
+/// Two bf16 values as one lane of [`Simd::pairs`].
+#[inline(always)]
+pub fn pair(low: f32, high: f32) -> f32 {
+    f32::from_bits(bf16_bits(high) | bf16_bits(low) >> 16)
+}
+
 /// An instruction set. A value of an implementing type proves that the processor has it.
 ///
 /// All methods are `#[inline(always)]`. Lane i of a result depends on lane i of the operands only.
@@ -166,6 +200,14 @@ pub trait Simd: Copy {
 
     /// `a * b + c`, rounded once where the processor can.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+
+    /// Two bf16 values a lane, `high << 16 | low`, as bits of an f32 that is not computed with: both rounded to nearest,
+    /// halves to even.
+    fn pairs(self, low: Self::V, high: Self::V) -> Self::V;
+
+    /// `acc + a.high * b.high`, rounded, then `+ a.low * b.low`, rounded: products of bf16 are exact in f32. What
+    /// `vdpbf16ps` computes, which takes subnormal numbers for zeros.
+    fn dot_pairs(self, a: Self::V, b: Self::V, acc: Self::V) -> Self::V;
 
     /// The larger; `b` if either is NaN.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
@@ -258,6 +300,60 @@ mod tests {
             }
             out
         }
+    }
+
+    struct Dots<'a>(&'a [f32], &'a mut Vec<u32>);
+
+    impl Task for Dots<'_> {
+        type Out = ();
+
+        #[inline(always)]
+        fn eval<S: Simd>(self, s: S) {
+            for x in self.0.chunks_exact(4 * 16) {
+                for i in (0..16).step_by(S::LANES) {
+                    let mut out = [0.0; 16];
+                    // SAFETY: four vectors of 16 values each are read from 64.
+                    unsafe {
+                        let v = [0, 1, 2, 3].map(|j| s.load(x[16 * j + i..].as_ptr()));
+                        let (a, b) = (s.pairs(v[0], v[1]), s.pairs(v[2], v[3]));
+                        s.store(out.as_mut_ptr(), a);
+                        self.1.extend(out[..S::LANES].iter().map(|v| v.to_bits()));
+                        s.store(out.as_mut_ptr(), s.dot_pairs(a, b, v[0]));
+                        self.1.extend(out[..S::LANES].iter().map(|v| v.to_bits()));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bf16_is_rounded_and_multiplied_alike_everywhere() {
+        let mut random = crate::check::Random::new("bf16");
+        let mut x = random.normal(64 * 50, 3.0);
+        // Ties to even in both directions, and what must survive.
+        let bits = [0x3f80_8000, 0x3f81_8000, 0x3f80_8001, 0x7f80_0000, 0xff80_0000, 0x8000_0000];
+        x.iter_mut().zip(bits).for_each(|(x, bits)| *x = f32::from_bits(bits));
+        let half = |x: f32| half::bf16::from_f32(x);
+        for isa in Isa::available() {
+            let mut got = Vec::new();
+            dispatch(isa, Dots(&x, &mut got));
+            let lanes = if isa == Isa::Avx512 { 16 } else { 8 };
+            for (n, out) in got.chunks_exact(2 * lanes).enumerate() {
+                for i in 0..lanes {
+                    let at = n * lanes / 16 * 64 + n * lanes % 16 + i;
+                    let [low, high, b_low, b_high] = [0, 1, 2, 3].map(|j| half(x[at + 16 * j]));
+                    let pair_bits = u32::from(high.to_bits()) << 16 | u32::from(low.to_bits());
+                    assert_eq!(out[i], pair_bits, "{isa} {at}");
+                    assert_eq!(pair(x[at], x[at + 16]).to_bits(), pair_bits);
+                    let odd = f32::mul_add(high.to_f32(), b_high.to_f32(), x[at]);
+                    let want = f32::mul_add(low.to_f32(), b_low.to_f32(), odd);
+                    let same =
+                        f32::from_bits(out[lanes + i]).is_nan() && want.is_nan() || out[lanes + i] == want.to_bits();
+                    assert!(same, "{isa} {at}: {} instead of {want}", f32::from_bits(out[lanes + i]));
+                }
+            }
+        }
+        assert!(pair(f32::NAN, f32::NAN).is_nan());
     }
 
     #[test]

@@ -35,8 +35,8 @@ mod tests;
 pub use convert::{decode_f32, encode};
 pub use describe::describe;
 pub use embedding::read_embedding;
-pub use hash::{PUBLISHED_SD_V1_4, legacy_hash, model_hash, sha256_file};
-pub use hash_cache::cached_model_hash;
+pub use hash::{PUBLISHED_SD_V1_4, legacy_hash, model_hash, sha256_file, vae_hash};
+pub use hash_cache::{cached_model_hash, cached_vae_hash};
 pub use open::{open, open_with_vae};
 pub use save::{save_safetensors, save_safetensors_with};
 

@@ -81,7 +81,8 @@ fn wrong_flags_say_what_is_possible() {
     refused(&generate(&["--cfg-scale", "99"]), 2, &["guidance 99", "0 to 30"]);
     refused(&generate(&["--clip-skip", "9"]), 2, &["clip skip 9", "1 to 3"]);
     refused(&generate(&["-b", "0"]), 2, &["0"]);
-    refused(&generate(&["--device", "gpu"]), 2, &["--device gpu", "auto, cpu"]);
+    refused(&generate(&["--device", "gpu:99"]), 2, &["--device gpu:99", "auto, cpu"]);
+    refused(&generate(&["--device", "no such card"]), 2, &["--device no such card", "auto, cpu"]);
     refused(&generate(&["--precision", "f16"]), 2, &["--precision f16", "f32"]);
     refused(&generate(&["-t", "0"]), 2, &["thread"]);
     refused(&generate(&["--max-memory", "a lot"]), 2, &["--max-memory", "2.4GB"]);
@@ -173,4 +174,22 @@ fn inspect_says_what_there_is() {
     assert!(lienzo(&dir, &["generate", "y", "--steps", "1", "-o", "y.png"]).status.success());
     let png = lienzo(&dir, &["inspect", "y.png"]);
     assert!(stdout(&png).contains("Steps: 1, Sampler: DDIM"), "{}", stdout(&png));
+}
+
+#[test]
+fn contradictions_and_strangers_are_told() {
+    let dir = Temp::new();
+    for (args, word) in [
+        (&["--plms", "--sampling-method", "euler"][..], "contradict"),
+        (&["--n_samples", "2", "-b", "3"], "cannot be used with"),
+        (&["--sampling-method", "sa_solver_pece"], "the nearest is DPM++ 3M SDE"),
+        (&["--sampling-method", "FlowMatchEulerDiscreteScheduler"], "the nearest is Euler"),
+        (&["--scheduler", "gits"], "the nearest is Align Your Steps"),
+        (&["-H", "4096"], "the nearest is 2048"),
+    ] {
+        let output = lienzo(&dir, &[&["generate", "x", "--steps", "1"], args].concat());
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).contains(word), "{args:?}: {}", stderr(&output));
+    }
+    assert!(lienzo(&dir, &["generate", "x", "--steps", "2", "--plms", "--sampling-method", "pndm"]).status.success());
 }

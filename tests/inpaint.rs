@@ -137,18 +137,64 @@ fn a_batch_equals_its_pictures_and_a_recipe_repeats_them() {
     assert!(output.status.code() == Some(2) && stderr(&output).contains("Mask blur"), "{}", stderr(&output));
 }
 
+/// A picture turned so that `side` is on its right, as rows of pixels.
+fn turned(image: &Image, side: &str) -> Vec<Vec<[u8; 3]>> {
+    let (w, h) = (image.width, image.height);
+    let at = |x: usize, y: usize| -> [u8; 3] { std::array::from_fn(|c| image.rgb[(y * w + x) * 3 + c]) };
+    match side {
+        "left" => (0..h).map(|y| (0..w).rev().map(|x| at(x, y)).collect()).collect(),
+        "right" => (0..h).map(|y| (0..w).map(|x| at(x, y)).collect()).collect(),
+        "up" => (0..w).map(|x| (0..h).rev().map(|y| at(x, y)).collect()).collect(),
+        _ => (0..w).map(|x| (0..h).map(|y| at(x, y)).collect()).collect(),
+    }
+}
+
+/// Mean absolute difference of the columns `x` and `x + 1`.
+fn step(rows: &[Vec<[u8; 3]>], x: usize) -> f64 {
+    let sum: u32 = rows.iter().flat_map(|r| r[x].iter().zip(&r[x + 1]).map(|(a, b)| u32::from(a.abs_diff(*b)))).sum();
+    f64::from(sum) / (3 * rows.len()) as f64
+}
+
 #[test]
-fn outpainting_keeps_the_original() {
+fn outpainting_keeps_the_original_and_has_no_seam() {
+    let dir = Temp::new();
+    let made = ["generate", "a penguin on a blue background", "-s", "1", "-o", "made.png"];
+    assert!(lienzo(&dir, &made).status.success());
+    let (made, _) = read(&dir, "made.png");
+    // How far the object is moved towards the side, so that the border lies beside it or goes through its middle.
+    for (side, (x, y)) in [("left", (1, 0)), ("right", (-1, 0)), ("up", (0, 1)), ("down", (0, -1))] {
+        for moved in [0, 32] {
+            let given = lienzo::image::resize::window(&made, (x * moved, y * moved), (SIZE, SIZE));
+            write(&dir, "a.png", &given);
+            let (mut seam, mut beside) = (0.0, 0.0);
+            for seed in ["3", "4", "5", "6"] {
+                let grow = format!("{side}=32");
+                let args = ["generate", "a penguin on a blue background", "-i", "a.png", "--outpaint", &grow];
+                let output = lienzo(&dir, &[&args[..], &["-s", seed, "--overwrite", "-o", "out.png"]].concat());
+                assert!(output.status.success(), "{}", stderr(&output));
+                let (image, text) = read(&dir, "out.png");
+                let rows = turned(&image, side);
+                assert!(rows.iter().zip(turned(&given, side)).all(|(r, g)| r[..SIZE] == g[..]), "{side}");
+                assert!(text.contains("Denoising strength: 0.8") && text.contains("CFG scale: 2,"), "{text}");
+                seam += step(&rows, SIZE - 1);
+                beside += (step(&rows, SIZE - 2) + step(&rows, SIZE)) / 2.0;
+                // Nor is it only elsewhere: where there is but a background, it stays one.
+                let most = (SIZE..SIZE + 31).map(|x| step(&rows, x)).fold(0.0, f64::max);
+                assert!(moved > 0 || most < 8.0, "{side}, seed {seed}: a step of {most} levels further out");
+            }
+            assert!(seam <= 2.0 * beside, "{side}, moved by {moved}: {seam} at the seam, {beside} beside it");
+        }
+    }
+}
+
+#[test]
+fn outpainting_is_repeatable_whatever_the_threads() {
     let dir = Temp::new();
     let made = ["generate", "a red apple on a blue background", "-s", "1", "--steps", "8", "-o", "a.png"];
     assert!(lienzo(&dir, &made).status.success());
     let (given, _) = read(&dir, "a.png");
-    for seed in ["3", "4", "5"] {
-        let (image, text) = run(&dir, &["--outpaint", "right=32", "-s", seed]);
-        assert_eq!((image.width, image.height), (96, 64));
-        assert_eq!(lienzo::image::resize::window(&image, (0, 0), (64, 64)), given);
-        assert!(text.contains("Outpaint: right=32") && text.contains("Denoising strength: 0.8"), "{text}");
-    }
+    let (one, _) = run(&dir, &["--outpaint", "left=13,down=40", "-t", "1"]);
+    assert_eq!(run(&dir, &["--outpaint", "left=13,down=40", "-t", "3"]).0, one);
     let (image, text) = run(&dir, &["--outpaint", "left=40,up=10,down=3", "--sampling-method", "euler"]);
     assert_eq!((image.width, image.height), (104, 77));
     assert_eq!(lienzo::image::resize::window(&image, (40, 10), (64, 64)), given);

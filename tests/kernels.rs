@@ -56,7 +56,7 @@ macro_rules! ops {
     };
 }
 
-ops! { matmul conv2d group_norm layer_norm attention geglu activate add concat upsample timestep_embedding }
+ops! { matmul conv2d group_norm group_affine layer_norm attention geglu activate add concat upsample timestep_embedding }
 
 #[test]
 fn names_are_unique() {
@@ -68,7 +68,7 @@ fn names_are_unique() {
 
 /// The last variant that supports a case.
 fn fastest(case: &Case) -> usize {
-    choose(&case.op, &case.x, &case.w, &Caps::cpu(Isa::best())).unwrap()
+    choose(&case.op, &case.x, &case.w, &Caps::cpu(Isa::best())).unwrap().0
 }
 
 /// The output's bits with the fastest variant and instruction set.

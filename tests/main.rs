@@ -4,6 +4,9 @@ mod cli; // the command, as a user types it: exit codes, messages, files
 mod common; // a tiny model, temporary folders, the binary
 mod convert; // any checkpoint to one clean file
 mod determinism; // the same bytes whatever the threads, the batch and the time
+#[cfg(feature = "gpu")]
+mod gpu; // the same ops on a GPU, in every variant that its adapter can run
+mod gpu_plan; // plans for GPUs, made without one
 mod graph; // rewrites keep the meaning, plans never let live values share memory
 mod img2img; // a picture made from a picture
 mod inpaint; // a part painted anew, and beyond the edges
@@ -14,5 +17,6 @@ mod memory; // streamed weights, released stages: the same bits in less memory
 mod prompts; // styles, embeddings and grids, through the command
 mod readme; // commands, flags and pictures of the READMEs
 mod recipe; // what pictures say, repeated
+mod shaders; // every WGSL text validates, fits its launch and lowers to SPIR-V, MSL and HLSL
 mod structure; // which folder may know which
 mod verify; // the tiny model against diffusers, as a folder and as one file; the embedded model against its own values

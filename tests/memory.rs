@@ -23,7 +23,7 @@ fn cpu(weight_type: WeightType) -> Cpu {
 
 /// A loaded stage with every input set to something.
 fn program(cpu: &Cpu, model: &Arc<Model>, stage: Stage, streamed: bool) -> Box<dyn Program> {
-    let plan = Plan::new(stage.graph(model).expect("a graph"), cpu.caps()).expect("a plan");
+    let plan = Plan::new(stage.graph(model).expect("a graph"), &cpu.caps()).expect("a plan");
     let inputs: Vec<(String, Shape)> = plan.inputs.iter().map(|(n, id)| (n.clone(), plan.values[*id].shape)).collect();
     let mut program = cpu.load(Arc::new(Plan { streamed, ..plan }), model).expect("a program");
     for (name, shape) in inputs {

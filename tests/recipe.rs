@@ -122,3 +122,47 @@ fn a_preview_is_written_and_goes_away() {
         assert_eq!(bytes(&dir, "a.png"), bytes(&dir, "b.png"), "{preview} changes the picture");
     }
 }
+
+#[test]
+fn a_vae_is_known_by_its_hash() {
+    let dir = Temp::new();
+    let tiny = crate::common::golden("tiny-sd");
+    let file = |name: &str| dir.join(name).to_string_lossy().into_owned();
+    std::fs::copy(tiny.join("vae/diffusion_pytorch_model.safetensors"), file("my vae.safetensors")).expect("a copy");
+    std::fs::copy(file("my vae.safetensors"), file("renamed.safetensors")).expect("a copy");
+    let model = tiny.to_string_lossy().into_owned();
+    let made = ["generate", "x", "-m", &model, "-W", "64", "-H", "64", "--steps", "1", "-s", "1"];
+    let with = |vae: &str, out: &str| {
+        ok(&dir, &[&made[..], &["--vae", vae, "-o", out, "--overwrite"]].concat());
+        let (_, texts) = lienzo::image::read_png(&dir.join(out), lienzo::image::Limits::default()).expect("a PNG");
+        texts.into_iter().map(|(_, text)| text).collect::<String>()
+    };
+    let text = with("my vae.safetensors", "a.png");
+    let hash = lienzo::weights::sha256_file(&dir.join("my vae.safetensors"), &false.into()).expect("a hash");
+    let short = &hash[..10];
+    assert!(text.contains(&format!("Model: tiny-sd, VAE hash: {short}, VAE: my vae.safetensors, ")), "{text}");
+    // A folder has the hash of the file in it.
+    let folder = tiny.join("vae").to_string_lossy().into_owned();
+    assert!(with(&folder, "f.png").contains(&format!("VAE hash: {short}, VAE: vae, ")));
+    let again = ["generate", "--from-image", "a.png", "-m", &model, "-o", "b.png", "--overwrite"];
+    ok(&dir, &[&again[..], &["--vae", "my vae.safetensors"]].concat());
+    assert_eq!(bytes(&dir, "a.png"), bytes(&dir, "b.png"));
+    // The hash decides, not the name.
+    ok(&dir, &[&again[..], &["--vae", "renamed.safetensors"]].concat());
+    let mut changed = bytes(&dir, "my vae.safetensors");
+    *changed.last_mut().expect("a byte") ^= 1;
+    std::fs::write(file("renamed.safetensors"), changed).expect("a file");
+    for (vae, word) in [(&["--vae", "renamed.safetensors"][..], "another"), (&[], "give its file with --vae")] {
+        let output = lienzo(&dir, &[&again[..], vae].concat());
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(short) && stderr(&output).contains(word), "{}", stderr(&output));
+    }
+    // Programs that write no hash are believed by the name, with or without its extension.
+    let settings = "x\nSteps: 1, Sampler: Euler a, Seed: 1, Size: 64x64";
+    for (name, code) in [("my vae.safetensors", 0), ("my vae", 0), ("other", 2)] {
+        with_text(&dir, "n.png", &format!("{settings}, VAE: {name}"));
+        let args = ["generate", "--from-image", "n.png", "-m", &model, "--vae", "my vae.safetensors", "-o", "n2.png"];
+        let output = lienzo(&dir, &[&args[..], &["--overwrite"]].concat());
+        assert_eq!(output.status.code(), Some(code), "{name}: {}", stderr(&output));
+    }
+}

@@ -43,6 +43,7 @@ def arguments():
     parser.add_argument("--peers", default="torch,torch-cl,openvino,sdcpp", help="torch,torch-cl,openvino,sdcpp")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="for everybody")
     parser.add_argument("--runs", type=int, default=3, help="rounds; every peer runs once in each, after a warm-up")
+    parser.add_argument("--once", default="", help="peers that run in the first round only: the slowest, where time is short")
     parser.add_argument("--steps", type=int, default=20, help="of txt2img")
     parser.add_argument("--size", type=int, default=512, help="side of the picture")
     parser.add_argument("--precision", default="f32", choices=["f32", "bf16"])
@@ -56,6 +57,7 @@ def arguments():
     args = parser.parse_args()
     args.parts = checked("--only", args.only, PARTS)
     args.names = checked("--peers", args.peers, PEERS)
+    args.once = checked("--once", args.once, PEERS)
     if bool(args.checkpoint) != bool(args.diffusers):
         parser.error("--checkpoint and --diffusers hold the same weights: give both or neither")
     if min(args.threads, args.runs, args.steps) < 1 or args.size % 64:
@@ -214,7 +216,7 @@ def rows(args, python, peers, env, raw):
     found, failed = {}, {}
     for number in range(1, args.runs + 1):
         for peer, part in schedule(args, peers):
-            if (peer, part) in failed:
+            if (peer, part) in failed or number > 1 and peer in args.once:
                 continue
             try:
                 measured = measure(args, python, peer, part, env)

@@ -38,9 +38,9 @@ side_by_side img2img.png apple.png banana.png
 
 # Inpainting: the right half of a picture is painted anew.
 "$lienzo" generate "a penguin on a blue background" -s 1 -o penguin.png
-convert -size 64x64 xc:black -fill white -draw "rectangle 36,0 63,63" mask.png
-"$lienzo" generate "a penguin on a red background" -i penguin.png --mask mask.png --strength 1 -s 2 -o inpainted.png
-side_by_side inpaint.png penguin.png mask.png inpainted.png
+convert -size 64x64 xc:black -fill white -draw "rectangle 36,0 63,63" -define png:exclude-chunks=date,time "$pictures/mask.png"
+"$lienzo" generate "a penguin on a red background" -i penguin.png --mask "$pictures/mask.png" --strength 1 -s 2 -o inpainted.png
+side_by_side inpaint.png penguin.png "$pictures/mask.png" inpainted.png
 
 # Outpainting.
 "$lienzo" generate "a penguin on a blue background" -i penguin.png --outpaint left=32,right=32 -s 2 -o wide.png

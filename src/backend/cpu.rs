@@ -1,6 +1,7 @@
 //! The CPU backend: an interpreter of plans over one arena, with the pool of workers and the store of packed weights.
 
 pub mod memory;
+pub mod probe;
 mod reader;
 mod stream;
 pub mod workers;
@@ -64,6 +65,16 @@ impl Cpu {
         Self { caps, ..self }
     }
 
+    /// The sizes that kernels cut their work into, measured or remembered: what a large plan runs with.
+    ///
+    /// # Errors
+    /// As [`probe::choice`].
+    pub fn tuned(&self) -> Result<probe::Choice> {
+        let choice = probe::choice(self.caps.isa(), &self.workers)?;
+        self.workers.tune(choice.tuning);
+        Ok(choice)
+    }
+
     fn packed(&self, want: &PlanWeight, model: &Arc<Model>, reader: &mut Reader<'_>) -> Result<Arc<Packed>> {
         let key = (Arc::as_ptr(model) as usize, want.clone());
         if let Some(found) = self.lock_store().get(&key).and_then(Weak::upgrade) {
@@ -84,11 +95,12 @@ impl Cpu {
 
 impl Backend for Cpu {
     fn name(&self) -> String {
-        format!("cpu, {} threads, {}", self.workers.threads(), self.caps.isa)
+        let bf16 = if self.caps.is_bf16() { ", bf16" } else { "" };
+        format!("cpu, {} threads, {}{bf16}", self.workers.threads(), self.caps.isa())
     }
 
-    fn caps(&self) -> &Caps {
-        &self.caps
+    fn caps(&self) -> Caps {
+        self.caps.clone()
     }
 
     fn memory(&self, plan: &Plan, model: &Model) -> Memory {
@@ -99,11 +111,18 @@ impl Backend for Cpu {
         }
     }
 
+    fn memory_limit(&self) -> Option<u64> {
+        crate::system::memory_limit()
+    }
+
     fn notes(&self) -> Vec<String> {
         self.notes.take()
     }
 
     fn load(&self, plan: Arc<Plan>, model: &Arc<Model>) -> Result<Box<dyn Program>> {
+        if plan.cost().flops >= probe::WORTH && !self.workers.is_tuned() {
+            self.tuned()?;
+        }
         let mut reader = Reader::new(model, self.weight_type, &self.notes);
         let mut weights = Vec::with_capacity(plan.weights.len());
         for w in &plan.weights {
@@ -122,7 +141,7 @@ impl Backend for Cpu {
             weights,
             stream,
             workers: self.workers.clone(),
-            isa: self.caps.isa,
+            isa: self.caps.isa(),
             plan,
         }))
     }
@@ -155,7 +174,7 @@ impl CpuProgram {
                 let stored = &self.plan.values[v.id];
                 let whole = match stored.place {
                     Place::Input(n) => inputs[n].as_slice(),
-                    Place::Slot { .. } => from_arena.unwrap_or(&[]),
+                    Place::Slot { .. } | Place::Buffer(_) => from_arena.unwrap_or(&[]),
                 };
                 In { data: &whole[v.offset..], shape: v.shape, pitch: stored.pitch }
             })
@@ -169,7 +188,12 @@ impl CpuProgram {
         let stored = &self.plan.values[step.y];
         zero_padding(views.y, stored);
         let y = Out { data: views.y, shape: stored.shape, pitch: stored.pitch };
-        let mut io = Io { x: &x, w: &w, y, scratch: views.scratch.take().unwrap_or_default() };
+        let statistics = step.statistics.zip(views.statistics).map(|(id, data)| {
+            let stored = &self.plan.values[id];
+            zero_padding(data, stored);
+            Out { data, shape: stored.shape, pitch: stored.pitch }
+        });
+        let mut io = Io { x: &x, w: &w, y, statistics, scratch: views.scratch.take().unwrap_or_default() };
         kernels::run(&step.op, step.variant, self.isa, &mut io, &self.workers);
         Ok(())
     }
@@ -208,6 +232,7 @@ impl CpuProgram {
         let rows = match stored.place {
             Place::Input(n) => self.inputs[n].as_slice(),
             Place::Slot { offset } => &self.arena.as_slice()[offset..offset + stored.elems()],
+            Place::Buffer(_) => &[],
         };
         let mut t = Tensor::zeros(stored.shape);
         for (to, from) in t.data_mut().chunks_exact_mut(stored.shape.c).zip(rows.chunks_exact(stored.pitch)) {
@@ -239,13 +264,8 @@ impl Program for CpuProgram {
 
     fn set(&mut self, input: &str, value: &Value) -> Result<()> {
         let t = value.host()?;
-        let known = self.plan.inputs.iter().position(|(name, _)| name == input);
-        let n = known.ok_or_else(|| Error::other(format!("plan {} has no input '{input}'", self.plan.name)))?;
+        let n = self.plan.input(input, t.shape())?;
         let stored = &self.plan.values[self.plan.inputs[n].1];
-        if t.shape() != stored.shape {
-            let (name, want) = (&self.plan.name, stored.shape);
-            return Err(Error::other(format!("plan {name}: input '{input}' is {} and must be {want}", t.shape())));
-        }
         Self::write(self.inputs[n].as_mut_slice(), stored, &t);
         self.set[n] = true;
         Ok(())

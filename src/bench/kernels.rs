@@ -160,7 +160,7 @@ impl Bench<'_> {
         }
         let begun = Instant::now();
         let prepared = Prepared::new(case, self.options.weights)?;
-        let chosen = choose(&case.op, &case.x, &case.w, &Caps::cpu(self.options.isa))?;
+        let (chosen, _) = choose(&case.op, &case.x, &case.w, &Caps::cpu(self.options.isa))?;
         let infos = variants(&case.op, &case.x, &case.w);
         // The best first: if time runs out, it is the naive one that is left out.
         for (i, info) in infos.iter().enumerate().rev().filter(|(_, info)| info.supported) {

@@ -3,7 +3,6 @@
 use super::ceiling::Ceilings;
 use super::kernels::Row;
 use super::stage::{Outcome, Request};
-use crate::simd::Isa;
 use serde_json::{Value, json};
 
 /// What all rows of a run share.
@@ -15,8 +14,8 @@ pub struct Machine {
     pub processor: String,
     /// Threads.
     pub threads: usize,
-    /// The instruction set.
-    pub isa: Isa,
+    /// The CPU's instruction set, or the GPU's storage type.
+    pub isa: String,
 }
 
 impl Machine {
@@ -77,7 +76,7 @@ pub fn json_row(row: &Row, machine: &Machine, ceilings: &Ceilings) -> Value {
         "name": row.name(),
         "case": row.case,
         "variant": row.variant,
-        "isa": machine.isa.to_string(),
+        "isa": machine.isa,
         "chosen": row.chosen,
         "device": machine.device,
         "processor": machine.processor,
@@ -104,7 +103,7 @@ pub fn json_stage(name: &str, request: &Request, outcome: &Outcome, machine: &Ma
         "device": machine.device,
         "processor": machine.processor,
         "threads": machine.threads,
-        "isa": machine.isa.to_string(),
+        "isa": machine.isa,
         "width": request.width,
         "height": request.height,
         "median_s": finite(outcome.median()),
@@ -168,7 +167,7 @@ mod tests {
     use crate::kernels::Cost;
 
     fn machine() -> Machine {
-        Machine { device: "cpu, 2 threads, avx2".into(), processor: "x".into(), threads: 2, isa: Isa::Avx2 }
+        Machine { device: "cpu, 2 threads, avx2".into(), processor: "x".into(), threads: 2, isa: "avx2".into() }
     }
 
     fn row() -> Row {

@@ -1,9 +1,7 @@
 //! A model and one of its stages go in; how long a run takes, with which result and how much memory, comes out.
 
-use super::ceiling::fma_peak;
 use super::profile::Profile;
 use super::stats::{mad, median};
-use crate::backend::cpu::Cpu;
 use crate::backend::{Backend, Program, Run, Value};
 use crate::check::Random;
 use crate::diffusion::unet::UnetShape;
@@ -110,18 +108,24 @@ impl Outcome {
     }
 }
 
-/// Loads the stage, runs it once, then times it. `tell` hears what is being done.
+/// Loads the stage, runs it once, then times it. `peak` measures the device's FMA peak in FLOP/s; `tell` hears what is being
+/// done.
 ///
 /// Errors: a size that the model cannot have (`Usage`), an output with a NaN or an infinity (`NonFinite`).
-pub fn run(cpu: &Cpu, model: &Arc<Model>, request: &Request, tell: &mut dyn FnMut(&str)) -> Result<Outcome> {
+pub fn run(
+    backend: &dyn Backend,
+    peak: &dyn Fn() -> Result<f64>,
+    model: &Arc<Model>,
+    request: &Request,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Outcome> {
     let stage = stage(model, request)?;
-    let isa = cpu.caps().isa;
     tell("measuring the f32 FMA peak");
-    let before = fma_peak(isa, cpu.workers());
+    let before = peak()?;
     tell("making and packing weights");
     let start = Instant::now();
-    let inputs = inputs(cpu, model, stage)?;
-    let mut program = load(cpu, model, stage)?;
+    let inputs = inputs(backend, model, stage)?;
+    let mut program = load(backend, model, stage)?;
     let load = start.elapsed().as_secs_f64();
     for (name, value) in &inputs {
         program.set(name, value)?;
@@ -150,11 +154,15 @@ pub fn run(cpu: &Cpu, model: &Arc<Model>, request: &Request, tell: &mut dyn FnMu
     } else {
         None
     };
-    let fma_peak = before.max(fma_peak(isa, cpu.workers()));
+    let fma_peak = before.max(peak()?);
     Ok(Outcome { runs, load, cost: program.plan().cost(), fma_peak, peak_rss, output_rms, profile })
 }
 
-fn stage(model: &Model, request: &Request) -> Result<Stage> {
+/// The stage of a request, at its size.
+///
+/// # Errors
+/// A size that the model cannot have (`Usage`).
+pub fn stage(model: &Model, request: &Request) -> Result<Stage> {
     let factor = 1 << (model.vae.channels.len().max(1) - 1);
     let (w, h) = (request.width, request.height);
     let possible = |side: usize| side > 0 && side.is_multiple_of(factor) && side <= 4096;
@@ -171,8 +179,15 @@ fn stage(model: &Model, request: &Request) -> Result<Stage> {
     })
 }
 
-fn load(cpu: &Cpu, model: &Arc<Model>, stage: Stage) -> Result<Box<dyn Program>> {
-    cpu.load(Arc::new(Plan::new(stage.graph(model)?, cpu.caps())?), model)
+fn load(backend: &dyn Backend, model: &Arc<Model>, stage: Stage) -> Result<Box<dyn Program>> {
+    loop {
+        let plan = Plan::new(stage.graph(model)?, &backend.caps())?;
+        match backend.load(Arc::new(plan), model) {
+            // The backend knows now what to do without.
+            Err(e) if *e.kind() == Kind::Refused => {}
+            result => return result,
+        }
+    }
 }
 
 fn normal(name: &str, shape: Shape, scale: f32) -> Result<Tensor> {
@@ -180,7 +195,7 @@ fn normal(name: &str, shape: Shape, scale: f32) -> Result<Tensor> {
 }
 
 /// Inputs such as the stage gets them: normal latents, embeddings and pixels; keys, values and time rows from the model.
-fn inputs(cpu: &Cpu, model: &Arc<Model>, stage: Stage) -> Result<Vec<(String, Value)>> {
+fn inputs(backend: &dyn Backend, model: &Arc<Model>, stage: Stage) -> Result<Vec<(String, Value)>> {
     let one = |name: &str, shape: Shape, scale: f32| Ok(vec![(name.to_owned(), normal(name, shape, scale)?.into())]);
     match stage {
         Stage::Step(s) => {
@@ -188,9 +203,9 @@ fn inputs(cpu: &Cpu, model: &Arc<Model>, stage: Stage) -> Result<Vec<(String, Va
             let mut all = one("latents", latents, 1.0)?;
             let context = normal("context", Shape::tokens(s.contexts, s.tokens, model.unet.context_width), 1.0)?;
             let stage = Stage::Context { contexts: s.contexts, tokens: s.tokens };
-            all.extend(once(cpu, model, stage, "context", context)?);
+            all.extend(once(backend, model, stage, "context", context)?);
             let timestep = Tensor::new(Shape::tokens(1, 1, 1), vec![500.0])?;
-            let rows = once(cpu, model, Stage::Time { timesteps: 1 }, "timesteps", timestep)?;
+            let rows = once(backend, model, Stage::Time { timesteps: 1 }, "timesteps", timestep)?;
             all.extend(rows.into_iter().map(|(_, value)| ("time".to_owned(), value)));
             Ok(all)
         }
@@ -202,8 +217,14 @@ fn inputs(cpu: &Cpu, model: &Arc<Model>, stage: Stage) -> Result<Vec<(String, Va
 }
 
 /// All outputs of a stage that is run once and forgotten.
-fn once(cpu: &Cpu, model: &Arc<Model>, stage: Stage, input: &str, value: Tensor) -> Result<Vec<(String, Value)>> {
-    let mut program = load(cpu, model, stage)?;
+fn once(
+    backend: &dyn Backend,
+    model: &Arc<Model>,
+    stage: Stage,
+    input: &str,
+    value: Tensor,
+) -> Result<Vec<(String, Value)>> {
+    let mut program = load(backend, model, stage)?;
     program.set(input, &value.into())?;
     program.run(Run::Fast { cancel: &AtomicBool::new(false) })?;
     let names: Vec<String> = program.plan().outputs.iter().map(|(name, _)| name.clone()).collect();
@@ -229,7 +250,8 @@ fn finite_rms(part: Part, values: &[f32]) -> Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::cpu::WeightType;
+    use crate::backend::cpu::{Cpu, WeightType};
+    use crate::bench::ceiling::fma_peak;
     use crate::simd::Isa;
 
     #[test]
@@ -244,16 +266,17 @@ mod tests {
     #[test]
     fn every_stage_of_a_small_model_runs() {
         let cpu = Cpu::new(1, Isa::best(), WeightType::Auto).unwrap();
+        let peak = || Ok(fma_peak(Isa::best(), cpu.workers()));
         let model = Arc::new(Model::embedded().unwrap());
         for part in Part::ALL {
             assert_eq!(part.to_string().parse::<Part>().unwrap(), part);
             let request = Request { part, width: 64, height: 32, runs: 1, profile: true };
-            let outcome = run(&cpu, &model, &request, &mut |_| ()).unwrap();
+            let outcome = run(&cpu, &peak, &model, &request, &mut |_| ()).unwrap();
             assert!(outcome.runs.len() == 1 && outcome.cost.flops > 0 && outcome.fma_peak > 0.0, "{part}");
             assert!(outcome.profile.is_some_and(|p| p.slowest.len() > 3), "{part}");
         }
         let odd = Request { part: Part::Step, width: 63, height: 64, runs: 1, profile: false };
-        assert_eq!(run(&cpu, &model, &odd, &mut |_| ()).unwrap_err().exit_code(), 2);
+        assert_eq!(run(&cpu, &peak, &model, &odd, &mut |_| ()).unwrap_err().exit_code(), 2);
         assert!("stop".parse::<Part>().is_err());
     }
 }

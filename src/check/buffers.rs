@@ -3,12 +3,15 @@
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::cpu::panels::Packed;
 use crate::kernels::cpu::{self, In, Io, Out};
+#[cfg(feature = "gpu")]
+use crate::kernels::gpu::View;
+use crate::kernels::group_affine::TILE_ROWS;
 use crate::kernels::{Dims, Op};
 use crate::simd::Isa;
 use crate::tensor::Shape;
 
-/// What padding and guards of outputs hold; no kernel computes it by chance.
-const SENTINEL: f32 = -1.234_567_9e-33;
+/// What padding and guards of outputs hold; no kernel computes it by chance. It is an f16 number: devices store those too.
+const SENTINEL: f32 = -1543.0 / 512.0;
 /// Elements around each buffer that must stay as they were.
 const GUARD: usize = 64;
 
@@ -24,23 +27,31 @@ pub enum Layout {
 /// A tensor in the middle of a guarded allocation.
 pub(super) struct Buffer {
     data: Vec<f32>,
+    /// Of the first channel of the first row.
     start: usize,
     shape: Shape,
     pitch: usize,
+    /// Elements before the first row and after the last.
+    guard: usize,
+    /// First channel of a view.
+    offset: usize,
+    /// Whether padding must be zero, instead of what it was.
+    padded: bool,
 }
 
 impl Buffer {
-    fn new(shape: Shape, layout: Layout, fill: f32) -> Self {
+    fn new(shape: Shape, layout: Layout, fill: f32, guard: usize) -> Self {
         let own = shape.c.next_multiple_of(4);
-        let (pitch, start) = match layout {
-            Layout::Own => (own, GUARD),
-            Layout::View => (own + 12, GUARD + 4),
+        let (pitch, offset) = match layout {
+            Layout::Own => (own, 0),
+            Layout::View => (own + 12, 4),
         };
-        Self { data: vec![fill; 2 * GUARD + shape.rows() * pitch], start, shape, pitch }
+        let data = vec![fill; 2 * guard + shape.rows() * pitch];
+        Self { data, start: guard + offset, shape, pitch, guard, offset, padded: false }
     }
 
-    fn operand(shape: Shape, values: &[f32], layout: Layout) -> Self {
-        let mut b = Self::new(shape, layout, f32::NAN);
+    pub(super) fn operand(shape: Shape, values: &[f32], layout: Layout, guard: usize) -> Self {
+        let mut b = Self::new(shape, layout, f32::NAN, guard);
         for (row, from) in values.chunks_exact(shape.c).enumerate() {
             let to = &mut b.data[b.start + row * b.pitch..][..b.pitch];
             if layout == Layout::Own {
@@ -51,10 +62,40 @@ impl Buffer {
         b
     }
 
-    fn output(shape: Shape, layout: Layout) -> Self {
-        let mut b = Self::new(shape, layout, SENTINEL);
+    pub(super) fn output(shape: Shape, layout: Layout, guard: usize) -> Self {
+        let mut b = Self::new(shape, layout, SENTINEL, guard);
         b.forget();
         b
+    }
+
+    /// An output as a GPU has it: its kernels write zeros into the padding.
+    #[cfg(feature = "gpu")]
+    pub(super) fn padded_output(shape: Shape, guard: usize) -> Self {
+        Self { padded: true, ..Self::output(shape, Layout::Own, guard) }
+    }
+
+    /// How a launch sees it.
+    #[cfg(feature = "gpu")]
+    pub(super) fn view(&self) -> View {
+        View { shape: self.shape, pitch: self.pitch, offset: self.offset }
+    }
+
+    /// All rows without the guards.
+    #[cfg(feature = "gpu")]
+    pub(super) fn rows(&self) -> Vec<f32> {
+        self.data[self.guard..self.data.len() - self.guard].to_vec()
+    }
+
+    /// Everything, guards included.
+    #[cfg(feature = "gpu")]
+    pub(super) fn all(&self) -> &[f32] {
+        &self.data
+    }
+
+    /// Other content, from a device.
+    #[cfg(feature = "gpu")]
+    pub(super) fn replace(&mut self, data: Vec<f32>) {
+        self.data = data;
     }
 
     /// Every element NaN.
@@ -84,6 +125,10 @@ impl Buffer {
                 if v.is_nan() {
                     return Some(format!("row {row}, channel {c} is NaN or was not written"));
                 }
+            } else if inside && self.padded {
+                if *v != 0.0 {
+                    return Some(format!("padding of row {row} is {v} instead of 0"));
+                }
             } else if v.to_bits() != SENTINEL.to_bits() {
                 let place = if inside { format!("padding of row {row}") } else { "a guard".into() };
                 return Some(format!("{place} was overwritten with {v}"));
@@ -100,6 +145,7 @@ pub struct Loaded {
     x: Vec<Buffer>,
     w: Vec<Packed>,
     y: Buffer,
+    statistics: Option<Buffer>,
     scratch: Vec<f32>,
 }
 
@@ -110,11 +156,14 @@ impl Loaded {
         dims: Vec<Dims>,
         x: impl Iterator<Item = (Shape, &'a [f32])>,
         w: Vec<Packed>,
-        y: Shape,
+        y: &[Shape],
         layout: Layout,
     ) -> Self {
-        let x = x.map(|(s, v)| Buffer::operand(s, v, layout)).collect();
-        Self { op, dims, x, w, y: Buffer::output(y, layout), scratch: Vec::new() }
+        let x = x.map(|(s, v)| Buffer::operand(s, v, layout, GUARD)).collect();
+        let mut outputs = y.iter().map(|s| Buffer::output(*s, layout, GUARD));
+        let none = || Buffer::output(Shape::new(1, 1, 1, 1), layout, GUARD);
+        let (y, statistics) = (outputs.next().unwrap_or_else(none), outputs.next());
+        Self { op, dims, x, w, y, statistics, scratch: Vec::new() }
     }
 
     /// The output with its surroundings.
@@ -135,6 +184,7 @@ impl Loaded {
         workers.reserve(scratch.per_worker);
         self.scratch = vec![f32::NAN; scratch.shared];
         self.y.forget();
+        self.statistics.iter_mut().for_each(Buffer::forget);
         self.again(variant, isa, workers);
     }
 
@@ -145,11 +195,50 @@ impl Loaded {
         let w: Vec<&Packed> = self.w.iter().collect();
         let (range, shape, pitch) = (self.y.range(), self.y.shape, self.y.pitch);
         let y = Out { data: &mut self.y.data[range], shape, pitch };
-        cpu::run(&self.op, variant, isa, &mut Io { x: &x, w: &w, y, scratch: &mut self.scratch }, workers);
+        let statistics = self.statistics.as_mut().map(|b| {
+            let (range, shape, pitch) = (b.range(), b.shape, b.pitch);
+            Out { data: &mut b.data[range], shape, pitch }
+        });
+        let mut io = Io { x: &x, w: &w, y, statistics, scratch: &mut self.scratch };
+        cpu::run(&self.op, variant, isa, &mut io, workers);
     }
 
-    /// The output, dense.
+    /// The outputs, dense, sample by sample: of each the first, then the second if there is one.
     pub fn output(&self) -> Vec<f32> {
-        (0..self.y.shape.len()).map(|i| self.y.get(i)).collect()
+        let sample = |i: usize, b: &Buffer| {
+            let len = b.shape.len() / b.shape.b;
+            (i * len..(i + 1) * len).map(|at| b.get(at)).collect::<Vec<f32>>()
+        };
+        let both = || [Some(&self.y), self.statistics.as_ref()].into_iter().flatten();
+        (0..self.y.shape.b).flat_map(|i| both().flat_map(move |b| sample(i, b))).collect()
+    }
+
+    /// What is wrong with the outputs beside the first one's error: statistics must be those of what was written.
+    pub(super) fn problem(&self) -> Option<String> {
+        let Some(statistics) = &self.statistics else { return self.y.problem() };
+        let own = || statistics.problem().map(|p| format!("statistics: {p}"));
+        self.y.problem().or_else(own).or_else(|| self.wrong_statistics(statistics))
+    }
+
+    fn wrong_statistics(&self, statistics: &Buffer) -> Option<String> {
+        let (s, tiles) = (self.y.shape, statistics.shape.h);
+        for tile in 0..s.b * tiles {
+            let (b, first) = (tile / tiles, tile % tiles * TILE_ROWS);
+            let pixels = (b * s.h + first) * s.w..(b * s.h + (first + TILE_ROWS).min(s.h)) * s.w;
+            for c in 0..s.c {
+                let values = || pixels.clone().map(|p| f64::from(self.y.get(p * s.c + c)));
+                let n = pixels.len() as f64;
+                let mean = values().sum::<f64>() / n;
+                let m2 = values().map(|v| (v - mean).powi(2)).sum::<f64>();
+                // Every value is off by some roundings of the largest, and each of those by its distance counts in M2.
+                let unit = 8.0 * f64::from(f32::EPSILON) * values().fold(0.0, |a, v| v.abs().max(a));
+                let got = [0, 1].map(|i| f64::from(statistics.get((tile * 2 + i) * s.c + c)));
+                let most = [unit, 2.0 * unit * (n * m2).sqrt() + n * unit * unit + 1e-6 * m2];
+                if (got[0] - mean).abs() > most[0] || (got[1] - m2).abs() > most[1] {
+                    return Some(format!("statistics of tile {tile}, channel {c}: {got:?} instead of [{mean}, {m2}]"));
+                }
+            }
+        }
+        None
     }
 }

@@ -50,6 +50,7 @@ impl Random {
         match kind {
             Data::Outliers => (0..n.div_ceil(50)).for_each(|_| out[self.below(n)] *= 20.0),
             Data::LargeMean => out.iter_mut().for_each(|v| *v += 100.0),
+            Data::Positive => out.iter_mut().for_each(|v| *v = v.abs()),
             _ => {}
         }
         out

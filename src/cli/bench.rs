@@ -1,14 +1,17 @@
 //! `lienzo bench`: checks, then times kernels on the shapes of Stable Diffusion 1.x, or a stage of a full-size model.
 
 use super::DeviceArgs;
-use clap::Args;
+use super::generate::print_all;
+use clap::{ArgGroup, Args};
 use lienzo::backend::Backend as _;
 use lienzo::backend::cpu::Cpu;
-use lienzo::bench::ceiling::Ceilings;
+use lienzo::bench::ceiling::{Ceilings, fma_peak};
+use lienzo::bench::explain;
 use lienzo::bench::kernels;
 use lienzo::bench::report::{self, CsvRow, Machine};
 use lienzo::bench::stage::{self, Part};
 use lienzo::error::{Error, Result, escape};
+use lienzo::graph::plan::Plan;
 use lienzo::weights::Model;
 use lienzo::{check, system};
 use serde_json::Value;
@@ -19,6 +22,7 @@ use std::sync::Arc;
 
 /// Without arguments: every kernel, within two minutes.
 #[derive(Args, Debug)]
+#[command(group(ArgGroup::new("whole").multiple(true)))]
 pub struct BenchArgs {
     /// Only cases whose names contain this: conv2d, matmul/b2_64x64, attention
     #[arg(conflicts_with = "arch")]
@@ -35,16 +39,16 @@ pub struct BenchArgs {
     #[arg(long)]
     all: bool,
     /// Time a stage of a full-size model with random weights: sd15
-    #[arg(long, value_name = "ARCH")]
+    #[arg(long, value_name = "ARCH", group = "whole")]
     arch: Option<String>,
     /// Which stage: step (a guided U-Net step), decode, encode (the VAE) or text (CLIP)
-    #[arg(long, value_name = "STAGE", default_value = "step", requires = "arch")]
+    #[arg(long, value_name = "STAGE", default_value = "step", requires = "whole")]
     stage: String,
     /// Picture width of --arch
-    #[arg(short = 'W', long, value_name = "PIXELS", default_value_t = 512, requires = "arch")]
+    #[arg(short = 'W', long, value_name = "PIXELS", default_value_t = 512, requires = "whole")]
     width: usize,
     /// Picture height of --arch
-    #[arg(short = 'H', long, value_name = "PIXELS", default_value_t = 512, requires = "arch")]
+    #[arg(short = 'H', long, value_name = "PIXELS", default_value_t = 512, requires = "whole")]
     height: usize,
     /// Timed runs of --arch, after one that warms up
     #[arg(long, value_name = "N", default_value_t = 3, requires = "arch")]
@@ -52,21 +56,30 @@ pub struct BenchArgs {
     /// With --arch: where the time goes, by kind of op and by step
     #[arg(long, requires = "arch")]
     profile: bool,
+    /// Print what was chosen for a stage (of sd15) on this machine and why, instead of timing it
+    #[arg(long, group = "whole", conflicts_with = "filter")]
+    explain: bool,
 }
 
 /// Runs the command.
 pub fn run(args: &BenchArgs) -> Result<ExitCode> {
+    if args.device.wants_gpu()? {
+        return gpu::run(args);
+    }
     let cpu = args.device.cpu()?;
     let machine = Machine {
         device: cpu.name(),
         processor: system::processor_name().unwrap_or_else(|| std::env::consts::ARCH.into()),
         threads: cpu.workers().threads(),
-        isa: cpu.caps().isa,
+        isa: cpu.caps().isa().to_string(),
     };
     let mut files = Files { rows: Vec::new(), csv: format!("{}\n", report::CSV_HEADER) };
     // Minutes of measuring must not end in a file that cannot be written.
     for path in [&args.json, &args.csv].into_iter().flatten() {
         check_writable(path)?;
+    }
+    if args.explain {
+        return explain(args, &cpu).map(|()| ExitCode::SUCCESS);
     }
     let passed = match &args.arch {
         Some(arch) => run_stage(args, arch, &cpu, &machine, &mut files).map(|()| true),
@@ -116,21 +129,35 @@ fn write(path: &Path, text: &str) -> Result<()> {
 
 fn run_kernels(args: &BenchArgs, cpu: &Cpu, machine: &Machine, files: &mut Files) -> Result<bool> {
     let weights = if args.device.weight_type == "f32" { check::WeightType::F32 } else { check::WeightType::F16 };
-    let options = kernels::Options { filter: args.filter.as_deref(), all: args.all, weights, isa: machine.isa };
+    let isa = cpu.caps().isa();
+    let options = kernels::Options { filter: args.filter.as_deref(), all: args.all, weights, isa };
     kernels::select(options.filter)?;
     eprintln!("measuring this machine's ceilings");
-    let ceilings = Ceilings::measure(machine.isa, cpu.workers());
-    println!("{}\n\n{}", machine.headline(&ceilings), report::header());
+    let ceilings = Ceilings::measure(isa, cpu.workers());
+    show_kernels(machine, &ceilings, files, &mut |tell| kernels::run(&options, &ceilings, cpu.workers(), tell))
+}
+
+/// Who hears what is measured.
+type Tell<'a> = dyn FnMut(kernels::Event<'_>) + 'a;
+
+/// Prints rows as they come, and keeps them for the files.
+fn show_kernels(
+    machine: &Machine,
+    ceilings: &Ceilings,
+    files: &mut Files,
+    run: &mut dyn FnMut(&mut Tell<'_>) -> Result<bool>,
+) -> Result<bool> {
+    println!("{}\n\n{}", machine.headline(ceilings), report::header());
     let mut skipped = Vec::new();
     let mut failures = Vec::new();
-    let passed = kernels::run(&options, &ceilings, cpu.workers(), &mut |event| match event {
+    let passed = run(&mut |event| match event {
         kernels::Event::Case(i, n, name) => eprintln!("[{}/{n}] {name}", i + 1),
         kernels::Event::Skipped(name, estimate) => {
             skipped.push(format!("{name} (about {})", report::time(estimate.as_secs_f64())))
         }
         kernels::Event::Row(row) => {
-            println!("{}", report::line(row, machine, &ceilings));
-            files.rows.push(report::json_row(row, machine, &ceilings));
+            println!("{}", report::line(row, machine, ceilings));
+            files.rows.push(report::json_row(row, machine, ceilings));
             let csv = CsvRow {
                 name: &row.name(),
                 chosen: row.chosen,
@@ -154,19 +181,44 @@ fn run_kernels(args: &BenchArgs, cpu: &Cpu, machine: &Machine, files: &mut Files
     Ok(passed)
 }
 
-fn run_stage(args: &BenchArgs, arch: &str, cpu: &Cpu, machine: &Machine, files: &mut Files) -> Result<()> {
-    let model = match arch {
-        "sd15" => Arc::new(Model::random_sd15()),
-        other => return Err(Error::usage(format!("--arch {}: not known; there is sd15", escape(other)))),
-    };
+/// A model with random weights.
+fn architecture(name: &str) -> Result<Model> {
+    match name {
+        "sd15" => Ok(Model::random_sd15()),
+        other => Err(Error::usage(format!("--arch {}: not known; there is sd15", escape(other)))),
+    }
+}
+
+/// `--explain`: no weight is read, little is measured.
+fn explain(args: &BenchArgs, cpu: &Cpu) -> Result<()> {
+    let model = architecture(args.arch.as_deref().unwrap_or("sd15"))?;
+    let (part, width, height) = (args.stage.parse()?, args.width, args.height);
+    let request = stage::Request { part, width, height, runs: 0, profile: false };
+    let plan = Plan::new(stage::stage(&model, &request)?.graph(&model)?, &cpu.caps())?;
+    print_all(&explain::explain(cpu, &plan)?)
+}
+
+fn request(args: &BenchArgs) -> Result<stage::Request> {
     let part: Part = args.stage.parse()?;
     if args.runs == 0 || args.runs > 10_000 {
         return Err(Error::usage("--runs must be 1 to 10000"));
     }
-    let request =
-        stage::Request { part, width: args.width, height: args.height, runs: args.runs, profile: args.profile };
-    let outcome = stage::run(cpu, &model, &request, &mut |text| eprintln!("{part}: {text}"))?;
-    let name = report::stage_name(arch, &request);
+    Ok(stage::Request { part, width: args.width, height: args.height, runs: args.runs, profile: args.profile })
+}
+
+fn run_stage(args: &BenchArgs, arch: &str, cpu: &Cpu, machine: &Machine, files: &mut Files) -> Result<()> {
+    let model = Arc::new(architecture(arch)?);
+    let request = request(args)?;
+    let part = request.part;
+    let peak = || Ok(fma_peak(cpu.caps().isa(), cpu.workers()));
+    let outcome = stage::run(cpu, &peak, &model, &request, &mut |text| eprintln!("{part}: {text}"))?;
+    show_stage(arch, &request, &outcome, machine, files);
+    Ok(())
+}
+
+/// Prints a stage's result, and keeps it for the files.
+fn show_stage(arch: &str, request: &stage::Request, outcome: &stage::Outcome, machine: &Machine, files: &mut Files) {
+    let name = report::stage_name(arch, request);
     let (rate, peak) = (outcome.rate(), outcome.fma_peak);
     println!("{} ({})", machine.device, machine.processor);
     println!(
@@ -187,8 +239,71 @@ fn run_stage(args: &BenchArgs, arch: &str, cpu: &Cpu, machine: &Machine, files: 
     if let Some(profile) = &outcome.profile {
         print!("{}", profile.table(peak));
     }
-    files.rows.push(report::json_stage(arch, &request, &outcome, machine));
+    files.rows.push(report::json_stage(arch, request, outcome, machine));
     let csv = CsvRow { name: &name, chosen: true, flops: outcome.cost.flops, bytes: outcome.cost.bytes, error: None };
     files.csv += &csv.lines(machine, &outcome.runs);
-    Ok(())
+}
+
+#[cfg(not(feature = "gpu"))]
+mod gpu {
+    use super::{BenchArgs, ExitCode, Result};
+
+    pub fn run(args: &BenchArgs) -> Result<ExitCode> {
+        // Says what is available.
+        args.device.engine(None).map(|_| ExitCode::SUCCESS)
+    }
+}
+
+/// The same on a GPU.
+#[cfg(feature = "gpu")]
+mod gpu {
+    use super::*;
+    use lienzo::backend::gpu::check::Bench;
+    use lienzo::backend::gpu::roofline::Roofline;
+    use lienzo::bench::gpu;
+    use lienzo::kernels::gpu::Storage;
+    use lienzo::simd::Isa;
+
+    pub fn run(args: &BenchArgs) -> Result<ExitCode> {
+        let backend = args.device.gpu_backend()?;
+        let device = backend.device().clone();
+        let storage = if device.limits().storage == Storage::F32 { "f32" } else { "f16" };
+        let machine = Machine {
+            device: device.describe(),
+            processor: format!("{} storage, timed by {}", storage, device.clock()),
+            threads: 1,
+            isa: storage.to_owned(),
+        };
+        let mut files = Files { rows: Vec::new(), csv: format!("{}\n", report::CSV_HEADER) };
+        for path in [&args.json, &args.csv].into_iter().flatten() {
+            check_writable(path)?;
+        }
+        eprintln!("measuring this device's ceilings");
+        let roofline = Roofline::measure(&device)?;
+        let passed = match &args.arch {
+            Some(arch) => {
+                let model = Arc::new(architecture(arch)?);
+                let request = request(args)?;
+                let peak = || Ok(roofline.fma);
+                let part = request.part;
+                let tell = &mut |text: &str| eprintln!("{part}: {text}");
+                let outcome = stage::run(&backend, &peak, &model, &request, tell)?;
+                backend.notes().iter().for_each(|note| eprintln!("note: {note}"));
+                show_stage(arch, &request, &outcome, &machine, &mut files);
+                true
+            }
+            None => {
+                let weights = check::WeightType::F16;
+                let options =
+                    kernels::Options { filter: args.filter.as_deref(), all: args.all, weights, isa: Isa::Scalar };
+                kernels::select(options.filter)?;
+                let ceilings = gpu::ceilings(roofline);
+                let bench = Bench::new(device);
+                let run = &mut |tell: &mut Tell<'_>| gpu::run(&options, roofline, &bench, tell);
+                show_kernels(&machine, &ceilings, &mut files, run)?
+            }
+        };
+        files.write(args)?;
+        Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
 }

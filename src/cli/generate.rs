@@ -15,7 +15,6 @@ use super::{DeviceArgs, ModelArgs};
 use clap::Args;
 use lienzo::diffusion::bpe::Tokenizer;
 use lienzo::diffusion::{Event, Request};
-use lienzo::engine::Engine;
 use lienzo::error::{Error, Result};
 use lienzo::image::{Image, png_bytes};
 use lienzo::output::{OutputPlan, write_png};
@@ -154,9 +153,9 @@ pub struct GenerateArgs {
     plms: bool,
     #[arg(long = "outdir", hide = true, conflicts_with = "output")]
     outdir: Option<String>,
-    #[arg(long = "n_samples", hide = true)]
+    #[arg(long = "n_samples", hide = true, conflicts_with = "batch_count")]
     n_samples: Option<usize>,
-    #[arg(long = "n_iter", hide = true)]
+    #[arg(long = "n_iter", hide = true, conflicts_with = "batch_count")]
     n_iter: Option<usize>,
 }
 
@@ -188,8 +187,7 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
         resume::adopt_seed(&mut args, output, count);
     }
     let args = &args;
-    let cpu = args.device.cpu()?;
-    let threads = cpu.workers().threads();
+    let threads = args.device.threads()?;
     let model = Arc::new(args.model.open()?);
     let base = args.request(&model, prompts, args.count())?;
     let mut requests = match &axes {
@@ -206,10 +204,12 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
         Some(output) => output.check_seeds(resume::name_seed(&request, 0), count)?,
         None => {}
     }
-    let engine = Engine::new(Arc::new(cpu));
-    let keep = memory::check(&engine, &model, &request, args)?;
+    let tokenizer = tokenizer(&model)?;
+    let engine = args.device.engine(Some(&|engine| memory::work(engine, &model, &requests, &tokenizer)))?;
+    let needs = memory::Needs::new(&engine, &model, &requests, &tokenizer)?;
+    let keep = memory::check(&needs, args)?;
     if args.plan {
-        memory::print_plan(&engine, &model, &request, args)?;
+        memory::print_plan(&needs, args)?;
         return Ok(ExitCode::SUCCESS);
     }
     let Some(output) = &mut output else { return Ok(ExitCode::SUCCESS) };
@@ -224,7 +224,6 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
     }
-    let tokenizer = tokenizer(&model)?;
     let session = engine.session(&model, &cancel).keeping(keep);
     if let Some(axes) = &axes {
         let grid = Grid { axes, requests: &requests, output, metadata, overwrite: args.overwrite };

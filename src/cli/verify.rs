@@ -4,10 +4,11 @@ use super::generate::print_all;
 use super::{DeviceArgs, ModelArgs};
 use clap::Args;
 use lienzo::diffusion::bpe::Tokenizer;
-use lienzo::engine::Engine;
 use lienzo::error::{Error, Result};
+use lienzo::verify::lockstep::lockstep as compare;
 use lienzo::verify::reference::Reference;
 use lienzo::verify::{Check, Options, Status, verify};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -30,6 +31,9 @@ pub struct VerifyArgs {
     /// Print a JSON array of {name, error, limit, status}
     #[arg(long)]
     json: bool,
+    /// Run every step of every plan on the device and on the CPU, and say which differ
+    #[arg(long, conflicts_with_all = ["reference", "only", "tolerance", "json"])]
+    lockstep: bool,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -39,10 +43,13 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
     if args.tolerance.is_some_and(|t| t.is_nan() || t < 0.0) {
         return Err(Error::usage("--tolerance must be 0 or more"));
     }
+    if args.lockstep {
+        return lockstep(args);
+    }
     if args.reference.is_none() && !args.model.model.is_empty() {
         return Err(Error::usage("--model needs --reference FOLDER: the built-in values belong to the embedded model"));
     }
-    let engine = Engine::new(Arc::new(args.device.cpu()?));
+    let engine = args.device.engine(None)?;
     let model = Arc::new(args.model.open()?);
     let reference = match &args.reference {
         Some(folder) => Reference::open(folder)?,
@@ -54,7 +61,7 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
     };
     let cancel = AtomicBool::new(false);
     let session = engine.session(&model, &cancel);
-    let options = Options { only: args.only.clone(), tolerance: args.tolerance };
+    let options = Options { only: args.only.clone(), tolerance: args.tolerance, bf16: args.device.is_bf16() };
     let mut checks: Vec<Check> = Vec::new();
     let mut printed = Ok(());
     verify(&session, &tokens, &reference, &options, &mut |check| {
@@ -77,6 +84,38 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
             engine.backend().name()
         );
     }
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints the steps over their limit, and for each kernel its worst.
+fn lockstep(args: &VerifyArgs) -> Result<ExitCode> {
+    if !args.device.wants_gpu()? {
+        return Err(Error::usage(
+            "--lockstep compares a GPU with the CPU: add --device gpu (`lienzo devices` lists them)",
+        ));
+    }
+    let engine = args.device.engine(None)?;
+    let cpu = DeviceArgs { device: "cpu".into(), precision: "auto".into(), ..args.device.clone() }.cpu()?;
+    let model = Arc::new(args.model.open()?);
+    let (mut steps, mut failed) = (0, 0);
+    let mut worst: BTreeMap<String, (f64, String)> = BTreeMap::new();
+    let device = engine.backend();
+    compare(device.as_ref(), &cpu, &model, &mut |c| {
+        steps += 1;
+        if !c.passed() {
+            failed += 1;
+            println!("{:<72} {:<24} error {:.2e}  limit {:.0e}  fail", c.name, c.kernel, c.error, c.limit);
+        }
+        let entry = worst.entry(c.kernel.clone()).or_default();
+        if c.error >= entry.0 {
+            *entry = (c.error, c.name.clone());
+        }
+    })?;
+    for (kernel, (error, name)) in &worst {
+        println!("{kernel:<32} worst {error:.2e}  at {name}");
+    }
+    device.notes().iter().for_each(|note| eprintln!("note: {note}"));
+    println!("{} steps agree, {failed} differ, {} and the CPU", steps - failed, device.name());
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

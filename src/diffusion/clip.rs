@@ -38,6 +38,16 @@ pub struct ClipConfig {
     pub eps: f32,
 }
 
+impl ClipConfig {
+    /// What fills a chunk behind its first end token: another end in OpenAI's CLIP, token 0 in OpenCLIP (SD 2.x).
+    pub fn padding(&self, end: u32) -> u32 {
+        match self.activation {
+            MlpActivation::QuickGelu => end,
+            MlpActivation::Gelu => 0,
+        }
+    }
+}
+
 /// The *text* plan: `tokens [chunks, 1, 77, width]` (token plus position embedding, looked up on the host) to `hidden` of
 /// the same shape. `clip_skip` n takes the n-th hidden state from the end (1 = the last), through the final norm.
 pub fn text(cfg: &ClipConfig, chunks: usize, clip_skip: usize) -> Result<Graph> {

@@ -1,7 +1,9 @@
 //! A picture and how far each side shall grow go in; the larger picture comes out, with the original in it byte for byte.
 //!
 //! One side after the other, a strip at a time: a window of the model's own size covers the strip and, for context, the
-//! picture beside it. The strip is filled with colours and grain from there, painted like a masked part, and joined.
+//! picture beside it. The strip is filled with colours and grain from there, painted like a masked part, and joined: a
+//! cheapest cut ([`crate::image::cut`]) leaves out what breaks off at the border, and a membrane
+//! ([`crate::image::membrane`]) takes up the rest of the step.
 
 use super::bpe::Tokenizer;
 use super::img2img::Init;
@@ -9,8 +11,10 @@ use super::inpaint::{Fill, Inpaint, MaskSettings};
 use super::{Event, Listener, Request, Stages, tell};
 use crate::error::{Error, Result, escape};
 use crate::image::Image;
-use crate::image::extend::{add_texture, fill, join};
+use crate::image::cut::fitting;
+use crate::image::extend::add_texture;
 use crate::image::mask::Mask;
+use crate::image::membrane::{continued, joined};
 use crate::image::resize::{ResizeMode, window};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -99,14 +103,19 @@ struct Strip {
     pixels: usize,
 }
 
-/// The strips in order; none takes more than half a window, so that the other half is context.
+/// Latents are squares of so many pixels, or of a part of that: borders between known and painted lie on its multiples.
+const STEP: usize = 8;
+
+/// The strips in order, those of a side about equally wide; none takes more than half a window, so that the other half is
+/// context.
 fn strips(sides: Sides, (width, height): (usize, usize)) -> Vec<Strip> {
     let mut out = Vec::new();
     for (side, total) in [sides.left, sides.right, sides.up, sides.down].into_iter().enumerate() {
-        let most = if side < 2 { width } else { height } / 2;
+        let most = (if side < 2 { width } else { height } / 2 / STEP * STEP).max(STEP);
+        let count = total.div_ceil(most);
         let mut left = total;
-        while left > 0 {
-            let pixels = left.min(most);
+        for i in 0..count {
+            let pixels = left.div_ceil(count - i).next_multiple_of(STEP).min(left);
             out.push(Strip { side, pixels });
             left -= pixels;
         }
@@ -114,13 +123,11 @@ fn strips(sides: Sides, (width, height): (usize, usize)) -> Vec<Strip> {
     out
 }
 
-/// Where windows of `size` begin that cover a length, overlapping by a quarter or more.
+/// Where windows of `size` begin that cover a length, overlapping by a quarter or more. The last may reach a little beyond.
 fn places(length: usize, size: usize) -> Vec<usize> {
-    if length <= size {
-        return vec![0];
-    }
-    let steps = (length - size).div_ceil(size * 3 / 4);
-    (0..=steps).map(|i| i * (length - size) / steps).collect()
+    let rest = length.saturating_sub(size).next_multiple_of(STEP);
+    let steps = rest.div_ceil((size * 3 / 4 / STEP * STEP).max(STEP));
+    (0..=steps).map(|i| if i == steps { rest } else { i * rest / steps / STEP * STEP }).collect()
 }
 
 /// A picture that grows; what is not painted yet is 255 in the mask.
@@ -147,11 +154,14 @@ impl Canvas {
     fn windows(&self, strip: Strip, (width, height): (usize, usize)) -> Vec<(isize, isize)> {
         let (w, h) = (self.image.width as isize, self.image.height as isize);
         let along = |n: isize, size: usize| places(n as usize, size).into_iter().map(|p| p as isize);
+        // Pixels beyond the canvas, so that the border lies between two latents.
+        let beyond = (strip.pixels.next_multiple_of(STEP) - strip.pixels) as isize;
+        let (right, below) = (w + beyond - width as isize, h + beyond - height as isize);
         match strip.side {
-            0 => along(h, height).map(|y| (0, y)).collect(),
-            1 => along(h, height).map(|y| (w - width as isize, y)).collect(),
-            2 => along(w, width).map(|x| (x, 0)).collect(),
-            _ => along(w, width).map(|x| (x, h - height as isize)).collect(),
+            0 => along(h, height).map(|y| (-beyond, y)).collect(),
+            1 => along(h, height).map(|y| (right, y)).collect(),
+            2 => along(w, width).map(|x| (x, -beyond)).collect(),
+            _ => along(w, width).map(|x| (x, below)).collect(),
         }
     }
 
@@ -220,11 +230,10 @@ pub fn generate(
 fn window_request(request: &Request, index: usize, tile: u64, (image, mask): (Image, Mask)) -> Request {
     let (seed, second) = request.seeds(index);
     let shift = tile.wrapping_mul(SEED_STEP);
-    let mut filled = fill(&image, &mask);
+    let mut filled = continued(&image, &mask);
     add_texture(&mut filled, &mask, seed.wrapping_add(shift));
     let size = (image.width, image.height);
     let init = Init { image: filled, size, hash: String::new(), mode: ResizeMode::default() };
-    let blurred = mask.blurred(SOFTNESS);
     Request {
         count: 1,
         batch_size: 1,
@@ -232,9 +241,10 @@ fn window_request(request: &Request, index: usize, tile: u64, (image, mask): (Im
         seed: seed.wrapping_add(shift),
         variation: request.variation.map(|(own, strength)| (second.unwrap_or(own).wrapping_add(shift), strength)),
         init: Some(init),
+        // Borders lie between latents. Each is painted or kept: mixing some was measured, and made twice the step.
         inpaint: Some(Inpaint {
-            mask: blurred,
-            soft: true,
+            mask,
+            soft: false,
             fill: Fill::Original,
             overlay: None,
             settings: MaskSettings::default(),
@@ -244,10 +254,9 @@ fn window_request(request: &Request, index: usize, tile: u64, (image, mask): (Im
     }
 }
 
-/// Deviation of the blur of a strip's mask, in pixels: half a latent.
-const SOFTNESS: usize = 4;
-
 /// Paints one window into the canvas; what is told of it is told of picture `index`.
+///
+/// Of the painting, what does not go on from the picture is left to the fill, and the rest is joined without a step.
 fn paint(
     stages: &dyn Stages,
     tokens: &Tokenizer,
@@ -275,7 +284,10 @@ fn paint(
     };
     super::generate(stages, tokens, one, &mut hear)?;
     let painted = painted.ok_or_else(|| Error::other("outpainting: a window was not painted"))?;
-    canvas.lay(at, &join(&image, &painted, &mask, size.0.min(size.1) / 8));
+    let filled = one.init.as_ref().map_or(&image, |init| &init.image);
+    // Compared without its grain.
+    let fits = fitting(&continued(&image, &mask), &painted, &mask, (stages.model().vae.factor() / 2).max(1));
+    canvas.lay(at, &joined(filled, &painted, &fits, size.0.min(size.1) / 2));
     Ok(())
 }
 
@@ -299,11 +311,11 @@ mod tests {
     #[test]
     fn windows_cover_what_is_new_and_have_context() {
         assert_eq!(places(64, 64), [0]);
-        assert_eq!(places(100, 64), [0, 36]);
-        assert_eq!(places(200, 64), [0, 45, 90, 136]);
+        assert_eq!(places(100, 64), [0, 40]);
+        assert_eq!(places(200, 64), [0, 40, 88, 136]);
         let sides = Sides { left: 70, up: 10, ..Sides::default() };
         let all = strips(sides, (64, 64));
-        assert_eq!(all.iter().map(|s| s.pixels).collect::<Vec<_>>(), [32, 32, 6, 10]);
+        assert_eq!(all.iter().map(|s| s.pixels).collect::<Vec<_>>(), [24, 24, 22, 10]);
         let picture = Image { width: 90, height: 100, rgb: (0..27_000).map(|i| (i % 251) as u8).collect() };
         let mut canvas = Canvas { mask: Mask::filled(90, 100, 0), image: picture.clone() };
         let white = Image { width: 64, height: 64, rgb: vec![255; 64 * 64 * 3] };

@@ -5,12 +5,14 @@
 
 pub mod attention;
 pub mod chunks;
+mod demand;
 pub mod embeddings;
 pub mod read;
 pub mod schedule;
 pub mod styles;
 mod unet;
 
+pub use demand::Demand;
 pub use unet::PromptedUnet;
 
 use super::bpe::Tokenizer;
@@ -97,17 +99,8 @@ impl Prompts {
 pub fn embed(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, listen: &mut Listener<'_>) -> Result<Prompts> {
     let positions = stages.model().clip.positions;
     let lexicon = Lexicon { tokens, embeddings: &request.embeddings, positions };
-    let steps = request.sampling.steps;
-    let cond = read::read(&request.prompt, false, steps, lexicon).map_err(|e| e.at("prompt"))?;
-    let weights: Vec<f32> = cond.branches.iter().map(|b| b.weight).collect();
-    // Branches add up as differences from the unconditional answer, so they need it even at guidance 1.
-    let guided = request.guided() || weights != [1.0];
-    let uncond = if guided {
-        let read = read::read(&request.negative_prompt, true, steps, lexicon);
-        Some(read.map_err(|e| e.at("negative prompt"))?)
-    } else {
-        None
-    };
+    let (cond, uncond) = readings(request, lexicon)?;
+    let weights = cond.branches.iter().map(|b| b.weight).collect();
     let negative = uncond.as_ref().and_then(|read| read.note("the negative prompt", positions));
     for note in cond.note("the prompt", positions).into_iter().chain(negative) {
         tell(listen, Event::Note(note))?;
@@ -117,6 +110,19 @@ pub fn embed(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, listen:
     let embeddings = texts.map(|text| encoder.encode(&text.chunks)).collect::<Result<_>>()?;
     let (contexts, spans) = Prompts::schedule(&cond, uncond.as_ref());
     Ok(Prompts { embeddings, contexts, spans, weights })
+}
+
+/// A request's prompt and, where it is needed, its negative prompt.
+fn readings(request: &Request, lexicon: Lexicon<'_>) -> Result<(Reading, Option<Reading>)> {
+    let steps = request.sampling.steps;
+    let cond = read::read(&request.prompt, false, steps, lexicon).map_err(|e| e.at("prompt"))?;
+    // Branches add up as differences from the unconditional answer, so they need it even at guidance 1.
+    let alone = cond.branches.len() == 1 && cond.branches.iter().all(|b| b.weight == 1.0);
+    if !request.guided() && alone {
+        return Ok((cond, None));
+    }
+    let uncond = read::read(&request.negative_prompt, true, steps, lexicon).map_err(|e| e.at("negative prompt"))?;
+    Ok((cond, Some(uncond)))
 }
 
 /// Runs the text encoder, once for each distinct chunk.
@@ -131,9 +137,10 @@ impl Encoder<'_> {
     /// Chunks, each encoded alone, side by side: `[1, 1, chunks 77, width]`.
     fn encode(&mut self, chunks: &[Chunk]) -> Result<Tensor> {
         let Lexicon { tokens, embeddings, positions } = self.lexicon;
+        let padding = self.stages.model().clip.padding(tokens.end());
         let mut all = Vec::new();
         for chunk in chunks {
-            let padded = chunk.padded(tokens, positions);
+            let padded = chunk.padded(tokens, positions, padding);
             if !self.known.contains_key(&padded) {
                 let rows = token_rows(self.stages.model(), &padded, embeddings)?;
                 self.known.insert(padded.clone(), self.stages.text(rows, self.clip_skip)?);

@@ -65,7 +65,7 @@ impl Builder {
             return Err(Error::other(format!("{name}: {} has {} outputs", op.name(), outs.len())));
         };
         let y = self.store(shape);
-        self.graph.nodes.push(Node { name, op, x: x.to_vec(), w, y });
+        self.graph.nodes.push(Node { name, op, x: x.to_vec(), w, y, statistics: None });
         Ok(Value { id: y, shape, offset: 0 })
     }
 

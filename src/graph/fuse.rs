@@ -4,6 +4,7 @@
 //! A fused node stands where the consumer stood, so that all its operands have been computed.
 
 use super::{Graph, Node, Value, ValueId, Weight, WeightExpr};
+use crate::kernels::group_affine::{self, GroupAffine};
 use crate::kernels::group_norm::GroupNorm;
 use crate::kernels::{Activation, Dims, Op};
 use crate::tensor::Shape;
@@ -21,6 +22,7 @@ pub const REWRITES: &[Rewrite] = &[
     ("geglu", geglu),
     ("residual", residual),
     ("siblings", siblings),
+    ("norm_read", norm_read),
 ];
 
 /// Applies every rewrite that is not in `off`, until none changes anything.
@@ -242,7 +244,8 @@ fn sibling_group(g: &Graph, first: usize) -> Vec<usize> {
     let plain = |n: &Node| {
         let Op::Matmul(m) = n.op else { return None };
         let e = epilogue(&n.op)?;
-        let alone = !e.row && e.act == Activation::None && !e.residual && !e.geglu && !m.two_sources;
+        let alone =
+            !e.row && e.act == Activation::None && !e.residual && !e.geglu && !m.two_sources && m.norm.is_none();
         // Column views begin at multiples of 4 so that every layout keeps its alignment.
         let fits = n.w[0].dims.n.is_multiple_of(4) && n.w.iter().all(|w| matches!(w.expr, WeightExpr::One(_)));
         (alone && fits && only_attention_reads(g, n.y)).then_some((n.x[0], m.bias))
@@ -281,6 +284,73 @@ fn merge_siblings(g: &mut Graph, group: &[usize]) -> Merged {
     let node = Node { w, y, ..nodes[0].clone() };
     g.values.push(shape);
     Merged { node, views }
+}
+
+/// A GroupNorm that one product reads is applied while that product reads, with statistics from whoever wrote its operands:
+/// no pass over memory is left of it.
+fn norm_read(g: &mut Graph) -> bool {
+    let uses = g.uses();
+    let mut changed = false;
+    for consumer in 0..g.nodes.len() {
+        let reads = match &g.nodes[consumer].op {
+            Op::Conv2d(c) => !c.two_sources && c.norm.is_none() && c.upsample.is_none(),
+            Op::Matmul(m) => !m.two_sources && m.norm.is_none(),
+            _ => false,
+        };
+        let Some(at) = sole_producer(g, &uses, g.nodes[consumer].x[0]).filter(|_| reads) else { continue };
+        let Op::GroupNorm(norm) = g.nodes[at].op else { continue };
+        let sources = g.nodes[at].x.clone();
+        let Some(producers) = sources.iter().map(|v| leaves_statistics(g, *v)).collect::<Option<Vec<_>>>() else {
+            continue;
+        };
+        let statistics: Vec<Value> = producers.into_iter().map(|p| statistics_of(g, p)).collect();
+        let affine = into_affine(g, at, norm, statistics);
+        let node = &mut g.nodes[consumer];
+        node.x.splice(0..1, sources.into_iter().chain([affine]));
+        match &mut node.op {
+            Op::Conv2d(c) => (c.two_sources, c.norm) = (norm.two_sources, Some(norm.act)),
+            Op::Matmul(m) => (m.two_sources, m.norm) = (norm.two_sources, Some(norm.act)),
+            _ => {}
+        }
+        changed = true;
+    }
+    changed
+}
+
+/// The product that writes the whole of `v` and can give its statistics.
+fn leaves_statistics(g: &Graph, v: Value) -> Option<usize> {
+    let whole = v.offset == 0 && v.shape == g.values[v.id];
+    let able = |op: &Op| epilogue(op).is_some_and(|e| !e.geglu);
+    producer(g, v.id).filter(|i| whole && able(&g.nodes[*i].op))
+}
+
+/// The statistics that node `at` gives, from now on if it did not before.
+fn statistics_of(g: &mut Graph, at: usize) -> Value {
+    let shape = group_affine::statistics(g.values[g.nodes[at].y]);
+    let id = g.nodes[at].statistics.unwrap_or(g.values.len());
+    if id == g.values.len() {
+        g.values.push(shape);
+    }
+    let node = &mut g.nodes[at];
+    node.statistics = Some(id);
+    match &mut node.op {
+        Op::Conv2d(c) => c.statistics = true,
+        Op::Matmul(m) => m.statistics = true,
+        _ => {}
+    }
+    Value { id, shape, offset: 0 }
+}
+
+/// Makes the GroupNorm at `at` a merge of statistics; gives its new value.
+fn into_affine(g: &mut Graph, at: usize, norm: GroupNorm, statistics: Vec<Value>) -> Value {
+    let normed = g.values[g.nodes[at].y];
+    let GroupNorm { two_sources, groups, eps, .. } = norm;
+    let value = Value { id: g.values.len(), shape: group_affine::affine(normed.b, normed.c), offset: 0 };
+    g.values.push(value.shape);
+    let node = &mut g.nodes[at];
+    node.op = GroupAffine { two_sources, size: (normed.h, normed.w), groups, eps }.into();
+    (node.x, node.y) = (statistics, value.id);
+    value
 }
 
 /// Removes nodes whose value nobody reads.

@@ -2,10 +2,13 @@
 //!
 //! Planning needs shapes only, never a weight, so that memory can be judged before a checkpoint is read.
 
+mod buffers;
+
 use super::{Graph, Value, Weight, fuse};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::cpu::Scratch;
-use crate::kernels::{self, Caps, Cost, Op, Packing};
+use crate::kernels::gpu::{Launch, Storage};
+use crate::kernels::{self, Caps, Cost, Op, Packing, Target};
 use crate::tensor::Shape;
 use std::fmt::Write as _;
 
@@ -19,6 +22,8 @@ pub enum Place {
         /// First f32 element.
         offset: usize,
     },
+    /// A buffer of a GPU's program, number n of [`Plan::buffers`], which other values use at other times.
+    Buffer(usize),
 }
 
 /// A stored value: rows of `pitch` f32, of which the first `shape.c` are used and the others are zero.
@@ -52,6 +57,8 @@ pub struct Step {
     pub w: Vec<usize>,
     /// The stored value that it writes.
     pub y: usize,
+    /// The stored value that its second output, the statistics of the first, goes to.
+    pub statistics: Option<usize>,
     /// Which of the op's variants runs it.
     pub variant: usize,
     /// That variant's name.
@@ -60,8 +67,19 @@ pub struct Step {
     pub scratch: Scratch,
     /// Where the shared scratch begins in the arena.
     pub scratch_offset: usize,
+    /// What a GPU runs; empty on a CPU.
+    pub launch: Launch,
+    /// Where the launch's scratch buffers live: numbers into [`Plan::buffers`].
+    pub scratch_buffers: Vec<usize>,
     /// Work and traffic.
     pub cost: Cost,
+}
+
+impl Step {
+    /// The stored values that it writes.
+    pub fn written(&self) -> impl Iterator<Item = usize> {
+        [self.y].into_iter().chain(self.statistics)
+    }
 }
 
 /// A weight that a plan needs, laid out for the backend.
@@ -101,7 +119,11 @@ pub struct Plan {
     pub inputs: Vec<(String, usize)>,
     /// Named outputs, as numbers into `values`.
     pub outputs: Vec<(String, usize)>,
-    /// Size of the arena in f32 elements.
+    /// How activations are stored: f32 on a CPU.
+    pub storage: Storage,
+    /// Bytes of the buffers of a GPU's program; empty on a CPU.
+    pub buffers: Vec<u64>,
+    /// Size of the arena in f32 elements; 0 on a GPU.
     pub arena: usize,
     /// What the arena would be if no two values shared memory.
     pub arena_unshared: usize,
@@ -118,13 +140,17 @@ const ALIGN: usize = 16;
 impl Plan {
     /// Fuses the graph, chooses variants and assigns memory for a target.
     pub fn new(graph: Graph, caps: &Caps) -> Result<Self> {
+        let caps = &buffers::for_graph(&graph.name, caps);
         let graph = fuse::fuse(graph, &caps.rewrites_off);
         let mut weights = Vec::new();
         let mut steps = Vec::with_capacity(graph.nodes.len());
         for node in &graph.nodes {
             let (x, dims) = (node.shapes(), node.dims());
-            let variant = kernels::choose(&node.op, &x, &dims, caps).map_err(|e| e.at(&node.name))?;
-            let info = kernels::cpu::variants(&node.op, &x, &dims)[variant];
+            let (variant, variant_name) = kernels::choose(&node.op, &x, &dims, caps).map_err(|e| e.at(&node.name))?;
+            let (scratch, launch) = match &caps.target {
+                Target::Cpu(_) => (kernels::cpu::variants(&node.op, &x, &dims)[variant].scratch, Launch::default()),
+                Target::Gpu(limits) => (Scratch::default(), buffers::launch(&graph, node, variant, limits)?),
+            };
             let geglu = matches!(node.op, Op::Matmul(m) if m.geglu);
             let packings = node.op.packings();
             let w =
@@ -137,10 +163,13 @@ impl Plan {
                 x: node.x.clone(),
                 w: w.collect(),
                 y: node.y,
+                statistics: node.statistics,
                 variant,
-                variant_name: info.name,
-                scratch: info.scratch,
+                variant_name,
+                scratch,
                 scratch_offset: 0,
+                launch,
+                scratch_buffers: Vec::new(),
                 cost: node.cost(),
             });
         }
@@ -151,23 +180,26 @@ impl Plan {
             weights,
             inputs: graph.inputs.clone(),
             outputs: graph.outputs.clone(),
+            storage: match &caps.target {
+                Target::Cpu(_) => Storage::F32,
+                Target::Gpu(limits) => limits.storage,
+            },
+            buffers: Vec::new(),
             arena: 0,
             arena_unshared: 0,
             streamed: false,
         };
-        plan.place(&graph);
+        match &caps.target {
+            Target::Cpu(_) => plan.place(&graph),
+            Target::Gpu(_) => plan.place_buffers(&graph),
+        }
         Ok(plan)
     }
 
     /// Assigns arena offsets: values whose lifetimes overlap never overlap in memory. Largest first, each at the lowest
     /// offset that is free during its life, which comes within a few percent of the live maximum on these graphs.
     fn place(&mut self, graph: &Graph) {
-        let pitched =
-            |shape: Shape| Stored { shape, pitch: shape.c.next_multiple_of(4), place: Place::Slot { offset: 0 } };
-        self.values = graph.values.iter().map(|s| pitched(*s)).collect();
-        for (i, (_, id)) in graph.inputs.iter().enumerate() {
-            self.values[*id].place = Place::Input(i);
-        }
+        self.store(graph, Place::Slot { offset: 0 });
         let mut lives = self.lives();
         self.arena_unshared = lives.iter().map(|l| l.elems).sum();
         lives.sort_by_key(|l| (std::cmp::Reverse(l.elems), l.first, l.last));
@@ -178,8 +210,18 @@ impl Plan {
             match life.what {
                 What::Value(id) => self.values[id].place = Place::Slot { offset },
                 What::Scratch(step) => self.steps[step].scratch_offset = offset,
+                What::Buffer(..) => {}
             }
             placed.push((life, offset));
+        }
+    }
+
+    /// Lists the stored values; `place` is where those live that are no inputs, until they are placed.
+    fn store(&mut self, graph: &Graph, place: Place) {
+        let pitched = |shape: Shape| Stored { shape, pitch: shape.c.next_multiple_of(4), place };
+        self.values = graph.values.iter().map(|s| pitched(*s)).collect();
+        for (i, (_, id)) in graph.inputs.iter().enumerate() {
+            self.values[*id].place = Place::Input(i);
         }
     }
 
@@ -188,9 +230,11 @@ impl Plan {
         let mut lives = Vec::new();
         let mut index = vec![usize::MAX; self.values.len()];
         for (i, step) in self.steps.iter().enumerate() {
-            index[step.y] = lives.len();
-            let elems = self.values[step.y].elems().next_multiple_of(ALIGN);
-            lives.push(Life { what: What::Value(step.y), first: i, last: i, elems });
+            for id in step.written() {
+                index[id] = lives.len();
+                let elems = self.values[id].elems().next_multiple_of(ALIGN);
+                lives.push(Life { what: What::Value(id), first: i, last: i, elems });
+            }
             for v in &step.x {
                 if let Some(life) = lives.get_mut(index[v.id]) {
                     life.last = i;
@@ -209,6 +253,18 @@ impl Plan {
         lives
     }
 
+    /// The number of an input; its shape must be the plan's.
+    pub fn input(&self, name: &str, shape: Shape) -> Result<usize> {
+        let known = self.inputs.iter().position(|(n, _)| n == name);
+        let n = known.ok_or_else(|| Error::other(format!("plan {} has no input '{name}'", self.name)))?;
+        let want = self.values[self.inputs[n].1].shape;
+        if shape == want {
+            Ok(n)
+        } else {
+            Err(Error::other(format!("plan {}: input '{name}' is {shape} and must be {want}", self.name)))
+        }
+    }
+
     /// Work and traffic of one run.
     pub fn cost(&self) -> Cost {
         let sum = |f: fn(&Cost) -> u64| self.steps.iter().map(|s| f(&s.cost)).sum();
@@ -223,7 +279,12 @@ impl Plan {
     /// Bytes of activations and inputs while it runs.
     pub fn activation_bytes(&self) -> u64 {
         let inputs: usize = self.inputs.iter().map(|(_, id)| self.values[*id].elems()).sum();
-        4 * (self.arena + inputs) as u64
+        (4 * self.arena + self.storage.bytes() * inputs) as u64 + self.buffers.iter().sum::<u64>()
+    }
+
+    /// Calls of shaders in one run on a GPU; pieces into which long ones are cut are not counted.
+    pub fn dispatches(&self) -> usize {
+        self.steps.iter().map(|s| s.launch.dispatches.len()).sum()
     }
 
     /// Bytes of its packed weights, at `panel_bytes` bytes an element of a matrix.
@@ -270,6 +331,7 @@ impl Plan {
             let y = &self.values[s.y];
             let slot = match y.place {
                 Place::Slot { offset } => format!("{:.2}", offset as f64 * 4e-6),
+                Place::Buffer(n) => format!("buffer {n}"),
                 Place::Input(i) => format!("input {i}"),
             };
             let _ = writeln!(
@@ -283,6 +345,9 @@ impl Plan {
                 s.cost.bytes as f64 * 1e-6,
                 slot
             );
+        }
+        if !self.buffers.is_empty() {
+            let _ = writeln!(out, "{} dispatches, {} buffers", self.dispatches(), self.buffers.len());
         }
         let _ = writeln!(
             out,
@@ -307,7 +372,10 @@ fn intern(weights: &mut Vec<PlanWeight>, w: PlanWeight) -> usize {
 #[derive(Clone, Copy)]
 enum What {
     Value(usize),
+    /// A step's scratch in the arena.
     Scratch(usize),
+    /// A step's n-th scratch buffer on a GPU.
+    Buffer(usize, usize),
 }
 
 #[derive(Clone, Copy)]

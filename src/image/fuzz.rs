@@ -1,9 +1,11 @@
 //! Broken pictures and texts to their readers.
 
 use super::*;
-use crate::fuzz::{answer, corpus, fuzz};
+use crate::check::Random;
+use crate::fuzz::{answer, corpus, fuzz, fuzz_by, mutated};
 use crate::image::parameters::Parameters;
 use jpeg_encoder::{ColorType, Encoder};
+use std::ops::Range;
 
 const SMALL: Limits = Limits { pixels: 1 << 16, side: 4096, text: 1 << 12 };
 
@@ -46,25 +48,93 @@ fn pngs() {
     fuzz("png", corpus("png"), &words, |data| answer(read(data)) + &answer(read(&repaired(data))));
 }
 
-#[test]
-fn jpegs() {
+/// Where a sound JPEG's tables (what is behind the length of a segment) and entropy-coded scans are.
+fn parts(data: &[u8]) -> (Vec<Range<usize>>, Vec<Range<usize>>) {
+    let (mut tables, mut scans, mut at) = (Vec::new(), Vec::new(), 2);
+    while at + 4 <= data.len() && data[at] == 0xff {
+        let end = at + 2 + usize::from(data[at + 2]) * 256 + usize::from(data[at + 3]);
+        tables.push(at + 4..end);
+        let scan = data[at + 1] == 0xda;
+        at = end;
+        if scan {
+            // Up to the next marker that is not a stuffed byte and not a restart.
+            let marker = |w: &[u8]| w[0] == 0xff && !matches!(w[1], 0 | 0xd0..=0xd7);
+            let len = data[end..].windows(2).position(marker).unwrap_or(data.len() - end);
+            scans.push(end..end + len);
+            at = end + len;
+        }
+    }
+    (tables, scans)
+}
+
+/// A sound JPEG whose segments stay where they are: its scans are damaged, now and then a value in a table.
+fn damaged(seed: &[u8], random: &mut Random) -> Vec<u8> {
+    let (tables, scans) = parts(seed);
+    let mut out = seed.to_vec();
+    if random.below(4) == 0 {
+        let table = tables[random.below(tables.len())].clone();
+        if !table.is_empty() {
+            out[table.start + random.below(table.len())] = random.bits() as u8;
+        }
+    }
+    // From the last scan to the first, because lengths change.
+    for scan in scans.into_iter().rev().filter(|scan| !scan.is_empty()) {
+        for _ in 0..random.below(5) {
+            let at = scan.start + random.below(scan.len());
+            let byte = random.bits() as u8;
+            match random.below(8) {
+                0..4 => out[at] ^= 1 << random.below(8),
+                4 => out[at] = byte,
+                5 => out.insert(at, byte),
+                6 => out.truncate(if random.below(8) == 0 { at } else { out.len() }),
+                // A restart marker, at its place or not.
+                _ => drop(out.splice(at..at, [0xff, 0xd0 + byte % 8])),
+            }
+            if at >= out.len() {
+                return out;
+            }
+        }
+    }
+    out
+}
+
+/// Every kind of JPEG that the encoder can make, with an orientation in it.
+fn sound_jpegs() -> Vec<Vec<u8>> {
+    use jpeg_encoder::SamplingFactor::{F_1_1, F_2_1, F_2_2};
     let mut seeds = Vec::new();
-    let pixels: Vec<u8> = (0..24 * 17 * 4).map(|i| (i * 13 % 256) as u8).collect();
-    for (kind, channels, progressive) in [
-        (ColorType::Rgb, 3, false),
-        (ColorType::Rgb, 3, true),
-        (ColorType::Luma, 1, false),
-        (ColorType::CmykAsYcck, 4, false),
+    let pixels: Vec<u8> = (0..41 * 35 * 4).map(|i| (i * 13 % 256) as u8).collect();
+    for (kind, channels, progressive, sampling, restart) in [
+        (ColorType::Rgb, 3, false, F_1_1, None),
+        (ColorType::Rgb, 3, false, F_2_2, Some(1)),
+        (ColorType::Rgb, 3, false, F_2_1, None),
+        (ColorType::Rgb, 3, true, F_1_1, None),
+        (ColorType::Rgb, 3, true, F_2_2, Some(2)),
+        (ColorType::Luma, 1, false, F_1_1, Some(2)),
+        (ColorType::Luma, 1, true, F_1_1, None),
+        (ColorType::Cmyk, 4, false, F_1_1, None),
+        (ColorType::CmykAsYcck, 4, false, F_2_2, None),
+        (ColorType::CmykAsYcck, 4, true, F_1_1, None),
     ] {
         let mut out = Vec::new();
         let mut encoder = Encoder::new(&mut out, 60);
         encoder.set_progressive(progressive);
+        encoder.set_sampling_factor(sampling);
+        if let Some(interval) = restart {
+            encoder.set_restart_interval(interval);
+        }
         encoder
             .add_app_segment(1, b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0".to_vec())
             .unwrap();
-        encoder.encode(&pixels[..24 * 17 * channels], 24, 17, kind).unwrap();
+        encoder.encode(&pixels[..41 * 35 * channels], 41, 35, kind).unwrap();
         seeds.push(out);
     }
+    seeds
+}
+
+#[test]
+fn jpegs() {
+    let seeds = sound_jpegs();
+    let sound = seeds.len();
     let words: [&[u8]; 10] = [
         b"\xff\xd8",
         b"\xff\xc0",
@@ -77,7 +147,20 @@ fn jpegs() {
         b"\xff\xd9",
         b"Adobe",
     ];
-    fuzz("jpeg", seeds, &words, |data| answer(jpeg::decode(data, Path::new("fuzz"), SMALL)));
+    let change = |pool: &[Vec<u8>], random: &mut Random| match random.below(4) {
+        0 => mutated(pool, sound, &words, random),
+        _ => damaged(&pool[random.below(sound)], random),
+    };
+    fuzz_by("jpeg", seeds, change, |data| answer(jpeg::decode(data, Path::new("fuzz"), SMALL)));
+}
+
+#[test]
+fn damaged_jpegs_keep_their_headers() {
+    for seed in sound_jpegs() {
+        let (tables, scans) = parts(&seed);
+        assert!(tables.len() >= 5 && !scans.is_empty() && scans.iter().all(|s| s.end <= seed.len()));
+        assert!(jpeg::decode(&seed, Path::new("fuzz"), SMALL).is_ok());
+    }
 }
 
 #[test]

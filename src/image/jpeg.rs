@@ -15,7 +15,7 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 pub fn decode(bytes: &[u8], name: &Path, limits: Limits) -> Result<Image> {
     let bad = |message: String| Error::bad_file(name, message);
     let failed = |e: &dyn std::fmt::Display| {
-        let why = escape(&e.to_string());
+        let why = escape(e.to_string().trim());
         bad(format!("a truncated or damaged JPEG ({why}): get the file again, or save it anew with an image editor"))
     };
     // Strict: half a photo with a grey rest is not what anybody wants to start from.
@@ -30,7 +30,8 @@ pub fn decode(bytes: &[u8], name: &Path, limits: Limits) -> Result<Image> {
     if width as u64 * height as u64 > limits.pixels || width.max(height) as u64 > u64::from(limits.side) {
         let megapixels = limits.pixels / 1_000_000;
         return Err(bad(format!(
-            "{width}x{height} pixels are too many: at most {megapixels} megapixels and {} a side",
+            "{width}x{height} pixels are too many: at most {megapixels} megapixels and {} a side: make it smaller with an \
+             image editor",
             limits.side
         )));
     }

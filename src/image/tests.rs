@@ -158,3 +158,25 @@ fn bad_files_are_named() {
     assert!(error.contains("7x5 pixels are too many"), "{error}");
     assert!(read_png(Path::new("no/such.png"), limits).unwrap_err().to_string().contains("cannot be opened"));
 }
+
+/// Found by fuzzing: the decoder takes any length for a palette and panics when it looks a colour up.
+#[test]
+fn a_palette_of_impossible_length_is_refused() {
+    let with = |entries: Vec<u8>| {
+        let mut out = Vec::new();
+        let mut encoder = png::Encoder::new(&mut out, 2, 1);
+        encoder.set_color(png::ColorType::Indexed);
+        encoder.set_depth(png::BitDepth::Eight);
+        encoder.set_palette(entries);
+        let mut writer = encoder.write_header().unwrap();
+        writer.write_image_data(&[0, 0]).unwrap();
+        writer.finish().unwrap();
+        read_png_bytes(&out, "x.png", Limits::default())
+    };
+    assert_eq!(with(vec![1, 2, 3]).unwrap().0.rgb, [1, 2, 3, 1, 2, 3]);
+    assert_eq!(with(vec![7; 768]).unwrap().0.rgb, [7; 6]);
+    for bytes in [1, 2, 4, 5, 767, 769, 771, 3000] {
+        let error = with(vec![9; bytes]).unwrap_err().to_string();
+        assert!(error.contains("x.png: not a readable PNG"), "{bytes}: {error}");
+    }
+}

@@ -7,12 +7,15 @@ pub mod concat;
 pub mod conv2d;
 pub mod geglu;
 mod gemm;
+pub mod group_affine;
 pub mod group_norm;
 pub mod layer_norm;
 pub mod matmul;
 pub mod panels;
+mod statistics;
 mod tile;
 pub mod timestep_embedding;
+pub mod tuning;
 pub mod upsample;
 mod winograd;
 
@@ -53,6 +56,8 @@ pub struct Io<'a> {
     pub w: &'a [&'a Packed],
     /// The output.
     pub y: Out<'a>,
+    /// The second output, for ops that have one.
+    pub statistics: Option<Out<'a>>,
     /// Shared scratch of the declared size; its content is undefined.
     pub scratch: &'a mut [f32],
 }
@@ -102,6 +107,10 @@ macro_rules! by_op {
             }
             Op::GroupNorm($kernel) => {
                 let $variants = group_norm::VARIANTS;
+                $body
+            }
+            Op::GroupAffine($kernel) => {
+                let $variants = group_affine::VARIANTS;
                 $body
             }
             Op::LayerNorm($kernel) => {

@@ -1,6 +1,6 @@
 //! What contracts share: from operand and weight shapes to joint shapes, or a sentence that names what does not fit.
 
-use super::Dims;
+use super::{Activation, Dims, Operand64};
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
 
@@ -23,6 +23,16 @@ pub(crate) fn rounding(terms: usize) -> f64 {
 /// Bytes of f32 operands of these shapes.
 pub(crate) fn f32_bytes(shapes: &[Shape]) -> u64 {
     shapes.iter().map(|s| 4 * s.len() as u64).sum()
+}
+
+/// What follows the sources of a product with `k` inputs: with `norm` the affine map of a GroupNorm, `[b', 1, 3, k]`, then
+/// the operands that are returned.
+pub(crate) fn check_affine(rest: &[Shape], norm: bool, k: usize) -> Result<&[Shape]> {
+    match rest {
+        _ if !norm => Ok(rest),
+        [affine, rest @ ..] if (affine.h, affine.w, affine.c) == (1, 3, k) => Ok(rest),
+        _ => Err(Error::other(format!("the norm must be [b, 1, 3, {k}], got {rest:?}"))),
+    }
 }
 
 /// Operands that a product adds: `row` is `[b', 1, 1, n]`, `residual` `[b', h, w, n]`.
@@ -76,6 +86,14 @@ pub(crate) fn check_weights(w: &[Dims], bias: bool, k: usize, taps: usize) -> Re
         return Err(Error::other(format!("takes {want} of {} elements beside the weight, got {w:?}", first.n)));
     }
     Ok(first.n)
+}
+
+/// In a reference: input `x` of channel `k`, normalised with `affine` (one operand) if there is a norm.
+pub(crate) fn read_normed(norm: Option<Activation>, affine: &[Operand64<'_>], x: f64, b: usize, k: usize) -> f64 {
+    norm.map_or(x, |act| {
+        let [mean, scale, shift] = [0, 1, 2].map(|i| affine[0].at(b, 0, i, k));
+        act.reference((x - mean) * scale + shift)
+    })
 }
 
 /// Flat index to `[b, y, x, c]`.

@@ -27,6 +27,21 @@ fn mask(n: usize) -> __m256i {
     unsafe { _mm256_loadu_si256(BITS.as_ptr().add(start).cast()) }
 }
 
+/// Rounded to bf16, halves to even, in the upper halves; NaNs stay. Only code that holds a proof of AVX2 calls this.
+#[inline(always)]
+fn bf16(x: __m256) -> __m256 {
+    // SAFETY: the caller's proof.
+    unsafe {
+        let bits = _mm256_castps_si256(x);
+        let even = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(even, _mm256_set1_epi32(0x7fff)));
+        let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+        let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x);
+        let all = _mm256_blendv_ps(_mm256_castsi256_ps(rounded), _mm256_castsi256_ps(quiet), nan);
+        _mm256_and_ps(all, _mm256_castsi256_ps(_mm256_set1_epi32(0xffff_0000_u32 as i32)))
+    }
+}
+
 // SAFETY of all blocks below that name none: `self` proves that the processor has the instructions.
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one argument for all: `self` is the proof")]
 impl Simd for Avx2 {
@@ -72,6 +87,23 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
         unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn pairs(self, low: __m256, high: __m256) -> __m256 {
+        unsafe {
+            _mm256_or_ps(bf16(high), _mm256_castsi256_ps(_mm256_srli_epi32::<16>(_mm256_castps_si256(bf16(low)))))
+        }
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, a: __m256, b: __m256, acc: __m256) -> __m256 {
+        unsafe {
+            let upper = _mm256_castsi256_ps(_mm256_set1_epi32(0xffff_0000_u32 as i32));
+            let low = |v| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(v)));
+            let acc = _mm256_fmadd_ps(_mm256_and_ps(a, upper), _mm256_and_ps(b, upper), acc);
+            _mm256_fmadd_ps(low(a), low(b), acc)
+        }
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! Lane arrays: plain Rust that LLVM turns into whatever vectors the target has.
 #![allow(unsafe_code, reason = "loads and stores go through pointers, as in the other instruction sets")]
 
-use super::{Simd, Task};
+use super::{Simd, Task, pair};
 
 /// Available everywhere.
 #[derive(Clone, Copy)]
@@ -48,6 +48,21 @@ impl Simd for Scalar {
     #[inline(always)]
     fn add(self, a: Lanes, b: Lanes) -> Lanes {
         each(|i| a.0[i] + b.0[i])
+    }
+
+    #[inline(always)]
+    fn pairs(self, low: Lanes, high: Lanes) -> Lanes {
+        each(|i| pair(low.0[i], high.0[i]))
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, a: Lanes, b: Lanes, acc: Lanes) -> Lanes {
+        each(|i| {
+            let (a, b) = (a.0[i].to_bits(), b.0[i].to_bits());
+            let upper = |bits: u32| f32::from_bits(bits & 0xffff_0000);
+            // Products of bf16 are exact, so that a multiplication and an addition round as one.
+            acc.0[i] + upper(a) * upper(b) + upper(a << 16) * upper(b << 16)
+        })
     }
 
     #[inline(always)]

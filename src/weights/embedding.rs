@@ -6,7 +6,7 @@ use super::convert::decode_f32;
 use super::open::raw;
 use super::safetensors;
 use super::table::{Located, RawFile};
-use crate::error::{Result, escape};
+use crate::error::{Error, Result, escape};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ const MAX_BYTES: u64 = 64 << 20;
 /// the one that is `width` wide; the caller compares.
 ///
 /// # Errors
-/// Bad file: it is no embedding, or for SDXL, or cannot be read.
+/// Bad file: it is no embedding, or cannot be read. Usage: it is for SDXL.
 pub fn read_embedding(path: &Path, width: usize) -> Result<(Vec<f32>, usize, String)> {
     let bytes = Bytes::open(path)?;
     if bytes.len() > MAX_BYTES {
@@ -47,7 +47,8 @@ pub fn read_embedding(path: &Path, width: usize) -> Result<(Vec<f32>, usize, Str
 /// The matrix, and its width.
 fn choose(file: &RawFile, width: usize) -> Result<(&Located, usize)> {
     if file.tensors.contains_key("clip_g") {
-        return Err(file.bytes.bad("is an embedding for SDXL; use one that was made for this kind of model"));
+        let bad = file.bytes.bad("is an embedding for SDXL; use one that was made for this kind of model");
+        return Err(Error::usage(bad.to_string()));
     }
     // One vector may be a list of numbers.
     let rows = |t: &Located| match t.info.shape[..] {

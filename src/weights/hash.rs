@@ -38,6 +38,19 @@ pub fn model_hash(model: &Model, cancel: &AtomicBool) -> Result<String> {
     }
 }
 
+/// [`sha256_file`] of a VAE's file; of a diffusers folder (the VAE's own or a whole model's), that of the VAE's file in it.
+///
+/// # Errors
+/// As [`sha256_file`].
+pub fn vae_hash(path: &Path, cancel: &AtomicBool) -> Result<String> {
+    sha256_file(&vae_file(path), cancel)
+}
+
+/// The file that holds the weights of the VAE at `path`.
+pub(super) fn vae_file(path: &Path) -> PathBuf {
+    weights_file(&path.join("vae")).or_else(|| weights_file(path)).unwrap_or_else(|| path.to_path_buf())
+}
+
 /// The sha256 of `sd-v1-4.ckpt` as CompVis published it.
 pub const PUBLISHED_SD_V1_4: &str = "fe4efff1e174c627256e44ec2991ba279b3816e364b49f9be2abc0b3ff3f8556";
 
@@ -55,10 +68,14 @@ pub fn legacy_hash(path: &Path) -> Result<String> {
 }
 
 fn unet_file(path: &Path) -> PathBuf {
-    let unet = path.join("unet");
+    weights_file(&path.join("unet")).unwrap_or_else(|| path.to_path_buf())
+}
+
+/// The file of weights in one folder of a diffusers model.
+fn weights_file(folder: &Path) -> Option<PathBuf> {
     let names = ["safetensors", "safetensors.index.json", "fp16.safetensors", "bin", "fp16.bin"];
-    let files = names.iter().map(|ext| unet.join(format!("diffusion_pytorch_model.{ext}")));
-    files.into_iter().find(|f| f.is_file()).unwrap_or_else(|| path.to_path_buf())
+    let mut files = names.iter().map(|ext| folder.join(format!("diffusion_pytorch_model.{ext}")));
+    files.find(|f| f.is_file())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -82,6 +99,13 @@ mod tests {
         std::fs::write(&path, &long).unwrap();
         assert_eq!(legacy_hash(&path).unwrap(), "ba7816bf");
         assert!(sha256_file(&path, &AtomicBool::new(true)).is_err());
+        let folder = std::env::temp_dir().join(format!("lienzo-hash-folder-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("vae")).unwrap();
+        std::fs::write(folder.join("vae/diffusion_pytorch_model.safetensors"), b"abc").unwrap();
+        for path in [folder.join("vae"), folder.clone(), folder.join("vae/diffusion_pytorch_model.safetensors")] {
+            assert_eq!(vae_hash(&path, &AtomicBool::new(false)).unwrap(), sha);
+        }
+        std::fs::remove_dir_all(folder).unwrap();
         std::fs::remove_file(&path).unwrap();
     }
 }

@@ -3,7 +3,8 @@
 //! The cache is one small text file in the user's cache folder. A missing, damaged or unwritable one is rebuilt or left
 //! out, never an error.
 
-use super::{Model, model_hash};
+use super::hash::vae_file;
+use super::{Model, model_hash, vae_hash};
 use crate::error::Result;
 use crate::system::cache_dir;
 use std::fs;
@@ -21,14 +22,27 @@ const MAX_BYTES: u64 = 1 << 20;
 /// # Errors
 /// As [`model_hash`].
 pub fn cached_model_hash(model: &Model, cancel: &AtomicBool) -> Result<String> {
-    let key = model.path.as_deref().and_then(key);
+    cached(model.path.as_deref(), || model_hash(model, cancel))
+}
+
+/// [`vae_hash`], from the cache like [`cached_model_hash`].
+///
+/// # Errors
+/// As [`vae_hash`].
+pub fn cached_vae_hash(path: &Path, cancel: &AtomicBool) -> Result<String> {
+    let file = vae_file(path);
+    cached(Some(&file), || vae_hash(&file, cancel))
+}
+
+fn cached(path: Option<&Path>, compute: impl Fn() -> Result<String>) -> Result<String> {
+    let key = path.and_then(key);
     let file = cache_dir().map(|dir| dir.join("hashes.txt"));
     if let (Some(key), Some(file)) = (&key, &file)
         && let Some(hash) = lookup(&read(file), key)
     {
         return Ok(hash);
     }
-    let hash = model_hash(model, cancel)?;
+    let hash = compute()?;
     if let (Some(key), Some(file)) = (&key, &file) {
         remember(file, key, &hash);
     }

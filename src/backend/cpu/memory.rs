@@ -65,6 +65,8 @@ pub struct Views<'a> {
     pub x: Vec<Option<&'a [f32]>>,
     /// The output.
     pub y: &'a mut [f32],
+    /// The second output, if there is one.
+    pub statistics: Option<&'a mut [f32]>,
     /// Shared scratch, if the step asked for some.
     pub scratch: Option<&'a mut [f32]>,
 }
@@ -74,10 +76,11 @@ impl Arena {
     pub fn for_plan(plan: &Plan) -> Result<Self> {
         for i in 0..plan.steps.len() {
             let ranges = ranges(plan, i);
-            let written = [Some(ranges.y.clone()), ranges.scratch.clone()];
+            let written = [Some(ranges.y.clone()), ranges.statistics.clone(), ranges.scratch.clone()];
             let overlap = |a: &Range<usize>, b: &Range<usize>| a.start < b.end && b.start < a.end;
             let reads_written = written.iter().flatten().any(|w| ranges.x.iter().flatten().any(|r| overlap(w, r)));
-            let twice = ranges.scratch.as_ref().is_some_and(|s| overlap(s, &ranges.y));
+            let pairs = [(0, 1), (0, 2), (1, 2)].map(|(a, b)| (&written[a], &written[b]));
+            let twice = pairs.into_iter().any(|(a, b)| a.as_ref().zip(b.as_ref()).is_some_and(|(a, b)| overlap(a, b)));
             let outside = written.iter().flatten().chain(ranges.x.iter().flatten()).any(|r| r.end > plan.arena);
             if reads_written || twice || outside {
                 let name = &plan.steps[i].name;
@@ -102,12 +105,13 @@ impl Arena {
         };
         let write = |r: Range<usize>| {
             inside(&r);
-            // SAFETY: as above; the output and the scratch are the only two written ranges, and they do not overlap.
+            // SAFETY: as above; outputs and scratch are the only written ranges, and no two of them overlap.
             unsafe { std::slice::from_raw_parts_mut(base.add(r.start), r.len()) }
         };
         Views {
             x: ranges.x.into_iter().map(|r| r.map(read)).collect(),
             y: write(ranges.y),
+            statistics: ranges.statistics.map(write),
             scratch: ranges.scratch.map(write),
         }
     }
@@ -126,6 +130,7 @@ impl Arena {
 struct Ranges {
     x: Vec<Option<Range<usize>>>,
     y: Range<usize>,
+    statistics: Option<Range<usize>>,
     scratch: Option<Range<usize>>,
 }
 
@@ -133,13 +138,14 @@ fn ranges(plan: &Plan, i: usize) -> Ranges {
     let step = &plan.steps[i];
     let of = |id: usize| match plan.values[id].place {
         Place::Slot { offset } => Some(offset..offset + plan.values[id].elems()),
-        Place::Input(_) => None,
+        Place::Input(_) | Place::Buffer(_) => None,
     };
     let shared = step.scratch.shared;
     Ranges {
         x: step.x.iter().map(|v| of(v.id)).collect(),
         // An output is never an input's buffer: inputs are written by the caller alone.
         y: of(step.y).unwrap_or(0..0),
+        statistics: step.statistics.and_then(of),
         scratch: (shared > 0).then(|| step.scratch_offset..step.scratch_offset + shared),
     }
 }

@@ -1,8 +1,9 @@
 //! The CPU's threads: one dispatch per step, tasks claimed from an atomic counter, scratch that belongs to a worker.
 
 use crate::error::{Error, Result};
-use std::sync::Mutex;
+use crate::kernels::cpu::tuning::Tuning;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 /// A pool of threads of our own (never rayon's global one) and a scratch buffer for each of them.
 ///
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub struct Workers {
     pool: rayon::ThreadPool,
     scratch: Vec<Mutex<Scratch>>,
+    tuning: Mutex<Option<Tuning>>,
 }
 
 /// f32 elements aligned to a cache line, which is also the widest vector.
@@ -31,12 +33,33 @@ impl Workers {
             .thread_name(|i| format!("lienzo-{i}"))
             .build()
             .map_err(|e| Error::other(format!("could not start {threads} threads ({e}); try a smaller -t")))?;
-        Ok(Self { pool, scratch: (0..threads).map(|_| Mutex::default()).collect() })
+        Ok(Self { pool, scratch: (0..threads).map(|_| Mutex::default()).collect(), tuning: Mutex::default() })
     }
 
     /// How many there are.
     pub fn threads(&self) -> usize {
         self.scratch.len()
+    }
+
+    /// The sizes that kernels cut their work into; the default ones until [`Workers::tune`] has set others.
+    pub fn tuning(&self) -> Tuning {
+        self.lock_tuning().unwrap_or_default()
+    }
+
+    /// Whether [`Workers::tune`] was called.
+    pub fn is_tuned(&self) -> bool {
+        self.lock_tuning().is_some()
+    }
+
+    /// Sets the sizes; no result depends on them. Those that are not among the choices are left out: no scratch is made for
+    /// them.
+    pub fn tune(&self, tuning: Tuning) {
+        *self.lock_tuning() = Some(tuning).filter(Tuning::is_known);
+    }
+
+    fn lock_tuning(&self) -> MutexGuard<'_, Option<Tuning>> {
+        // Plain data: consistent whatever happened.
+        self.tuning.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// Makes every worker's scratch hold at least `elems` f32. Called when a program is loaded, not while it runs.

@@ -1,81 +1,133 @@
 //! How much memory a request takes, known from shapes alone: refused before a weight is read.
 
 use super::GenerateArgs;
+use crate::cli::device::Work;
 use lienzo::diffusion::Request;
+use lienzo::diffusion::bpe::Tokenizer;
 use lienzo::diffusion::denoise::plan::Plan as Sampling;
 use lienzo::diffusion::denoise::schedule::Schedule;
 use lienzo::diffusion::inpaint::told;
 use lienzo::diffusion::preview::PATCH;
+use lienzo::diffusion::prompt::Demand;
 use lienzo::diffusion::unet::UnetShape;
 use lienzo::engine::residency::Keep;
 use lienzo::engine::{Engine, Stage};
 use lienzo::error::{Error, Kind, Result};
 use lienzo::system::{self, format_bytes};
 use lienzo::weights::Model;
-use std::sync::Arc;
 
 /// What the process needs beside weights and activations: code, threads, read buffers.
 const BASE: u64 = 50_000_000;
 
-/// The stages of a request, in the order in which they run.
-fn stages(model: &Model, request: &Request) -> Result<Vec<Stage>> {
-    let (h, w) = request.latent_size(model);
-    let samples = request.together();
-    let contexts = if request.guided() { 2 * samples } else { samples };
-    let tokens = model.clip.positions;
-    let times = Sampling::new(&Schedule::new(&model.schedule)?, &request.sampling)?;
-    let timesteps = times.times().map_or(1, <[f32]>::len).max(1);
-    let mut stages = vec![
-        Stage::Text { chunks: 1, clip_skip: request.clip_skip },
-        Stage::Context { contexts, tokens },
-        Stage::Time { timesteps },
-        Stage::Step(UnetShape { samples, contexts, times: 1, h, w, tokens }),
-        Stage::Decode { size: (1, h, w) },
-    ];
-    // Where the last batch is smaller, it has programs of its own.
-    let rest = request.count % samples;
-    if rest > 0 {
-        let contexts = contexts / samples * rest;
-        stages.push(Stage::Context { contexts, tokens });
-        stages.push(Stage::Step(UnetShape { samples: rest, contexts, times: 1, h, w, tokens }));
+/// What some requests need, one after the other in one process.
+pub struct Needs<'a> {
+    engine: &'a Engine,
+    model: &'a Model,
+    /// The different stages, in the order in which they first run.
+    stages: Vec<Stage>,
+    /// Bytes outside of all programs, at most.
+    beside: u64,
+    /// Whether the U-Net runs again after a picture was decoded.
+    alternating: bool,
+}
+
+impl<'a> Needs<'a> {
+    /// Reads the prompts and works out the sizes; several requests are the cells of a grid.
+    ///
+    /// # Errors
+    /// Usage: what no plan can be made for.
+    pub fn new(engine: &'a Engine, model: &'a Model, requests: &[Request], tokens: &Tokenizer) -> Result<Self> {
+        let mut needs = Self { engine, model, stages: Vec::new(), beside: 0, alternating: requests.len() > 1 };
+        for request in requests {
+            let times = Sampling::new(&Schedule::new(&model.schedule)?, &request.sampling)?;
+            let timesteps = times.times().map_or(1, <[f32]>::len).max(1);
+            let demand = Demand::new(request, tokens, model)?;
+            needs.beside = needs.beside.max(demand.bytes(model, request.together(), timesteps));
+            for stage in stages(model, request, &demand, timesteps) {
+                if !needs.stages.contains(&stage) {
+                    needs.stages.push(stage);
+                }
+            }
+            // Previews decode between two runs of the U-Net, as several pictures do.
+            needs.alternating |= request.count > 1 || request.preview.is_some();
+        }
+        Ok(needs)
     }
+
+    /// What stays loaded within a limit, and bytes of the whole process at the worst moment.
+    fn peak(&self, limit: Option<u64>, low_memory: bool) -> Result<(Keep, u64)> {
+        let beside = BASE + self.beside;
+        let budget = limit.map(|l| l.saturating_sub(beside));
+        let r = self.engine.residency(self.model, &self.stages, self.alternating, budget, low_memory)?;
+        Ok((r.keep, beside + r.peak))
+    }
+}
+
+/// The stages of a request, in the order in which they run.
+fn stages(model: &Model, request: &Request, demand: &Demand, timesteps: usize) -> Vec<Stage> {
+    let (h, w) = request.latent_size(model);
+    let mut stages = vec![Stage::Text { chunks: 1, clip_skip: request.clip_skip }, Stage::Time { timesteps }];
+    // Where the last batch is smaller, it has programs of its own.
+    let together = request.together();
+    let sizes = [together, request.count % together].into_iter().filter(|samples| *samples > 0);
+    for (samples, (contexts, tokens)) in sizes.flat_map(|s| demand.calls.iter().map(move |call| (s, *call))) {
+        let contexts = contexts * samples;
+        stages.push(Stage::Context { contexts, tokens });
+        stages.push(Stage::Step(UnetShape { samples, contexts, times: 1, h, w, tokens }));
+    }
+    stages.push(Stage::Decode { size: (1, h, w) });
     if request.picture().is_some() || told(model) {
         stages.push(Stage::Encode { size: (1, request.height, request.width) });
     }
     if request.preview.is_some_and(|p| !p.vae) && h.max(w) > PATCH {
         stages.push(Stage::Decode { size: (1, h.min(PATCH), w.min(PATCH)) });
     }
-    Ok(stages)
+    stages
 }
 
-/// What stays loaded within a limit, and bytes of the whole process at the worst moment.
-fn peak(
-    engine: &Engine,
-    model: &Model,
-    request: &Request,
-    limit: Option<u64>,
-    low_memory: bool,
-) -> Result<(Keep, u64)> {
-    let budget = limit.map(|l| l.saturating_sub(BASE));
-    // Previews decode between two runs of the U-Net, as several pictures do.
-    let alternating = request.count > 1 || request.preview.is_some();
-    let r = engine.residency(model, &stages(model, request)?, alternating, budget, low_memory)?;
-    Ok((r.keep, BASE + r.peak))
+/// Floating-point operations and weights of all requests together, for an estimate of their time.
+pub fn work(engine: &Engine, model: &Model, requests: &[Request], tokens: &Tokenizer) -> Result<Work> {
+    let mut work = Work::default();
+    for request in requests {
+        let times = Sampling::new(&Schedule::new(&model.schedule)?, &request.sampling)?;
+        let evaluations = times.times().map_or(request.sampling.steps, <[f32]>::len);
+        let batches = request.count.div_ceil(request.together().max(1)) as f64;
+        let mut weights = 0.0_f64;
+        let demand = Demand::new(request, tokens, model)?;
+        for stage in stages(model, request, &demand, times.times().map_or(1, <[f32]>::len).max(1)) {
+            let plan = engine.plan(model, stage)?;
+            let runs = match stage {
+                Stage::Step(_) => evaluations as f64 * batches,
+                Stage::Decode { .. } | Stage::Encode { .. } => request.count as f64,
+                _ => 1.0,
+            };
+            work.flops += runs * plan.cost().flops as f64;
+            weights += plan.weight_bytes(2) as f64;
+        }
+        // All requests of a grid share their weights.
+        work.weight_bytes = work.weight_bytes.max(weights);
+    }
+    Ok(work)
 }
 
 /// The limit that decides what is kept: what the user allows, but no more than three quarters of what there is.
-fn limit(args: &GenerateArgs) -> Result<Option<u64>> {
+fn limit(engine: &Engine, args: &GenerateArgs) -> Result<Option<u64>> {
     let asked = args.max_memory.as_deref().map(parse_size).transpose()?;
-    Ok(asked.into_iter().chain(system::memory_limit().map(|l| l / 4 * 3)).min())
+    Ok(asked.into_iter().chain(engine.backend().memory_limit().map(|l| l / 4 * 3)).min())
 }
 
 /// Refuses what the machine, its container or `--max-memory` cannot hold; short free memory is only a warning.
 ///
 /// Returns what is to be kept from one stage to the next.
-pub fn check(engine: &Engine, model: &Arc<Model>, request: &Request, args: &GenerateArgs) -> Result<Keep> {
-    let (keep, need) = peak(engine, model, request, limit(args)?, args.low_memory)?;
+pub fn check(needs: &Needs<'_>, args: &GenerateArgs) -> Result<Keep> {
+    let engine = needs.engine;
+    if args.low_memory && args.device.wants_gpu()? {
+        let message = "--low-memory reads the weights anew at every step, which only the CPU does: use --device cpu, or leave it out";
+        return Err(Error::usage(message));
+    }
+    let (keep, need) = needs.peak(limit(engine, args)?, args.low_memory)?;
     let asked = args.max_memory.as_deref().map(parse_size).transpose()?;
-    let (have, whose) = match (asked, system::memory_limit()) {
+    let (have, whose) = match (asked, engine.backend().memory_limit()) {
         (Some(asked), Some(limit)) if asked > limit => (limit, "this machine (or container) has"),
         (Some(asked), _) => (asked, "--max-memory allows"),
         (None, Some(limit)) => (limit, "this machine (or container) has"),
@@ -83,31 +135,33 @@ pub fn check(engine: &Engine, model: &Arc<Model>, request: &Request, args: &Gene
     };
     let numbers = format!("{} needed, {whose} {}", format_bytes(need), format_bytes(have));
     if need > have && !args.force {
-        let low = peak(engine, model, request, None, true)?.1;
+        let low = needs.peak(None, true)?.1;
         let remedy = match !args.low_memory && low <= have {
             true => format!("--low-memory ({})", format_bytes(low)),
-            false => "a smaller -W, -H or --batch-size".to_owned(),
+            false => "a smaller -W, -H or --batch-size, or a shorter prompt".to_owned(),
         };
         let message = format!("not enough memory: {numbers}; try {remedy}, or --force to start all the same");
         return Err(Error::new(Kind::TooBig { need, have }, message));
     }
     if need > have {
         eprintln!("note: {numbers}; going on because of --force");
-    } else if let Some(free) = system::available_memory().filter(|free| need > *free) {
+    } else if let Some(free) =
+        engine.backend().memory_limit().and_then(|_| system::available_memory()).filter(|free| need > *free)
+    {
         eprintln!("note: {} needed, {} free just now; it may become slow", format_bytes(need), format_bytes(free));
     }
     Ok(keep)
 }
 
 /// `--plan`: every step of every plan, then the peak.
-pub fn print_plan(engine: &Engine, model: &Model, request: &Request, args: &GenerateArgs) -> Result<()> {
+pub fn print_plan(needs: &Needs<'_>, args: &GenerateArgs) -> Result<()> {
     let mut out = String::new();
-    for stage in stages(model, request)? {
-        out.push_str(&engine.plan(model, stage)?.table());
+    for stage in &needs.stages {
+        out.push_str(&needs.engine.plan(needs.model, *stage)?.table());
         out.push('\n');
     }
-    let (_, normal) = peak(engine, model, request, limit(args)?, false)?;
-    let (_, low) = peak(engine, model, request, None, true)?;
+    let (_, normal) = needs.peak(limit(needs.engine, args)?, false)?;
+    let (_, low) = needs.peak(None, true)?;
     out.push_str(&format!("peak memory {}, with --low-memory {}\n", format_bytes(normal), format_bytes(low)));
     print_all(&out)
 }

@@ -10,38 +10,46 @@ use lienzo::error::{Error, Result};
 use lienzo::image::parameters::Parameters;
 use lienzo::image::resize::ResizeMode;
 use lienzo::rng::RngKind;
-use lienzo::weights::{Model, cached_model_hash};
+use lienzo::weights::{Model, cached_model_hash, cached_vae_hash};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
-/// What is known before the picture is; the model's hash is computed beside the sampling.
+/// The first ten digits of the files' sha256.
+struct Hashes {
+    model: String,
+    vae: Option<String>,
+}
+
+/// What is known before the picture is; the files' hashes are computed beside the sampling.
 pub struct Metadata {
     wanted: bool,
     model_name: String,
     vae_name: Option<String>,
-    hash: Option<JoinHandle<Result<String>>>,
-    known_hash: Option<String>,
+    hashes: Option<JoinHandle<Result<Hashes>>>,
+    known: Option<Hashes>,
     exact_weights: bool,
+    bf16: bool,
 }
 
 impl Metadata {
-    /// Begins hashing the model in the background.
+    /// Begins hashing the model, and the VAE of `--vae`, in the background.
     pub fn start(model: &Arc<Model>, args: &GenerateArgs, cancel: Arc<AtomicBool>) -> Self {
         let wanted = !args.disable_image_metadata;
-        let hash = wanted.then(|| {
+        let vae = args.model.vae.clone();
+        let name = |p: &std::path::PathBuf| p.file_name().map(|s| s.to_string_lossy().into_owned());
+        let vae_name = vae.as_ref().and_then(name);
+        let hashes = wanted.then(|| {
             let model = model.clone();
-            std::thread::spawn(move || cached_model_hash(&model, &cancel))
+            let short = |hash: String| hash.chars().take(10).collect();
+            std::thread::spawn(move || {
+                let vae = vae.map(|path| cached_vae_hash(&path, &cancel).map(short)).transpose()?;
+                Ok(Hashes { model: cached_model_hash(&model, &cancel).map(short)?, vae })
+            })
         });
-        let stem = |p: &std::path::PathBuf| p.file_stem().map(|s| s.to_string_lossy().into_owned());
-        Self {
-            wanted,
-            model_name: model.name.clone(),
-            vae_name: args.model.vae.as_ref().and_then(stem),
-            hash,
-            known_hash: None,
-            exact_weights: args.device.weight_type.eq_ignore_ascii_case("f32"),
-        }
+        let exact_weights = args.device.weight_type.eq_ignore_ascii_case("f32");
+        let bf16 = args.device.is_bf16();
+        Self { wanted, model_name: model.name.clone(), vae_name, hashes, known: None, exact_weights, bf16 }
     }
 
     /// The text for picture `index`; none with `--disable-image-metadata`.
@@ -49,9 +57,9 @@ impl Metadata {
         if !self.wanted {
             return Ok(None);
         }
-        if let Some(hash) = self.hash.take() {
-            let joined = hash.join().map_err(|_| Error::other("computing the model's hash failed"))?;
-            self.known_hash = Some(joined?.chars().take(10).collect());
+        if let Some(hashes) = self.hashes.take() {
+            let joined = hashes.join().map_err(|_| Error::other("computing the model's hash failed"))?;
+            self.known = Some(joined?);
         }
         let mut entries: Vec<(String, String)> = Vec::new();
         let mut put = |key: &str, value: String| entries.push((key.into(), value));
@@ -65,10 +73,13 @@ impl Metadata {
         let (width, height) = request.picture().map_or((request.width, request.height), |init| init.size);
         let (width, height) = request.outpaint.as_ref().map_or((width, height), |o| o.sides.grown((width, height)));
         put("Size", format!("{width}x{height}"));
-        if let Some(hash) = &self.known_hash {
-            put("Model hash", hash.clone());
+        if let Some(known) = &self.known {
+            put("Model hash", known.model.clone());
         }
         put("Model", self.model_name.clone());
+        if let Some(hash) = self.known.as_ref().and_then(|known| known.vae.clone()) {
+            put("VAE hash", hash);
+        }
         if let Some(vae) = &self.vae_name {
             put("VAE", vae.clone());
         }
@@ -108,6 +119,9 @@ impl Metadata {
         inpainting(request, &mut put);
         if self.exact_weights {
             put("Weight type", "f32".into());
+        }
+        if self.bf16 {
+            put("Precision", "bf16".into());
         }
         put("Version", format!("Lienzo v{}", env!("CARGO_PKG_VERSION")));
         let parameters =

@@ -4,10 +4,11 @@
 //! as a file.
 
 use super::GenerateArgs;
+use lienzo::diffusion::denoise::samplers::{self, Family};
 use lienzo::error::{Error, Result, escape};
 use lienzo::image::parameters::Parameters;
 use lienzo::image::{Limits, PARAMETERS, Texts, read_png};
-use lienzo::weights::{Model, legacy_hash, model_hash, sha256_file};
+use lienzo::weights::{Model, legacy_hash, model_hash, sha256_file, vae_hash};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
@@ -54,7 +55,7 @@ pub fn apply(args: &mut GenerateArgs, cancel: &AtomicBool) -> Result<Option<Stri
     let p = settings(&texts).map_err(|why| Error::bad_file(&path, why))?;
     let mut lacking = fill(args, &p).map_err(|e| e.at(escape(&path.to_string_lossy())))?;
     lacking.extend(model(args, &p, cancel)?);
-    lacking.extend(vae(args, &p));
+    lacking.extend(vae(args, &p, cancel)?);
     lacking.extend(picture(args, &p, cancel)?);
     if p.prompt.contains("<lora:") || p.prompt.contains("<hypernet:") {
         lacking.push("the <lora:...> in its prompt".into());
@@ -145,6 +146,7 @@ fn fill(args: &mut GenerateArgs, p: &Parameters) -> Result<Vec<String>> {
             "Resize mode" if args.init_img.is_some() => text(&mut args.resize_mode, value),
             "Variation seed strength" => number(&mut args.variation_strength, key, value)?,
             "Weight type" if value == "f32" => args.device.weight_type = value.clone(),
+            "Precision" if value == "bf16" => args.device.precision = value.clone(),
             _ if HARMLESS.contains(&key.as_str()) => {}
             _ if NEUTRAL.iter().any(|(k, v)| k == key && v.eq_ignore_ascii_case(value)) => {}
             _ => lacking.push(format!("{key}: {value}")),
@@ -154,7 +156,9 @@ fn fill(args: &mut GenerateArgs, p: &Parameters) -> Result<Vec<String>> {
     if let Some(seed) = p.get("Variation seed").filter(|_| args.variation_strength.is_some()) {
         number(&mut args.variation_seed, "Variation seed", seed)?;
     }
-    if args.timesteps.is_none() && p.get("Version").is_some_and(is_webui) {
+    let levels = |name: &String| samplers::find_named(name).is_ok_and(|n| n.sampler.family == Family::Sigma);
+    let stepped = !args.sampling_method.as_ref().is_some_and(levels);
+    if args.timesteps.is_none() && stepped && p.get("Version").is_some_and(is_webui) {
         args.timesteps = Some("webui".into());
     }
     if args.prompt.is_none() && args.prompt_flag.is_none() {
@@ -255,13 +259,22 @@ fn model(args: &mut GenerateArgs, p: &Parameters, cancel: &AtomicBool) -> Result
     Ok(None)
 }
 
-fn vae(args: &GenerateArgs, p: &Parameters) -> Option<String> {
-    // The webui writes names with, this program without the extension.
-    let stem = |name: &str| name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_string();
-    let name = p.get("VAE").filter(|name| !matches!(*name, "None" | "Automatic"))?;
-    let Some(path) = &args.model.vae else { return Some(format!("VAE: {name} (give its file with --vae)")) };
-    let own = path.file_stem()?.to_string_lossy().into_owned();
-    (own != name && own != stem(name)).then(|| format!("VAE: {name} (the file of --vae is another)"))
+/// Tells if the VAE of `--vae` is not the picture's: by its hash, or by its name where the picture has no hash.
+fn vae(args: &GenerateArgs, p: &Parameters, cancel: &AtomicBool) -> Result<Option<String>> {
+    let name = p.get("VAE").filter(|name| !matches!(*name, "None" | "Automatic"));
+    let hash = p.get("VAE hash").map(str::to_ascii_lowercase).filter(|hash| hash != "none");
+    if name.is_none() && hash.is_none() {
+        return Ok(None);
+    }
+    let wanted =
+        format!("VAE: {}{}", name.unwrap_or("?"), hash.as_ref().map(|h| format!(" [{h}]")).unwrap_or_default());
+    let Some(path) = &args.model.vae else { return Ok(Some(format!("{wanted} (give its file with --vae)"))) };
+    let same = match &hash {
+        Some(hash) => hash.len() >= 8 && vae_hash(path, cancel)?.starts_with(hash.as_str()),
+        // With or without the extension: programs differ.
+        None => [path.file_name(), path.file_stem()].iter().flatten().any(|own| own.to_str() == name),
+    };
+    Ok((!same).then(|| format!("{wanted} (the file of --vae is another)")))
 }
 
 /// What the picture was made from.

@@ -58,7 +58,7 @@ impl GenerateArgs {
             negative_prompt,
             width: side(self.width, width),
             height: side(self.height, height),
-            guidance: self.cfg_scale.unwrap_or(own.guidance),
+            guidance: self.cfg_scale.or(start.guidance).unwrap_or(own.guidance),
             clip_skip: self.clip_skip.unwrap_or(1),
             sampling: self.sampling(model, picture.then(|| start.strength.unwrap_or(STRENGTH)))?,
             seed: match self.seed {
@@ -91,6 +91,11 @@ impl GenerateArgs {
             None => &own.sampler,
         };
         let named = samplers::find_named(sampler)?;
+        if self.plms && named.sampler.name != "PLMS" {
+            let message =
+                format!("--plms and --sampling-method {} contradict each other: give one", named.sampler.name);
+            return Err(Error::usage(message));
+        }
         let schedule = self.scheduler.as_deref().map(ScheduleKind::parse).transpose()?;
         let timesteps = self.timesteps.as_deref().map(Timesteps::parse).transpose()?;
         Ok(Settings {

@@ -155,7 +155,12 @@ fn apply(parameter: Parameter, value: &str, to: &mut Request, styled: &dyn Fn(&s
         }
         Parameter::Strength => to.sampling.strength = Some(value.parse().map_err(|e| wrong(&e))?),
         Parameter::Steps => to.sampling.steps = value.parse().map_err(|e| wrong(&e))?,
-        Parameter::Sampler => to.sampling.sampler = samplers::find(value)?,
+        Parameter::Sampler => {
+            let named = samplers::find_named(value)?;
+            to.sampling.sampler = named.sampler;
+            to.sampling.schedule = named.schedule.unwrap_or(to.sampling.schedule);
+            to.sampling.timesteps = named.timesteps.unwrap_or(to.sampling.timesteps);
+        }
         Parameter::Scheduler => to.sampling.schedule = ScheduleKind::parse(value)?,
         Parameter::Cfg => to.guidance = value.parse().map_err(|e| wrong(&e))?,
         Parameter::Seed => to.seed = value.parse().map_err(|e| wrong(&e))?,

@@ -87,7 +87,7 @@ fn article(words: &str) -> String {
 impl Vocabulary {
     /// The English prompt for a Spanish one whose every word is known.
     #[cfg(test)]
-    fn from_spanish(&self, prompt: &str) -> Option<String> {
+    fn in_english(&self, prompt: &str) -> Option<String> {
         translate(&self.spanish().read(&super::words_of(prompt)))
     }
 }
@@ -115,10 +115,10 @@ mod tests {
             ("un muñeco de nieve abajo", "a snowman at the bottom"),
             ("peces", "two fish"),
         ] {
-            assert_eq!(words.from_spanish(spanish).as_deref(), Some(english), "{spanish}");
+            assert_eq!(words.in_english(spanish).as_deref(), Some(english), "{spanish}");
         }
         for other in ["un unicornio rojo", "a red apple", "rojo", "", "fondo azul"] {
-            assert_eq!(words.from_spanish(other), None, "{other}");
+            assert_eq!(words.in_english(other), None, "{other}");
         }
     }
 }

@@ -11,7 +11,8 @@ use crate::error::{Error, Kind, Result};
 /// Where an evaluation of the U-Net happens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct At {
-    /// Index of the sampler's step, from 0 (for prompts that change on the way).
+    /// Index of the sampler's step, from 0 (for prompts that change on the way). All evaluations of a step share it; where
+    /// the sampler groups evaluations as it needs, each counts as one of the steps that were asked for.
     pub step: usize,
     /// Index of the evaluation, from 0.
     pub evaluation: usize,
@@ -97,7 +98,8 @@ impl Run<'_> {
     }
 
     fn at(&self, t: f32, sigma: f32) -> At {
-        At { step: self.step, evaluation: self.evaluation, t, sigma }
+        let step = if self.plan.sampler().grouped { self.evaluation } else { self.step };
+        At { step, evaluation: self.evaluation, t, sigma }
     }
 
     fn tell(&mut self, at: At, estimate: Estimate<'_>) -> Result<()> {

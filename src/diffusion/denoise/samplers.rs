@@ -63,6 +63,8 @@ pub struct SamplerInfo {
     pub eta: f32,
     /// Whether it is made for consistency models and their few timesteps.
     pub distilled: bool,
+    /// Whether the steps that are asked for are evaluations, which the method groups as it needs.
+    pub grouped: bool,
     pub(super) run: fn(&mut Run<'_>, &mut [f32]) -> Result<()>,
 }
 
@@ -101,6 +103,7 @@ const BASE: SamplerInfo = SamplerInfo {
     draws: Draws::None,
     eta: 0.0,
     distilled: false,
+    grouped: false,
     run: euler::euler,
 };
 
@@ -173,11 +176,12 @@ pub const SAMPLERS: &[SamplerInfo] = &[
         run: dpm2::dpm2_ancestral,
         ..ANCESTRAL
     },
-    SamplerInfo { name: "DPM fast", aliases: &[], run: dpm_solver::dpm_fast, ..ANCESTRAL },
+    SamplerInfo { name: "DPM fast", aliases: &[], grouped: true, run: dpm_solver::dpm_fast, ..ANCESTRAL },
     SamplerInfo {
         name: "DPM adaptive",
         aliases: &["dpm_ad"],
         calls: Calls::Varies,
+        grouped: true,
         run: dpm_solver::dpm_adaptive,
         ..ANCESTRAL
     },
@@ -193,7 +197,7 @@ pub const SAMPLERS: &[SamplerInfo] = &[
     },
     SamplerInfo {
         name: "DDIM",
-        aliases: &["ddim_trailing"],
+        aliases: &["ddim_trailing", "DDIMParallel"],
         family: Family::Ddim,
         draws: Draws::Generator,
         run: ddim::ddim,
@@ -221,6 +225,7 @@ pub const SAMPLERS: &[SamplerInfo] = &[
 /// Samplers of other programs, each with the nearest of ours.
 const FOREIGN: &[(&str, &str)] = &[
     ("dpmpp_2mv2", "DPM++ 2M"),
+    ("dpm++2m_sde_bt", "DPM++ 2M SDE"),
     ("DPMSolverSinglestep", "DPM++ 2M"),
     ("dpmpp_2m_cfg_pp", "DPM++ 2M"),
     ("dpmpp_2s_ancestral_cfg_pp", "DPM++ 2S a"),
@@ -246,6 +251,25 @@ const FOREIGN: &[(&str, &str)] = &[
     ("EDMEuler", "Euler"),
     ("EDMDPMSolverMultistep", "DPM++ 2M"),
     ("VQDiffusion", "Euler a"),
+    ("res_multistep_cfg_pp", "DPM++ 2M"),
+    ("res_multistep_ancestral_cfg_pp", "DPM++ 2M SDE"),
+    ("gradient_estimation_cfg_pp", "Euler"),
+    ("sa_solver_pece", "DPM++ 3M SDE"),
+    ("CosineDPMSolverMultistep", "DPM++ 2M SDE"),
+    ("DPMSolverMultistepInverse", "DPM++ 2M"),
+    ("DDIMInverse", "DDIM"),
+    ("DDPMParallel", "Euler a"),
+    ("DDPMWuerstchen", "Euler a"),
+    ("ConsistencyDecoder", "LCM"),
+    ("CMStochasticIterative", "LCM"),
+    ("FlowMatchEulerDiscrete", "Euler"),
+    ("FlowMatchHeunDiscrete", "Heun"),
+    ("FlowMatchLCM", "LCM"),
+    ("KarrasVe", "Heun"),
+    ("RePaint", "DDIM"),
+    ("ScoreSdeVe", "Euler a"),
+    ("ScoreSdeVp", "Euler a"),
+    ("UnCLIP", "Euler a"),
 ];
 
 /// A name without what programs vary, `k_` and `Scheduler` among it.

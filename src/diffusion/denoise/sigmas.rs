@@ -81,6 +81,11 @@ impl ScheduleKind {
         NAMES.iter().find(|(kind, ..)| *kind == self).map_or("Automatic", |(_, name, _)| name)
     }
 
+    /// Its other names.
+    pub fn aliases(self) -> &'static [&'static str] {
+        NAMES.iter().find(|(kind, ..)| *kind == self).map_or(&[], |(_, _, aliases)| aliases)
+    }
+
     /// The kind of this name, if there is one.
     pub(super) fn lookup(name: &str) -> Option<Self> {
         let wanted = normalised(name);
@@ -252,6 +257,26 @@ mod tests {
         // Sabour et al. (2024): eleven steps are the published levels.
         let knots = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029, 0.0];
         assert_near(&table(ScheduleKind::AlignYourSteps, 11), &knots, 1e-5);
+    }
+
+    /// Ten steps for SD 1.x of the schedules that no reference file has, computed in f64 with numpy and mpmath (the
+    /// quantiles) from the definitions: k-diffusion's `get_sigmas_polyexponential`; Stability's generative models; the
+    /// webui's and ComfyUI's `simple` and `ddim`; the arctangents of KL Optimal; Lee et al. 2024; Sabour et al. 2024.
+    #[test]
+    fn ten_steps_by_definition() {
+        #[rustfmt::skip]
+        let tables = [
+            (ScheduleKind::Polyexponential, [14.61464, 7.32487, 3.67123, 1.84002, 0.92222, 0.46222, 0.23166, 0.11611, 0.05819, 0.02917, 0.0]),
+            (ScheduleKind::SgmUniform, [14.61464, 8.30717, 5.09241, 3.32507, 2.27973, 1.61558, 1.16286, 0.83188, 0.57119, 0.34370, 0.0]),
+            (ScheduleKind::Simple, [14.61464, 8.30280, 5.08776, 3.32108, 2.27646, 1.61289, 1.16058, 0.82986, 0.56928, 0.34167, 0.0]),
+            (ScheduleKind::Ddim, [8.39068, 5.13443, 3.34776, 2.29285, 1.62369, 1.16822, 0.83565, 0.57405, 0.34619, 0.04131, 0.0]),
+            (ScheduleKind::KlOptimal, [14.61464, 4.23235, 2.39372, 1.59707, 1.13300, 0.81524, 0.57291, 0.37248, 0.19529, 0.02917, 0.0]),
+            (ScheduleKind::Beta, [14.61464, 13.92778, 12.49098, 10.59761, 8.44244, 6.20137, 4.04620, 2.15283, 0.71602, 0.02917, 0.0]),
+            (ScheduleKind::AlignYourSteps, [14.615, 6.11351, 3.56511, 2.39387, 1.64996, 1.13579, 0.74252, 0.44501, 0.16921, 0.029, 0.0]),
+        ];
+        for (kind, want) in tables {
+            assert_near(&table(kind, 10), &want, 6e-5);
+        }
     }
 
     /// Each rule recomputed from its definition.

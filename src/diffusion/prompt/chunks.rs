@@ -37,11 +37,12 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// As the encoder takes it: start, tokens, end, and the end again up to `positions`.
-    pub fn padded(&self, tokens: &Tokenizer, positions: usize) -> Vec<Token> {
+    /// As the encoder takes it: start, tokens, end, and `padding` up to `positions`.
+    pub fn padded(&self, tokens: &Tokenizer, positions: usize, padding: u32) -> Vec<Token> {
         let mut out = vec![Token::Id(tokens.start())];
         out.extend(self.tokens.iter().map(|t| t.0));
-        out.resize(positions, Token::Id(tokens.end()));
+        out.push(Token::Id(tokens.end()));
+        out.resize(positions, Token::Id(padding));
         out
     }
 
@@ -203,8 +204,10 @@ mod tests {
         assert_eq!(cut, 0);
         assert_eq!((read[0].tokens.len(), read[1].tokens[0].1, read[1].tokens[1].1), (61, 1.5, 1.0));
         assert_eq!((read[0].weights(77), read[1].weights(77).unwrap()[..3].to_vec()), (None, vec![1.0, 1.5, 1.0]));
-        let padded = read[0].padded(&tokens, 77);
-        assert_eq!((padded.len(), padded[0], padded[62]), (77, Token::Id(49406), Token::Id(49407)));
+        let padded = read[0].padded(&tokens, 77, 0);
+        let at = |i: usize| padded[i];
+        assert_eq!((padded.len(), at(0), at(62), at(63)), (77, Token::Id(49406), Token::Id(49407), Token::Id(0)));
+        assert_eq!(read[0].padded(&tokens, 77, 49407)[63..], [Token::Id(49407); 14]);
         let error = chunks(&parse("(a:500)"), lexicon).err().map(|e| e.to_string());
         assert!(error.unwrap_or_default().contains("out of range"));
         let (read, cut) = chunks(&parse(&"cat ".repeat(1600)), lexicon).unwrap();

@@ -2,6 +2,11 @@
 //!
 //! `[a:b:n]` is a until step n and b from then on, `[b:n]` and `[a::n]` lack one of the two, and `[a|b]` changes at every
 //! step. n is a number of steps; below 1, or written with a point, a fraction of them. `x AND y :0.5` guides by both.
+//!
+//! As the webui documents it, a is there for the first n steps, all of them, and `[a|b]` is a in step 1 and b in step 2. A
+//! step is the sampler's: where it evaluates the model twice, both evaluations have one text. (The webui's own two-call
+//! samplers are reported to alternate at every evaluation, its issue 6870, which its documentation does not say.) In
+//! img2img the first step that is run counts as step 1, and fractions are of the steps that were asked for.
 
 use crate::error::{Error, Result};
 

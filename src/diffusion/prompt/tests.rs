@@ -4,11 +4,14 @@ use super::*;
 use crate::diffusion::UnetCall;
 use crate::diffusion::clip::{ClipConfig, MlpActivation};
 use crate::diffusion::denoise::guided::Unet as _;
-use crate::diffusion::denoise::plan::Settings;
-use crate::diffusion::denoise::run::At;
+use crate::diffusion::denoise::noise::ImageNoise;
+use crate::diffusion::denoise::plan::{Plan, Settings};
+use crate::diffusion::denoise::run::{self, At, Denoiser, Progress};
 use crate::diffusion::denoise::samplers;
+use crate::diffusion::denoise::schedule::{Schedule, ScheduleConfig};
 use crate::diffusion::unet::{UnetConfig, UnetLevel, UnetShape};
 use crate::diffusion::vae::VaeConfig;
+use crate::rng::RngKind;
 use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -170,6 +173,101 @@ fn prompts_change_over_the_steps() {
         }
         assert_eq!(fake.unets.borrow().len(), 4, "round {round}");
     }
+}
+
+/// Remembers the prompt that held at each evaluation.
+struct Held<'a> {
+    prompts: &'a Prompts,
+    seen: Vec<usize>,
+}
+
+impl Denoiser for Held<'_> {
+    fn denoised(&mut self, _: &[f32], at: At, out: &mut [f32]) -> Result<()> {
+        self.epsilon(&[], at, out)
+    }
+
+    fn epsilon(&mut self, _: &[f32], at: At, out: &mut [f32]) -> Result<()> {
+        self.seen.push(self.prompts.contexts[self.prompts.at(at.step)].conds[0]);
+        out.fill(0.0);
+        Ok(())
+    }
+}
+
+/// The texts of `prompt` (numbered as they first appear) at the evaluations of a sampler's six steps.
+fn held(sampler: &str, prompt: &str, strength: Option<f32>) -> Vec<usize> {
+    let fake = Fake::new();
+    let mut asked = request(prompt, "", 6);
+    asked.sampling.sampler = samplers::find(sampler).unwrap();
+    asked.sampling.strength = strength;
+    let prompts = embedded(&fake, &asked);
+    let plan = Plan::new(&Schedule::new(&ScheduleConfig::default()).unwrap(), &asked.sampling).unwrap();
+    let mut denoiser = Held { prompts: &prompts, seen: Vec::new() };
+    let (mut noise, init) = (ImageNoise::new(RngKind::Nv, &[1]), [0.0; 4]);
+    let mut heard = |_: &Progress<'_>| ControlFlow::Continue(());
+    let init = strength.map(|_| &init[..]);
+    run::sample(&plan, (1, 4), init, &mut noise, &mut denoiser, &mut heard).unwrap();
+    denoiser.seen
+}
+
+#[test]
+fn prompts_switch_after_whole_steps_whatever_the_sampler() {
+    let one = ["euler", "euler_a", "lms", "dpm++2m", "dpm++2m_sde", "ddim", "unipc", "lcm", "dpm_fast"];
+    let two = ["heun", "dpm2", "dpm2_a", "dpm++2s_a", "dpm++sde", "restart"];
+    for (samplers, calls) in [(&one[..], 1), (&two, 2)] {
+        for sampler in samplers {
+            // Six steps, the last of them with one evaluation everywhere.
+            let each = |texts: [usize; 6]| {
+                let times = |i: usize| if i < 5 { calls } else { 1 };
+                texts.into_iter().enumerate().flat_map(|(i, text)| vec![text; times(i)]).collect::<Vec<_>>()
+            };
+            assert_eq!(held(sampler, "[cat:dog:2]", None), each([0, 0, 1, 1, 1, 1]), "{sampler}");
+            assert_eq!(held(sampler, "[cat:dog:0.5]", None), each([0, 0, 0, 1, 1, 1]), "{sampler}");
+            assert_eq!(held(sampler, "[cat|dog]", None), each([0, 1, 0, 1, 0, 1]), "{sampler}");
+            assert_eq!(held(sampler, "[cat:dog:6]", None), each([0; 6]), "{sampler}");
+        }
+    }
+    assert_eq!(held("plms", "[cat|dog]", None), [0, 0, 1, 0, 1, 0, 1]);
+    // int(0.5 x 6) + 1 = 4 steps are run, and their first is step 1.
+    assert_eq!(held("euler", "[cat:dog:2]", Some(0.5)), [0, 0, 1, 1]);
+    assert_eq!(held("heun", "[cat:dog:0.5]", Some(0.5)), [0, 0, 0, 0, 0, 0, 1]);
+    assert!(held("dpm_adaptive", "[cat:dog:2]", None).starts_with(&[0, 0, 1]));
+}
+
+/// What the memory check assumes is what is then asked of the engine.
+#[test]
+fn the_demand_is_what_the_calls_take() {
+    let cat = |n: usize| vec!["cat"; n].join(" ");
+    let prompts = [
+        ("cat", "", 2, 154, 154),
+        (&cat(76), "", 2, 231, 231),
+        (&format!("{} AND dog AND bird :0.5", cat(160)), "blurry BREAK ugly", 4, 231 + 77 + 77 + 154, 539),
+        ("[cat|dog|bird BREAK bird]", "blurry", 4, 2 * 154 + 231, 77 * 5),
+        ("[cat:dog:0.5]", "[red:blue BREAK x:0.5]", 3, 154 + 231, 77 * 5),
+    ];
+    for (prompt, negative, ready, ready_tokens, text_tokens) in prompts {
+        let fake = Fake::new();
+        let asked = request(prompt, negative, 6);
+        let demand = Demand::new(&asked, &Tokenizer::clip(), &fake.model).unwrap();
+        let have = (demand.ready, demand.ready_tokens, demand.text_tokens);
+        assert_eq!(have, (ready.min(have.0), ready_tokens, text_tokens), "{prompt}");
+        let prompts = embedded(&fake, &asked);
+        let mut unet = PromptedUnet::new(&fake, &prompts, (1, 2, 2), None).unwrap();
+        let (mut uncond, mut conds) = (vec![0.0; 16], vec![vec![0.0; 16]; prompts.weights().len()]);
+        for step in 0..6 {
+            let at = At { step, evaluation: step, t: 1.0, sigma: 1.0 };
+            unet.predict(&[0.0; 16], at, Some(&mut uncond), &mut conds).unwrap();
+        }
+        let made = fake.unets.borrow();
+        let kinds: std::collections::BTreeSet<_> = made.iter().map(|s| (s.contexts, s.tokens)).collect();
+        assert_eq!(demand.calls, kinds, "{prompt}");
+        assert_eq!((demand.ready, demand.ready_tokens), (made.len(), made.iter().map(|s| s.contexts * s.tokens).sum()));
+        let rows: usize = prompts.embeddings.iter().map(|e| e.shape().w).sum();
+        assert_eq!(demand.text_tokens, rows);
+    }
+    // A prompt of many turns is not kept whole.
+    let many = format!("[{}]", (0..40).map(|i| format!("a{i}")).collect::<Vec<_>>().join("|"));
+    let demand = Demand::new(&request(&many, "", 40), &Tokenizer::clip(), &Fake::new().model).unwrap();
+    assert_eq!((demand.ready, demand.ready_tokens, demand.text_tokens), (16, 16 * 154, 41 * 77));
 }
 
 #[test]

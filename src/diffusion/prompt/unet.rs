@@ -8,9 +8,10 @@ use crate::diffusion::{Stages, UnetCall};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// Sets of prompts whose keys and values are kept; a prompt that alternates between more computes them anew.
-const KEPT: usize = 16;
+pub(super) const KEPT: usize = 16;
 /// Contexts of one call: guidance needs two, and more would need the memory of more.
 const TOGETHER: usize = 2;
 
@@ -82,19 +83,11 @@ impl<'a> PromptedUnet<'a> {
         Ok(())
     }
 
-    /// Neighbours of one length share a call.
     fn calls_for(&self, contexts: &Contexts) -> Result<Vec<Call<'a>>> {
-        let mut calls = Vec::new();
-        let all: Vec<(usize, &Tensor)> = contexts.all().map(|i| &self.prompts.embeddings[i]).enumerate().collect();
-        let mut rest = &all[..];
-        while let Some(first) = rest.first() {
-            let alike = rest.iter().take(TOGETHER).take_while(|(_, t)| t.shape() == first.1.shape()).count();
-            let (group, after) = rest.split_at(alike);
-            rest = after;
-            let tensors: Vec<&Tensor> = group.iter().map(|(_, t)| *t).collect();
-            calls.push(Call { call: self.call(&tensors)?, outputs: group.iter().map(|(i, _)| *i).collect() });
-        }
-        Ok(calls)
+        let all: Vec<&Tensor> = contexts.all().map(|i| &self.prompts.embeddings[i]).collect();
+        let tokens: Vec<usize> = all.iter().map(|t| t.shape().w).collect();
+        let made = |group: Range<usize>| Ok(Call { call: self.call(&all[group.clone()])?, outputs: group.collect() });
+        groups(&tokens).into_iter().map(made).collect()
     }
 
     fn call(&self, group: &[&Tensor]) -> Result<Box<dyn UnetCall + 'a>> {
@@ -104,6 +97,18 @@ impl<'a> PromptedUnet<'a> {
         let data = group.iter().flat_map(|t| t.data().repeat(n)).collect();
         self.stages.unet(shape, Tensor::new(Shape::tokens(contexts, one.w, one.c), data)?, self.times.as_deref())
     }
+}
+
+/// The calls that texts of so many tokens take: neighbours of one length share one.
+pub(super) fn groups(tokens: &[usize]) -> Vec<Range<usize>> {
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    for (i, len) in tokens.iter().enumerate() {
+        match groups.last_mut() {
+            Some(last) if last.len() < TOGETHER && tokens[last.start] == *len => last.end += 1,
+            _ => groups.push(i..i + 1),
+        }
+    }
+    groups
 }
 
 impl Unet for PromptedUnet<'_> {

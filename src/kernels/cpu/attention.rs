@@ -4,6 +4,8 @@
 //! maxima and sums go down the columns without shuffles, and no width of a head needs padding.
 #![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint parts of one output")]
 
+mod bf16;
+
 use super::tile::{COLUMNS, Old, Rows, Shared, Split, Tile};
 use super::{In, Io, Scratch, Variant};
 use crate::backend::cpu::workers::Workers;
@@ -16,6 +18,7 @@ use crate::tensor::Shape;
 pub(crate) static VARIANTS: &[Variant<Attention>] = &[
     Variant { name: "naive", supports: |_, _, _| true, scratch: naive_scratch, run: naive },
     Variant { name: "flash", supports: |_, _, _| true, scratch: flash_scratch, run: flash },
+    Variant { name: "flash_bf16", supports: |_, _, _| true, scratch: bf16::scratch, run: bf16::run },
 ];
 
 /// Keys of one round of the online softmax: their scores (16 KiB) stay in the first-level cache.

@@ -9,22 +9,24 @@
 //! worker's scratch between blocks; bias, activation, residual and gating are applied on the way to the output.
 #![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint parts of one output")]
 
+pub mod bf16;
 mod blocks;
 mod naive;
+mod normed;
 
 pub use naive::naive;
 
 use super::panels::{PANEL, Packed, Panel};
+use super::statistics::Statistics;
 use super::tile::{Old, Rows, Shared, Split, Tile};
+use super::tuning::Tuning;
 use super::{In, Io, Scratch};
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::Activation;
-use crate::simd::{Isa, Simd, Task, dispatch, math};
+use crate::simd::{Isa, Simd, Task, dispatch, dispatch_bf16, math};
 use crate::tensor::Shape;
 use blocks::{BLOCK, Block, Blocks, PIECES};
 
-/// Most output rows of a task: enough to make the expansion of B cheap (about 1 %).
-const CHUNK: usize = 256;
 /// Most panels of a task.
 const GROUP: usize = 10;
 
@@ -41,12 +43,33 @@ pub struct Window {
     pub upsample: Option<(usize, usize)>,
 }
 
+/// A GroupNorm that is applied to the sources as they are read.
+#[derive(Clone, Copy)]
+pub struct Norm<'a> {
+    /// Mean, scale and shift of each channel, `[b', 1, 3, k]`.
+    pub affine: In<'a>,
+    /// The nonlinearity that follows it.
+    pub act: Activation,
+}
+
+impl<'a> Norm<'a> {
+    /// Mean, scale and shift of channels `first .. first + count` of a sample.
+    #[inline(always)]
+    pub fn rows(&self, b: usize, first: usize, count: usize) -> [&'a [f32]; 3] {
+        let In { data, shape, pitch } = self.affine;
+        [0, 1, 2].map(|i| &data[(b % shape.b * 3 + i) * pitch + first..][..count])
+    }
+}
+
 /// A linear layer or a convolution, with everything around it.
+#[derive(Clone, Copy)]
 pub struct Product<'a> {
     /// One or two sources, whose channels follow each other.
     pub sources: &'a [In<'a>],
     /// How they are read.
     pub window: Window,
+    /// What happens to them on the way in.
+    pub norm: Option<Norm<'a>>,
     /// Weights.
     pub w: &'a Packed,
     /// Added to every row.
@@ -61,11 +84,20 @@ pub struct Product<'a> {
     pub shape: Shape,
 }
 
-/// Scratch for a product with these sources: a row of zeros for all, and for each worker pointers, one block of B and sums.
-pub fn scratch(sources: &[Shape], rows: usize) -> Scratch {
-    let zeros = sources.iter().map(|s| s.c).max().unwrap_or(0);
-    let rows = rows.min(CHUNK);
-    Scratch { shared: zeros, per_worker: table_len(rows) + BLOCK * PANEL + rows * GROUP * PANEL }
+/// Scratch for a product with these sources: a row of zeros for all, with a norm the normalised sources of `batch` samples,
+/// and for each worker pointers, one block of B and sums.
+pub fn scratch(sources: &[Shape], rows: usize, norm: bool, batch: usize) -> Scratch {
+    let normed: usize = sources.iter().map(|s| normed::len(s.with_b(batch))).sum();
+    let rows = rows.min(Tuning::LARGEST.rows);
+    Scratch {
+        shared: zeros_len(sources.iter().map(|s| s.c)) + if norm { normed } else { 0 },
+        per_worker: table_len(rows) + BLOCK * PANEL + rows * GROUP * PANEL,
+    }
+}
+
+/// f32 elements of a row of zeros that is as long as any source's, whole cache lines.
+fn zeros_len(channels: impl Iterator<Item = usize>) -> usize {
+    channels.max().unwrap_or(0).next_multiple_of(16)
 }
 
 /// f32 elements that hold a chunk's pointers, whole cache lines.
@@ -74,15 +106,30 @@ fn table_len(rows: usize) -> usize {
 }
 
 /// Computes `p` into `io.y`. `io.scratch` is what [`scratch`] declared.
-pub fn run(p: &Product<'_>, isa: Isa, out: &mut [f32], pitch: usize, zeros: &mut [f32], workers: &Workers) {
+///
+/// A norm costs a pass over the sources here: register tiles read them many times.
+pub fn run(p: &Product<'_>, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
+    tasks(p, isa, io, workers, |part| dispatch(isa, part));
+}
+
+/// The same in bf16, with scratch that [`bf16::scratch`] declared.
+pub fn run_bf16(p: &Product<'_>, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
+    tasks(p, isa, io, workers, |part| dispatch_bf16(isa, bf16::Pairs(part)));
+}
+
+/// Cuts a product into tasks.
+fn tasks(p: &Product<'_>, isa: Isa, io: &mut Io<'_>, workers: &Workers, run: impl Fn(Part<'_, '_>) + Sync) {
     let rows = p.shape.rows();
     if rows == 0 || p.shape.c == 0 {
         return;
     }
+    let (zeros, room) = io.scratch.split_at_mut(zeros_len(p.sources.iter().map(|s| s.shape.c)));
     zeros.fill(0.0);
-    let out = Shared::new(out);
+    let normed = p.norm.map(|norm| normed::sources(p, &norm, isa, room, workers));
+    let p = &Product { sources: normed.as_ref().map_or(p.sources, |all| &all[..p.sources.len()]), ..*p };
+    let (out, pitch) = (Shared::new(io.y.data), io.y.pitch);
     let panels = p.w.panel_count();
-    let chunks = Split::at_most(rows, CHUNK);
+    let chunks = Split::at_most(rows, workers.tuning().rows);
     // Enough tasks for all workers to end together; with few rows only panels can be shared out.
     let wanted = (workers.threads() * 4).div_ceil(chunks.parts);
     let groups = Split::at_most(panels, panels.div_ceil(wanted).clamp(1, GROUP));
@@ -90,12 +137,15 @@ pub fn run(p: &Product<'_>, isa: Isa, out: &mut [f32], pitch: usize, zeros: &mut
         // Neighbouring tasks share their weights: those are read from memory once.
         let (first_row, rows) = chunks.part(task % chunks.parts);
         let (first_panel, panels) = groups.part(task / chunks.parts);
-        dispatch(isa, Part { p, first_row, rows, first_panel, panels, zeros: &*zeros, scratch, out, pitch });
+        run(Part { p, first_row, rows, first_panel, panels, zeros: &*zeros, scratch, out, pitch });
     });
+    if let Some(to) = &mut io.statistics {
+        Statistics::new(to, out, p.shape, pitch).all(isa, workers);
+    }
 }
 
 /// One task.
-struct Part<'a, 'b> {
+pub struct Part<'a, 'b> {
     p: &'a Product<'b>,
     first_row: usize,
     rows: usize,
@@ -326,9 +376,16 @@ pub fn scalar(act: Activation, x: f32) -> f32 {
     act.reference(f64::from(x)) as f32
 }
 
-/// Splits the operands that follow the sources: a row, a residual, each if it is there.
-pub fn extras<'a>(io: &Io<'a>, sources: usize, row: bool, residual: bool) -> (Option<In<'a>>, Option<In<'a>>) {
+/// The operands that follow the sources, each if it is there: a norm, a row, a residual.
+pub fn extras<'a>(
+    io: &Io<'a>,
+    sources: usize,
+    norm: Option<Activation>,
+    row: bool,
+    residual: bool,
+) -> (Option<Norm<'a>>, Option<In<'a>>, Option<In<'a>>) {
     let mut rest = io.x[sources..].iter().copied();
+    let norm = norm.and_then(|act| rest.next().map(|affine| Norm { affine, act }));
     let row = if row { rest.next() } else { None };
-    (row, if residual { rest.next() } else { None })
+    (norm, row, if residual { rest.next() } else { None })
 }

@@ -223,7 +223,8 @@ struct Apply<'a> {
     channels: usize,
 }
 
-struct Affine(Activation);
+/// `act((x - mean) * scale + shift)`.
+pub(super) struct Affine(pub Activation);
 
 impl Lanewise<4> for Affine {
     #[inline(always)]

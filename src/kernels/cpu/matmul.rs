@@ -12,18 +12,25 @@ use crate::tensor::Shape;
 pub(crate) static VARIANTS: &[Variant<Matmul>] = &[
     Variant { name: "naive", supports: |_, _, _| true, scratch: |_, _, _| Scratch::default(), run: naive },
     Variant { name: "panels", supports: |_, _, _| true, scratch, run: panels },
+    Variant { name: "bf16", supports: |_, _, _| true, scratch: scratch_bf16, run: bf16 },
 ];
 
 fn scratch(op: &Matmul, x: &[Shape], _: &[Dims]) -> Scratch {
-    let rows = x.iter().map(|s| s.b).max().unwrap_or(1) * x[0].pixels();
-    gemm::scratch(&x[..op.sources()], rows)
+    let batch = x.iter().map(|s| s.b).max().unwrap_or(1);
+    gemm::scratch(&x[..op.sources()], batch * x[0].pixels(), op.norm.is_some(), batch)
+}
+
+fn scratch_bf16(op: &Matmul, x: &[Shape], _: &[Dims]) -> Scratch {
+    let batch = x.iter().map(|s| s.b).max().unwrap_or(1);
+    gemm::bf16::scratch(&x[..op.sources()], batch * x[0].pixels(), op.norm.is_some(), batch)
 }
 
 fn product<'a>(op: &Matmul, io: &Io<'a>) -> Product<'a> {
-    let (row, residual) = gemm::extras(io, op.sources(), op.row, op.residual);
+    let (norm, row, residual) = gemm::extras(io, op.sources(), op.norm, op.row, op.residual);
     Product {
         sources: &io.x[..op.sources()],
         window: Window { side: 1, stride: 1, before: 0, upsample: None },
+        norm,
         w: io.w[0],
         bias: op.bias.then(|| io.w[1].vector()),
         row,
@@ -35,10 +42,15 @@ fn product<'a>(op: &Matmul, io: &Io<'a>) -> Product<'a> {
 
 fn naive(op: &Matmul, _: Isa, io: &mut Io<'_>, workers: &Workers) {
     let p = product(op, io);
-    gemm::naive(&p, io.y.data, io.y.pitch, workers);
+    gemm::naive(&p, io, workers);
 }
 
 fn panels(op: &Matmul, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
     let p = product(op, io);
-    gemm::run(&p, isa, io.y.data, io.y.pitch, io.scratch, workers);
+    gemm::run(&p, isa, io, workers);
+}
+
+fn bf16(op: &Matmul, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
+    let p = product(op, io);
+    gemm::run_bf16(&p, isa, io, workers);
 }

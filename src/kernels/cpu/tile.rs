@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "operands are raw rows: one bounds check per element would cost more than the product")]
 
 use crate::simd::{Simd, Task};
+use std::marker::PhantomData;
 
 /// Columns of a tile's B operand and of its result in memory, in f32.
 pub const COLUMNS: usize = super::panels::PANEL;
@@ -100,6 +101,32 @@ pub struct Tile {
     pub old: Old,
 }
 
+/// How a tile multiplies and adds.
+pub trait Arithmetic {
+    /// `acc + a * b`.
+    fn step<S: Simd>(s: S, a: S::V, b: S::V, acc: S::V) -> S::V;
+}
+
+/// Values of f32.
+pub struct F32;
+
+impl Arithmetic for F32 {
+    #[inline(always)]
+    fn step<S: Simd>(s: S, a: S::V, b: S::V, acc: S::V) -> S::V {
+        s.fma(a, b, acc)
+    }
+}
+
+/// Pairs of bf16 ([`Simd::pairs`]) on both sides, f32 sums: k counts pairs.
+pub struct Bf16;
+
+impl Arithmetic for Bf16 {
+    #[inline(always)]
+    fn step<S: Simd>(s: S, a: S::V, b: S::V, acc: S::V) -> S::V {
+        s.dot_pairs(a, b, acc)
+    }
+}
+
 impl Tile {
     /// Computes all 32 columns, two vectors at a time.
     ///
@@ -107,6 +134,16 @@ impl Tile {
     /// Every pointer must be valid for what its field says; no other thread uses c.
     #[inline(always)]
     pub unsafe fn run<S: Simd>(self, s: S) {
+        // SAFETY: the caller's.
+        unsafe { self.run_as::<S, F32>(s) };
+    }
+
+    /// The same with another arithmetic.
+    ///
+    /// # Safety
+    /// That of [`Tile::run`].
+    #[inline(always)]
+    pub unsafe fn run_as<S: Simd, A: Arithmetic>(self, s: S) {
         let mut column = 0;
         while column < COLUMNS {
             // SAFETY: the caller's; columns stay below 32.
@@ -115,7 +152,7 @@ impl Tile {
                     Old::Scale(by) => Old::Scale(by.add(column)),
                     other => other,
                 };
-                Self { b: self.b.add(column), c: self.c.add(column), old, ..self }.two_vectors(s);
+                Self { b: self.b.add(column), c: self.c.add(column), old, ..self }.two_vectors::<S, A>(s);
             }
             column += 2 * S::LANES;
         }
@@ -123,12 +160,12 @@ impl Tile {
 
     /// Picks the compiled size.
     #[inline(always)]
-    unsafe fn two_vectors<S: Simd>(self, s: S) {
+    unsafe fn two_vectors<S: Simd, A: Arithmetic>(self, s: S) {
         macro_rules! sizes {
             ($task:ident: $($m:literal)*) => {
                 match self.m {
                     // The comparison is constant, so that sizes which a set lacks cost no code.
-                    $($m if $m <= S::TILE_ROWS => s.call($task::<$m>(self)),)*
+                    $($m if $m <= S::TILE_ROWS => s.call($task::<$m, A>(self, PhantomData)),)*
                     _ => debug_assert!(false, "a tile of {} rows", self.m),
                 }
             };
@@ -143,9 +180,9 @@ impl Tile {
 
 /// A tile of M rows behind pointers. Each kind of rows has a function of its own with a single loop: with two loops in
 /// one function LLVM keeps accumulators in memory.
-struct Gathered<const M: usize>(Tile);
+struct Gathered<const M: usize, A>(Tile, PhantomData<A>);
 
-impl<const M: usize> Task for Gathered<M> {
+impl<const M: usize, A: Arithmetic> Task for Gathered<M, A> {
     type Out = ();
 
     #[inline(always)]
@@ -164,7 +201,7 @@ impl<const M: usize> Task for Gathered<M> {
                 let (b0, b1) = (s.load(b), s.load(b.add(S::LANES)));
                 for (sum, row) in acc.iter_mut().zip(rows) {
                     let a = s.splat(*row.add(k));
-                    *sum = [s.fma(a, b0, sum[0]), s.fma(a, b1, sum[1])];
+                    *sum = [A::step(s, a, b0, sum[0]), A::step(s, a, b1, sum[1])];
                 }
             }
             store(s, &t, acc);
@@ -173,9 +210,9 @@ impl<const M: usize> Task for Gathered<M> {
 }
 
 /// [`Gathered`] with a prefetch in each step.
-struct Streamed<const M: usize>(Tile);
+struct Streamed<const M: usize, A>(Tile, PhantomData<A>);
 
-impl<const M: usize> Task for Streamed<M> {
+impl<const M: usize, A: Arithmetic> Task for Streamed<M, A> {
     type Out = ();
 
     #[inline(always)]
@@ -195,7 +232,7 @@ impl<const M: usize> Task for Streamed<M> {
                 let (b0, b1) = (s.load(b), s.load(b.add(S::LANES)));
                 for (sum, row) in acc.iter_mut().zip(rows) {
                     let a = s.splat(*row.add(k));
-                    *sum = [s.fma(a, b0, sum[0]), s.fma(a, b1, sum[1])];
+                    *sum = [A::step(s, a, b0, sum[0]), A::step(s, a, b1, sum[1])];
                 }
             }
             store(s, &t, acc);
@@ -204,9 +241,9 @@ impl<const M: usize> Task for Streamed<M> {
 }
 
 /// A tile of M rows of a transposed operand.
-struct Strided<const M: usize>(Tile);
+struct Strided<const M: usize, A>(Tile, PhantomData<A>);
 
-impl<const M: usize> Task for Strided<M> {
+impl<const M: usize, A: Arithmetic> Task for Strided<M, A> {
     type Out = ();
 
     #[inline(always)]
@@ -221,7 +258,7 @@ impl<const M: usize> Task for Strided<M> {
                 let (b0, b1) = (s.load(b), s.load(b.add(S::LANES)));
                 for (r, sum) in acc.iter_mut().enumerate() {
                     let a = s.splat(*a.add(r));
-                    *sum = [s.fma(a, b0, sum[0]), s.fma(a, b1, sum[1])];
+                    *sum = [A::step(s, a, b0, sum[0]), A::step(s, a, b1, sum[1])];
                 }
             }
             store(s, &t, acc);

@@ -14,21 +14,20 @@ pub mod forms;
 mod input;
 mod products;
 
-use super::Scratch;
 use super::gemm::Product;
 use super::panels::PANEL;
+use super::statistics::Statistics;
 use super::tile::{Shared, Split};
+use super::tuning::Tuning;
+use super::{Io, Scratch};
 use crate::backend::cpu::workers::Workers;
+use crate::kernels::group_affine::TILE_ROWS;
 use crate::simd::{Isa, dispatch};
 use crate::tensor::Shape;
 use forms::Form;
 use input::{Factors, STRIP_CHANNELS};
 use products::Outputs;
 
-/// Bytes of a chunk's input factors: with what a task needs beside them, a part of the last-level cache.
-const CHUNK_BYTES: usize = 6 << 20;
-/// Most tiles of a task per product: its sums and the factors of its filters stay in the second-level cache.
-const TASK_ROWS: usize = 128;
 /// Most input channels of a block. Part of the rounding: sums are cut here.
 const BLOCK: usize = 80;
 /// Elements between neighbouring products beyond what they hold, so that they do not share cache sets.
@@ -47,20 +46,39 @@ struct Grid {
     tiles_x: usize,
     /// Tiles down.
     tiles_y: usize,
-    /// Rows of tiles of all samples, cut into chunks.
+    /// Rows of tiles that make up a tile of statistics.
+    unit: usize,
+    /// Units of all samples, cut into chunks.
     chunks: Split,
     /// Most rows of tiles of a chunk.
     chunk_rows: usize,
+    /// Most tiles of a task.
+    task_tiles: usize,
 }
 
 impl Grid {
-    fn new<const IN: usize, const P: usize>(size: (usize, usize), k: usize, batch: usize) -> Self {
+    fn new<const IN: usize, const P: usize, const OUT: usize>(
+        size: (usize, usize),
+        k: usize,
+        batch: usize,
+        tuning: Tuning,
+    ) -> Self {
         let (tiles_y, tiles_x) = (size.0.div_ceil(IN - 2), size.1.div_ceil(IN - 2));
         // Even blocks: 128 becomes twice 64, not 80 and 48.
         let block = k.div_ceil(k.div_ceil(BLOCK)).next_multiple_of(16);
-        let chunk_rows = (CHUNK_BYTES / (P * P * k * size_of::<f32>() * tiles_x)).clamp(1, batch * tiles_y);
-        let chunks = Split::at_most(batch * tiles_y, chunk_rows);
-        Self { products: P * P, k, block, tiles_x, tiles_y, chunks, chunk_rows }
+        let unit = TILE_ROWS / OUT;
+        let most = (tuning.chunk_bytes / (P * P * k * size_of::<f32>() * tiles_x * unit)).max(1);
+        let chunks = Split::at_most(batch * tiles_y.div_ceil(unit), most);
+        let chunk_rows = (most * unit).min(batch * tiles_y);
+        // Forms with fewer products have more tiles.
+        let task_tiles = (tuning.tiles * 36 / (P * P)).min(chunk_rows * tiles_x);
+        Self { products: P * P, k, block, tiles_x, tiles_y, unit, chunks, chunk_rows, task_tiles }
+    }
+
+    /// The first row of tiles of a unit, counted through all samples; of the one after the last, all rows.
+    fn row_of(&self, unit: usize) -> usize {
+        let units = self.tiles_y.div_ceil(self.unit);
+        unit / units * self.tiles_y + unit % units * self.unit
     }
 
     fn blocks(&self) -> usize {
@@ -77,14 +95,9 @@ impl Grid {
         self.chunk_rows * self.tiles_x * self.block + SKEW
     }
 
-    /// Tiles of a task, at most.
-    fn task_tiles(&self) -> usize {
-        (TASK_ROWS * 36 / self.products).min(self.chunk_rows * self.tiles_x)
-    }
-
     fn scratch(&self, strip: usize) -> Scratch {
         let filters = self.products * (self.block * PANEL + SKEW);
-        let sums = self.products * (self.task_tiles() * PANEL + SKEW);
+        let sums = self.products * (self.task_tiles * PANEL + SKEW);
         Scratch { shared: self.blocks() * self.products * self.stride(), per_worker: strip.max(filters + sums) }
     }
 }
@@ -96,44 +109,71 @@ pub fn scratch<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: 
 ) -> Scratch {
     let k = sources.iter().map(|s| s.c).sum();
     let strip = IN * (F::STRIP * (IN - 2) + 2) * STRIP_CHANNELS;
-    Grid::new::<IN, P>((sources[0].h, sources[0].w), k, batch).scratch(strip)
+    Grid::new::<IN, P, OUT>((sources[0].h, sources[0].w), k, batch, Tuning::LARGEST).scratch(strip)
 }
 
-/// Computes `p` into `out`. `scratch` is what [`scratch`] declared. The window's stride and padding are 1.
+/// Computes `p` into `io.y`. `io.scratch` is what [`scratch`] declared. The window's stride and padding are 1.
 pub fn run<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize>(
     form: F,
     p: &Product<'_>,
     isa: Isa,
-    out: &mut [f32],
-    pitch: usize,
-    scratch: &mut [f32],
+    io: &mut Io<'_>,
     workers: &Workers,
 ) {
     let size = (p.sources[0].shape.h, p.sources[0].shape.w);
     let k = p.sources.iter().map(|s| s.shape.c).sum();
-    let grid = Grid::new::<IN, P>(size, k, p.shape.b);
-    let (out, panels) = (Shared::new(out), p.w.panel_count());
+    let grid = Grid::new::<IN, P, OUT>(size, k, p.shape.b, workers.tuning());
+    let (out, pitch, panels) = (Shared::new(io.y.data), io.y.pitch, p.w.panel_count());
+    let statistics = io.statistics.as_mut().map(|to| Statistics::new(to, out, p.shape, pitch));
     let strips = Split::at_most(grid.tiles_x, F::STRIP);
     for chunk in 0..grid.chunks.parts {
-        let (first_row, rows) = grid.chunks.part(chunk);
-        let factors = Shared::new(scratch);
-        workers.for_each(rows * strips.parts * grid.blocks(), |task, strip| {
+        let (first_unit, units) = grid.chunks.part(chunk);
+        let first_row = grid.row_of(first_unit);
+        let rows = grid.row_of(first_unit + units) - first_row;
+        let factors = Shared::new(io.scratch);
+        // Strips as high as leaves enough of them for all workers to end together.
+        let columns = strips.parts * grid.blocks();
+        let strip_rows = Split::at_most(rows, (rows * columns / (workers.threads() * 8)).max(1));
+        workers.for_each(strip_rows.parts * columns, |task, strip| {
             let (block, task) = (task % grid.blocks(), task / grid.blocks());
-            let (row, (x, count)) = (task / strips.parts, strips.part(task % strips.parts));
+            let (row, rows) = strip_rows.part(task / strips.parts);
+            let (x, count) = strips.part(task % strips.parts);
             let to = factors.get();
-            dispatch(isa, Factors { form, p, grid: &grid, first_row, row, x, count, block, strip, to });
+            dispatch(isa, Factors { form, p, grid: &grid, first_row, row, rows, x, count, block, strip, to });
         });
-        let factors: &[f32] = scratch;
+        let factors: &[f32] = io.scratch;
         // Enough tasks for all workers to end together.
         let wanted = (workers.threads() * 3).div_ceil(panels);
         let tiles = rows * grid.tiles_x;
-        let parts = Split::at_most(tiles, tiles.div_ceil(wanted).max(16).min(grid.task_tiles()));
-        workers.for_each(panels * parts.parts, |task, scratch| {
-            let (panel, (first, count)) = (task / parts.parts, parts.part(task % parts.parts));
-            dispatch(
-                isa,
-                Outputs { form, p, grid: &grid, first_row, first, count, panel, factors, scratch, out, pitch },
-            );
-        });
+        let most = tiles.div_ceil(wanted).max(16).min(grid.task_tiles);
+        let outputs = |panel, first, count, scratch: &mut [f32]| {
+            let part = Outputs { form, p, grid: &grid, first_row, first, count, panel, factors, scratch, out, pitch };
+            dispatch(isa, part);
+        };
+        // Tasks of whole units leave the statistics of what is still in their cache, if that makes enough of them.
+        let whole = Split::at_most(units, (most / (grid.unit * grid.tiles_x)).max(1));
+        match statistics {
+            Some(statistics) if whole.parts >= wanted => workers.for_each(panels * whole.parts, |task, scratch| {
+                let (panel, (unit, count)) = (task / whole.parts, whole.part(task % whole.parts));
+                let first = (grid.row_of(first_unit + unit) - first_row) * grid.tiles_x;
+                let end = (grid.row_of(first_unit + unit + count) - first_row) * grid.tiles_x;
+                let parts = Split::at_most(end - first, grid.task_tiles);
+                for i in 0..parts.parts {
+                    let (tile, count) = parts.part(i);
+                    outputs(panel, first + tile, count, scratch);
+                }
+                statistics.panel(isa, first_unit + unit, count, panel);
+            }),
+            _ => {
+                let parts = Split::at_most(tiles, most);
+                workers.for_each(panels * parts.parts, |task, scratch| {
+                    let (panel, (first, count)) = (task / parts.parts, parts.part(task % parts.parts));
+                    outputs(panel, first, count, scratch);
+                });
+                if let Some(statistics) = statistics {
+                    statistics.some(isa, first_unit, units, workers);
+                }
+            }
+        }
     }
 }

@@ -5,10 +5,11 @@ use super::{Product, Window, scalar};
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::Activation;
 use crate::kernels::cpu::tile::Shared;
+use crate::kernels::cpu::{Io, statistics};
 
-/// Computes `p` into `out`, one output row a task.
-pub fn naive(p: &Product<'_>, out: &mut [f32], pitch: usize, workers: &Workers) {
-    let target = Shared::new(out);
+/// Computes `p` into `io.y`, one output row a task.
+pub fn naive(p: &Product<'_>, io: &mut Io<'_>, workers: &Workers) {
+    let (target, pitch) = (Shared::new(io.y.data), io.y.pitch);
     workers.for_each(p.shape.rows(), |at, _| {
         // SAFETY: rows of the output do not overlap, and each is one task's.
         let y = unsafe { std::slice::from_raw_parts_mut(target.get().add(at * pitch), p.shape.c) };
@@ -25,6 +26,9 @@ pub fn naive(p: &Product<'_>, out: &mut [f32], pitch: usize, workers: &Workers) 
             };
         }
     });
+    if let Some(to) = &mut io.statistics {
+        statistics::naive(to, io.y.data, p.shape, pitch);
+    }
 }
 
 /// The sum and the bias of output `[at, n]`.
@@ -41,6 +45,10 @@ fn element(p: &Product<'_>, at: usize, n: usize) -> f32 {
                 let (sy, sx) = ((iy - before) * src.shape.h / h, (ix - before) * src.shape.w / w);
                 let from = ((b % src.shape.b * src.shape.h + sy) * src.shape.w + sx) * src.pitch;
                 for (i, x) in src.data[from..from + src.shape.c].iter().enumerate() {
+                    let x = p.norm.map_or(*x, |norm| {
+                        let [mean, scale, shift] = norm.rows(b, k + i, 1);
+                        scalar(norm.act, (x - mean[0]) * scale[0] + shift[0])
+                    });
                     sum += x * p.w.at(n, k + i, tap);
                 }
             }

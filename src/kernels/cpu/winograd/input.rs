@@ -3,6 +3,7 @@
 use super::Grid;
 use super::forms::{Form, inputs};
 use crate::kernels::cpu::gemm::Product;
+use crate::kernels::cpu::group_norm::Affine;
 use crate::kernels::cpu::tile::{Lanewise, map};
 use crate::simd::{Simd, Task};
 
@@ -19,8 +20,10 @@ pub struct Factors<'a, 'b, F, const IN: usize, const P: usize, const OUT: usize>
     pub grid: &'a Grid,
     /// The chunk's first row of tiles.
     pub first_row: usize,
-    /// The strip's row within the chunk.
+    /// The strip's first row within the chunk.
     pub row: usize,
+    /// Rows of tiles, one below the other: what neighbours share is read, and normalised, once.
+    pub rows: usize,
     /// The strip's first tile within the row.
     pub x: usize,
     /// Its tiles.
@@ -42,15 +45,17 @@ impl<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize> Tas
         let mut c = 0;
         while c < len {
             let channels = STRIP_CHANNELS.min(len - c);
-            self.read(s, self.block * self.grid.block + c, channels);
-            let mut i = 0;
-            while i < channels {
-                for tile in 0..self.count {
-                    // SAFETY: the strip holds the pixels of all its tiles, LANES channels from i on lie within its lines,
-                    // and the factors have room for whole vectors: blocks are multiples of 16.
-                    unsafe { self.transform(s, tile, i, c + i) };
+            for row in self.row..self.row + self.rows {
+                self.read(s, row, self.block * self.grid.block + c, channels);
+                let mut i = 0;
+                while i < channels {
+                    for tile in 0..self.count {
+                        // SAFETY: the strip holds the pixels of all its tiles, LANES channels from i on lie within its
+                        // lines, and the factors have room for whole vectors: blocks are multiples of 16.
+                        unsafe { self.transform(s, (row, tile), i, c + i) };
+                    }
+                    i += S::LANES;
                 }
-                i += S::LANES;
             }
             c += channels;
         }
@@ -72,13 +77,17 @@ impl<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize> Fac
         self.count * (IN - 2) + 2
     }
 
-    /// Fills the strip, `[IN][width][32]`, with channels `first .. first + n`; zeros around the picture.
+    /// Fills the strip, `[IN][width][32]`, with channels `first .. first + n` of a row of tiles, normalised if there is a
+    /// norm; zeros around the picture. The last two lines of the row above are its first two.
     #[inline(always)]
-    fn read<S: Simd>(&mut self, s: S, first: usize, n: usize) {
-        let (width, row) = (self.width(), self.first_row + self.row);
+    fn read<S: Simd>(&mut self, s: S, row: usize, first: usize, n: usize) {
+        let (line, begins) = (self.width() * STRIP_CHANNELS, row == self.row);
+        let row = self.first_row + row;
         let (b, tile_y) = (row / self.grid.tiles_y, row % self.grid.tiles_y);
         let (h, w) = (self.p.sources[0].shape.h, self.p.sources[0].shape.w);
-        for (i, line) in self.strip.chunks_exact_mut(width * STRIP_CHANNELS).take(IN).enumerate() {
+        let known = if begins || tile_y == 0 { 0 } else { 2 };
+        self.strip.copy_within((IN - known) * line..IN * line, 0);
+        for (i, line) in self.strip.chunks_exact_mut(line).take(IN).enumerate().skip(known) {
             // Wraps around below zero, which is also outside.
             let y = (tile_y * (IN - 2) + i).wrapping_sub(1);
             for (j, to) in line.chunks_exact_mut(STRIP_CHANNELS).enumerate() {
@@ -95,8 +104,16 @@ impl<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize> Fac
                         let at = ((b % src.shape.b * h + y) * w + x) * src.pitch + from - before;
                         let pixel = &src.data[at..at + end - from];
                         let to = &mut to[from - first..end - first];
-                        // SAFETY: both slices hold `end - from` elements.
-                        unsafe { map(s, pixel.len(), [pixel.as_ptr()], to.as_mut_ptr(), &Copy1) };
+                        let (n, x, to) = (pixel.len(), pixel.as_ptr(), to.as_mut_ptr());
+                        match self.p.norm {
+                            // SAFETY: both slices hold n elements.
+                            None => unsafe { map(s, n, [x], to, &Copy1) },
+                            Some(norm) => {
+                                let [mean, scale, shift] = norm.rows(b, from, n).map(<[f32]>::as_ptr);
+                                // SAFETY: all slices hold n elements.
+                                unsafe { map(s, n, [x, mean, scale, shift], to, &Affine(norm.act)) }
+                            }
+                        }
                     }
                     before += c;
                 }
@@ -104,12 +121,13 @@ impl<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize> Fac
         }
     }
 
-    /// The factors of one tile in the channels of one vector: `i` within the strip, `c` within the block.
+    /// The factors of one tile (its row, and its place in the strip) in the channels of one vector: `i` within the strip, `c`
+    /// within the block.
     ///
     /// # Safety
     /// The strip must hold the tile's pixels, and the factors must have room for a vector at `c`.
     #[inline(always)]
-    unsafe fn transform<S: Simd>(&self, s: S, tile: usize, i: usize, c: usize) {
+    unsafe fn transform<S: Simd>(&self, s: S, (row, tile): (usize, usize), i: usize, c: usize) {
         let (width, at) = (self.width(), tile * (IN - 2));
         let mut d = [[s.splat(0.0); IN]; IN];
         // SAFETY: the caller's.
@@ -122,7 +140,7 @@ impl<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize> Fac
             }
         }
         let v = inputs(s, self.form, &d);
-        let (stride, row) = (self.grid.stride(), self.row * self.grid.tiles_x + self.x + tile);
+        let (stride, row) = (self.grid.stride(), row * self.grid.tiles_x + self.x + tile);
         // SAFETY: the caller's; each tile of each block is one task's.
         unsafe {
             let to = self.to.add(self.block * self.grid.products * stride + row * self.grid.block + c);

@@ -1,0 +1,154 @@
+//! The GPU backend: plans on Vulkan, Metal or DX12 through wgpu.
+
+pub mod check;
+pub mod device;
+mod disk;
+mod pack;
+mod pipeline;
+mod program;
+mod record;
+pub mod roofline;
+mod selftest;
+mod shader;
+mod timer;
+mod transfer;
+mod weights;
+
+pub use device::{Adapter, Device, Options, adapters};
+
+use super::{Backend, Memory, Program};
+use crate::error::{Error, Kind, Result};
+use crate::graph::plan::{Plan, Step};
+use crate::kernels::Caps;
+use crate::kernels::gpu::Storage;
+use crate::weights::Model;
+use pipeline::Pipelines;
+use selftest::Verdicts;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+use weights::Store;
+
+/// Runs plans on one device.
+pub struct Gpu {
+    device: Arc<Device>,
+    pipelines: Arc<Pipelines>,
+    caps: Mutex<Caps>,
+    store: Store,
+    notes: Mutex<Vec<String>>,
+    /// The self-test and what it has found so far.
+    trial: Mutex<(check::Bench, Verdicts)>,
+}
+
+impl Gpu {
+    /// A backend on an opened device.
+    pub fn new(device: Arc<Device>) -> Self {
+        let caps = Caps::gpu(device.limits().clone());
+        let pipelines = Arc::new(Pipelines::new(device.clone()));
+        let bench = check::Bench::with(pipelines.clone());
+        let verdicts = Verdicts::load(&bench);
+        Self {
+            device,
+            pipelines,
+            caps: Mutex::new(caps),
+            store: Store::default(),
+            notes: Mutex::default(),
+            trial: Mutex::new((bench, verdicts)),
+        }
+    }
+
+    /// Changes what plans are made for: refused variants, rewrites that are off.
+    #[must_use]
+    pub fn with_caps(self, change: impl FnOnce(&mut Caps)) -> Self {
+        change(&mut lock(&self.caps));
+        self
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    /// Compiles what a plan runs; a variant that the driver rejects is refused.
+    fn build(&self, plan: &Plan) -> Result<()> {
+        let Err(e) = self.pipelines.build(&record::shaders(plan.steps.iter().map(|s| &s.launch))) else {
+            return Ok(());
+        };
+        if *e.kind() != Kind::Refused {
+            return Err(e);
+        }
+        // Which step it belongs to: the first whose shaders have not all been built.
+        let missing = |s: &&Step| s.launch.dispatches.iter().any(|d| self.pipelines.get(&d.shader).is_err());
+        match plan.steps.iter().find(missing) {
+            Some(step) => Err(self.refuse(step.op.name(), step.variant_name, &e.to_string())),
+            None => Err(e),
+        }
+    }
+
+    /// Checks what a plan runs and was never checked on this device.
+    fn trust(&self, plan: &Plan) -> Result<()> {
+        let mut trial = lock(&self.trial);
+        let (bench, verdicts) = &mut *trial;
+        let (before, begun) = (verdicts.checked, Instant::now());
+        let refusal = verdicts.judge(bench, plan)?;
+        let new = verdicts.checked - before;
+        if new > 0 {
+            let time = begun.elapsed().as_secs_f64();
+            let note =
+                format!("{new} kernels of plan {} checked on {} in {time:.1} s", plan.name, self.device.describe());
+            lock(&self.notes).push(note);
+        }
+        match refusal {
+            Some(r) => Err(self.refuse(r.op, r.variant, &r.why)),
+            None => Ok(()),
+        }
+    }
+
+    /// Does without a variant from now on.
+    fn refuse(&self, op: &'static str, variant: &'static str, why: &str) -> Error {
+        lock(&self.caps).refused.push((op, variant));
+        let message = format!("{op}, variant {variant}, is not used on {}: {why}", self.device.describe());
+        lock(&self.notes).push(message.clone());
+        Error::new(Kind::Refused, message)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What they guard is consistent between any two statements.
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+impl Backend for Gpu {
+    fn name(&self) -> String {
+        self.device.describe()
+    }
+
+    fn caps(&self) -> Caps {
+        lock(&self.caps).clone()
+    }
+
+    fn memory(&self, plan: &Plan, _: &Model) -> Memory {
+        let storage = self.device.limits().weights;
+        Memory {
+            weights: plan.weights.iter().map(|w| weights::bytes(w, storage)).sum(),
+            activations: plan.activation_bytes(),
+        }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        std::mem::take(&mut *lock(&self.notes))
+    }
+
+    fn wider(&self) -> Option<Arc<dyn Backend>> {
+        let options = Options { storage: Storage::F32, ..self.device.options() };
+        // The adapter was opened once; if it cannot be opened again there is nothing wider.
+        let wider = || Device::open(self.device.adapter(), options).map(|d| Arc::new(Self::new(d)) as Arc<dyn Backend>);
+        (self.device.options().storage == Storage::F16).then(wider)?.ok()
+    }
+
+    fn load(&self, plan: Arc<Plan>, model: &Arc<Model>) -> Result<Box<dyn Program>> {
+        self.build(&plan)?;
+        self.trust(&plan)?;
+        let weights = self.store.load(&self.device, model, &plan.weights)?;
+        Ok(Box::new(program::GpuProgram::new(self.device.clone(), &self.pipelines, plan, weights)?))
+    }
+}

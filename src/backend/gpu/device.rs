@@ -1,0 +1,340 @@
+//! Adapters and the device that is opened on one of them: what it offers, and its errors from the first moment on.
+#![allow(unsafe_code, reason = "wgpu asks for it to switch an experimental feature on")]
+
+use crate::error::{Error, Kind, Result};
+use crate::kernels::gpu::{Coop, Limits, Storage};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// How long a submission may take before the device counts as lost: a watchdog fires long before on real hardware.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Software adapters are a thousand times slower.
+const PATIENCE_SOFTWARE: Duration = Duration::from_secs(3600);
+/// What one submission is meant to take.
+const SUBMIT: Duration = Duration::from_millis(100);
+/// FLOPs of a submission to an adapter that has not been measured yet.
+const FIRST_BUDGET: u64 = 20_000_000_000;
+
+/// An adapter, as `lienzo devices` lists it.
+#[derive(Clone)]
+pub struct Adapter {
+    adapter: wgpu::Adapter,
+    info: wgpu::AdapterInfo,
+}
+
+/// How a device is opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// How activations are stored.
+    pub storage: Storage,
+    /// Matrices as f32 instead of f16.
+    pub weights_f32: bool,
+    /// Keeps wgpu's bounds checks in shaders: slower, for finding mistakes in them.
+    pub checked: bool,
+    /// Asks for nothing beyond what every WebGPU device has: a test mode.
+    pub minimal: bool,
+}
+
+/// The adapters of this machine, the preferred one first: discrete, integrated, virtual, unknown, software.
+///
+/// Where two interfaces show the same card, Vulkan is listed and DX12 left out: only Vulkan has tensor cores in wgpu.
+pub fn adapters() -> Vec<Adapter> {
+    let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = backends;
+    descriptor.flags = wgpu::InstanceFlags::empty();
+    let instance = wgpu::Instance::new(descriptor);
+    let found = pollster::block_on(instance.enumerate_adapters(backends));
+    let mut all: Vec<Adapter> = found.into_iter().map(|a| Adapter { info: a.get_info(), adapter: a }).collect();
+    // Stable: adapters of one kind stay in the system's order.
+    all.sort_by_key(|a| (a.rank(), a.info.backend != wgpu::Backend::Vulkan));
+    let mut seen: Vec<(u32, u32, wgpu::Backend, String)> = Vec::new();
+    all.retain(|a| {
+        let i = &a.info;
+        let same = |s: &&(u32, u32, wgpu::Backend, String)| (s.0, s.1) == (i.vendor, i.device) && s.2 != i.backend;
+        let twice = i.device != 0 && seen.iter().any(|s| same(&s));
+        seen.push((i.vendor, i.device, i.backend, i.name.clone()));
+        !twice
+    });
+    all
+}
+
+impl Adapter {
+    fn rank(&self) -> u32 {
+        match self.info.device_type {
+            wgpu::DeviceType::DiscreteGpu => 0,
+            wgpu::DeviceType::IntegratedGpu => 1,
+            wgpu::DeviceType::VirtualGpu => 2,
+            wgpu::DeviceType::Other => 3,
+            wgpu::DeviceType::Cpu => 4,
+        }
+    }
+
+    /// The card's name.
+    pub fn name(&self) -> &str {
+        &self.info.name
+    }
+
+    /// Whether it is a program on the CPU.
+    pub fn software(&self) -> bool {
+        self.info.device_type == wgpu::DeviceType::Cpu
+    }
+
+    /// `discrete`, `integrated`, `virtual`, `software` or `unknown`.
+    pub fn kind(&self) -> &'static str {
+        ["discrete", "integrated", "virtual", "unknown", "software"][self.rank() as usize]
+    }
+
+    /// `Vulkan`, `Metal` or `DX12`.
+    pub fn interface(&self) -> String {
+        format!("{:?}", self.info.backend).replace("Dx12", "DX12")
+    }
+
+    /// The driver and its version, as far as it says.
+    pub fn driver(&self) -> String {
+        format!("{} {}", self.info.driver, self.info.driver_info).trim().to_owned()
+    }
+
+    /// Limits and features that matter here, in words.
+    pub fn abilities(&self) -> String {
+        let l = self.adapter.limits();
+        let f = self.adapter.features();
+        let mut out = format!(
+            "binding {} MiB, workgroup memory {} KiB, {} invocations",
+            l.max_storage_buffer_binding_size >> 20,
+            l.max_compute_workgroup_storage_size >> 10,
+            l.max_compute_invocations_per_workgroup
+        );
+        for (flag, name) in [
+            (wgpu::Features::SHADER_F16, "f16"),
+            (wgpu::Features::SUBGROUP, "subgroups"),
+            (wgpu::Features::TIMESTAMP_QUERY, "timestamps"),
+            (wgpu::Features::PIPELINE_CACHE, "pipeline cache"),
+        ] {
+            if f.contains(flag) {
+                out += &format!(", {name}");
+                if flag == wgpu::Features::SUBGROUP {
+                    out += &format!(" of {} to {}", self.info.subgroup_min_size, self.info.subgroup_max_size);
+                }
+            }
+        }
+        match self.coop() {
+            Some(c) => out + &format!(", tensor cores {0}x{0}x{0}", c.size),
+            None => out,
+        }
+    }
+
+    /// The matrix shape that its tensor cores do from f16 into f32, if wgpu can use them.
+    fn coop(&self) -> Option<Coop> {
+        let f = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
+        if !self.adapter.features().contains(f) {
+            return None;
+        }
+        let (half, single) = (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32);
+        let fits = |p: &&wgpu::CooperativeMatrixProperties| {
+            p.m_size == p.n_size && p.n_size == p.k_size && p.ab_type == half && p.cr_type == single
+        };
+        let all = self.adapter.cooperative_matrix_properties();
+        all.iter().filter(fits).map(|p| Coop { size: p.m_size, emulated: false }).max_by_key(|c| c.size)
+    }
+}
+
+/// The first thing that went wrong on a device outside of a call that reports its own errors.
+#[derive(Clone, Debug)]
+struct Fault {
+    kind: Kind,
+    message: String,
+}
+
+/// An opened device.
+pub struct Device {
+    /// The device.
+    pub(crate) device: wgpu::Device,
+    /// Its queue.
+    pub(crate) queue: wgpu::Queue,
+    adapter: Adapter,
+    options: Options,
+    limits: Limits,
+    features: wgpu::Features,
+    fault: Arc<Mutex<Option<Fault>>>,
+    /// FLOPs of a submission that takes about [`SUBMIT`].
+    budget: AtomicU64,
+}
+
+impl Device {
+    /// Opens an adapter. Features and limits are asked for as far as they are offered.
+    ///
+    /// # Errors
+    /// The driver refuses, or the adapter is below what WebGPU asks of every device.
+    pub fn open(adapter: &Adapter, options: Options) -> Result<Arc<Self>> {
+        let mut wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
+        let mut required_limits = wgpu::Limits::defaults();
+        let coop = if options.minimal { None } else { adapter.coop() };
+        if !options.minimal {
+            wanted |= wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
+            required_limits = adapter.adapter.limits();
+        }
+        if coop.is_some() {
+            wanted |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        }
+        let features = wanted & adapter.adapter.features();
+        let experimental_features = if coop.is_some() {
+            // SAFETY: wgpu asks callers to accept that experimental features can have bugs that are undefined behaviour; the
+            // shaders that use this one run only after a numeric self-test on the device.
+            unsafe { wgpu::ExperimentalFeatures::enabled() }
+        } else {
+            wgpu::ExperimentalFeatures::disabled()
+        };
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("lienzo"),
+            required_features: features,
+            required_limits,
+            experimental_features,
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            trace: wgpu::Trace::Off,
+        };
+        let opened = pollster::block_on(adapter.adapter.request_device(&descriptor));
+        let (device, queue) = opened.map_err(|e| {
+            let (name, driver) = (adapter.name(), adapter.driver());
+            Error::other(format!("{name} ({driver}) cannot be opened: {e}; update the driver, or use --device cpu"))
+        })?;
+        let fault = Arc::new(Mutex::new(None));
+        watch(&device, &fault);
+        let limits = Self::limits_of(adapter, options, &device.limits(), coop);
+        let adapter = adapter.clone();
+        let budget = AtomicU64::new(FIRST_BUDGET);
+        Ok(Arc::new(Self { device, queue, adapter, options, limits, features, fault, budget }))
+    }
+
+    fn limits_of(adapter: &Adapter, options: Options, l: &wgpu::Limits, coop: Option<Coop>) -> Limits {
+        let (least, most) = (adapter.info.subgroup_min_size, adapter.info.subgroup_max_size);
+        Limits {
+            storage: options.storage,
+            weights: if options.weights_f32 { Storage::F32 } else { Storage::F16 },
+            // u32 indices count quads, so 2 GiB is within reach of all of them.
+            max_binding: l.max_storage_buffer_binding_size.min(1 << 31),
+            max_groups: l.max_compute_workgroups_per_dimension,
+            workgroup_bytes: l.max_compute_workgroup_storage_size,
+            invocations: l.max_compute_invocations_per_workgroup,
+            subgroup: (!options.minimal && least == most && least > 0).then_some(least),
+            coop,
+            ..Limits::webgpu(options.storage)
+        }
+    }
+
+    /// What plans for it may use.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The adapter.
+    pub fn adapter(&self) -> &Adapter {
+        &self.adapter
+    }
+
+    /// How it was opened.
+    pub fn options(&self) -> Options {
+        self.options
+    }
+
+    /// Whether a feature is on.
+    pub(crate) fn has(&self, feature: wgpu::Features) -> bool {
+        self.features.contains(feature)
+    }
+
+    /// `NVIDIA H100, Vulkan, driver 580.1`.
+    pub fn describe(&self) -> String {
+        format!("{}, {}, {}", self.adapter.name(), self.adapter.interface(), self.adapter.driver())
+    }
+
+    /// What times are measured with.
+    pub fn clock(&self) -> &'static str {
+        if self.has(wgpu::Features::TIMESTAMP_QUERY) { "the device's clock" } else { "the host's clock" }
+    }
+
+    /// What has gone wrong meanwhile, as an error.
+    pub fn healthy(&self) -> Result<()> {
+        let fault = self.fault.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        match fault {
+            None => Ok(()),
+            Some(f) => Err(Error::new(f.kind, format!("{}: {}", self.describe(), f.message))),
+        }
+    }
+
+    /// Runs `work` and reports what it made the device complain about.
+    pub(crate) fn scoped<T>(&self, what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let scopes = [wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory]
+            .map(|filter| self.device.push_error_scope(filter));
+        let result = work();
+        let mut complaint = None;
+        // Innermost first.
+        for scope in scopes.into_iter().rev() {
+            complaint = pollster::block_on(scope.pop()).or(complaint);
+        }
+        match complaint {
+            None => result.and_then(|v| self.healthy().map(|()| v)),
+            Some(wgpu::Error::OutOfMemory { .. }) => {
+                let message = format!("{}: {what}: not enough memory on the device", self.describe());
+                Err(Error::new(Kind::OutOfMemory, message))
+            }
+            Some(e) => Err(Error::other(format!("{}: {what}: {}", self.describe(), first_line(&e.to_string())))),
+        }
+    }
+
+    /// Waits for a submission, or for all of them.
+    pub(crate) fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let patience = if self.adapter.software() { PATIENCE_SOFTWARE } else { PATIENCE };
+        let poll = wgpu::PollType::Wait { submission_index: submission, timeout: Some(patience) };
+        let waited = self.device.poll(poll);
+        self.healthy()?;
+        waited.map(|_| ()).map_err(|e| {
+            let message = format!("{}: no answer ({e}); try again, or use --device cpu", self.describe());
+            Error::new(Kind::DeviceLost, message)
+        })
+    }
+
+    /// FLOPs that a submission may have.
+    pub(crate) fn budget(&self) -> u64 {
+        self.budget.load(Ordering::Relaxed)
+    }
+
+    /// Learns from a submission of so many FLOPs: the next ones take about [`SUBMIT`], whatever the card.
+    pub(crate) fn learn(&self, flops: u64, took: Duration) {
+        if flops < 1_000_000_000 {
+            return;
+        }
+        let rate = flops as f64 / took.as_secs_f64().max(1e-5);
+        let wanted = (rate * SUBMIT.as_secs_f64()).clamp(1e9, 2e13);
+        // Half-way each time: one slow submission does not decide.
+        let now = self.budget() as f64;
+        self.budget.store(((now + wanted) / 2.0) as u64, Ordering::Relaxed);
+    }
+}
+
+/// Errors that no scope catches and the loss of the device are kept for the next call that can report them.
+fn watch(device: &wgpu::Device, fault: &Arc<Mutex<Option<Fault>>>) {
+    let keep = |fault: &Mutex<Option<Fault>>, kind: Kind, message: String| {
+        fault.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(Fault { kind, message });
+    };
+    let kept = fault.clone();
+    device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| match e {
+        wgpu::Error::OutOfMemory { .. } => keep(&kept, Kind::OutOfMemory, "not enough memory on the device".into()),
+        e => keep(&kept, Kind::Other, first_line(&e.to_string())),
+    }));
+    let kept = fault.clone();
+    device.set_device_lost_callback(move |reason, message| {
+        if reason != wgpu::DeviceLostReason::Destroyed {
+            let message =
+                format!("the device was lost ({}); update the driver, or use --device cpu", first_line(&message));
+            keep(&kept, Kind::DeviceLost, message);
+        }
+    });
+}
+
+/// wgpu's messages are trees of many lines: the innermost cause says most.
+fn first_line(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    let chosen = lines.iter().find(|l| l.contains("error")).or(lines.last()).copied().unwrap_or("unknown error");
+    crate::error::escape(chosen)
+}

@@ -1,0 +1,164 @@
+//! Weights as the shaders read them: from a checkpoint's tensors to k-major quads. See [`crate::kernels::gpu`] for the layout.
+
+use crate::error::{Error, Kind, Result, escape};
+use crate::graph::WeightExpr;
+use crate::graph::plan::PlanWeight;
+use crate::kernels::gpu::Storage;
+use crate::kernels::{Dims, Packing};
+use crate::weights::{Model, decode_f32};
+use half::f16;
+
+/// Largest value of f16.
+const F16_MAX: f32 = 65_504.0;
+
+/// Rounded up to whole quads.
+const fn quads(n: usize) -> usize {
+    n.next_multiple_of(4)
+}
+
+/// Columns of the packed form: each half of a gated weight has whole quads.
+fn columns(dims: Dims, geglu: bool) -> usize {
+    if geglu { 2 * quads(dims.n / 2) } else { quads(dims.n) }
+}
+
+/// Where output n stands among the columns.
+fn column(dims: Dims, geglu: bool, n: usize) -> usize {
+    if !geglu {
+        return n;
+    }
+    let half = dims.n / 2;
+    let (c, gate) = if n < half { (n, 0) } else { (n - half, 4) };
+    c / 4 * 8 + gate + c % 4
+}
+
+/// Bytes of a packed weight.
+pub(crate) fn packed_bytes(dims: Dims, packing: Packing, geglu: bool, storage: Storage) -> u64 {
+    let n = columns(dims, geglu);
+    match packing {
+        Packing::Vector => (4 * n) as u64,
+        Packing::Panels => (n * quads(dims.k) * dims.taps * storage.bytes()) as u64,
+    }
+}
+
+/// Packs values in torch's order.
+///
+/// # Errors
+/// A value that f16 cannot hold.
+pub(crate) fn pack(dims: Dims, packing: Packing, geglu: bool, storage: Storage, values: &[f32]) -> Result<Vec<u8>> {
+    if values.len() != dims.len() {
+        return Err(Error::other(format!("{} values given for a weight of {dims:?}", values.len())));
+    }
+    if packing == Packing::Vector {
+        let mut out = vec![0.0_f32; columns(dims, geglu)];
+        for (n, v) in values.iter().enumerate() {
+            out[column(dims, geglu, n)] = *v;
+        }
+        return Ok(bytemuck::cast_slice(&out).to_vec());
+    }
+    match storage {
+        Storage::F32 => Ok(bytemuck::cast_slice(&matrix(dims, geglu, values, |v| v)).to_vec()),
+        Storage::F16 => {
+            if let Some(v) = values.iter().find(|v| v.abs() > F16_MAX) {
+                let message = format!("holds {v}, beyond f16's largest value, 65504; use --type f32");
+                return Err(Error::new(Kind::BadFile, message));
+            }
+            Ok(bytemuck::cast_slice(&matrix(dims, geglu, values, |v| f16::from_f32(v).to_bits())).to_vec())
+        }
+    }
+}
+
+/// Output columns that are transposed together: whole cache lines are written.
+const BLOCK: usize = 32;
+
+fn matrix<T: Copy + Default>(dims: Dims, geglu: bool, values: &[f32], convert: impl Fn(f32) -> T) -> Vec<T> {
+    let (width, k4, row) = (columns(dims, geglu), quads(dims.k), dims.k * dims.taps);
+    let mut out = vec![T::default(); width * k4 * dims.taps];
+    for n0 in (0..dims.n).step_by(BLOCK) {
+        let block = n0..(n0 + BLOCK).min(dims.n);
+        for k in 0..dims.k {
+            for tap in 0..dims.taps {
+                let to = &mut out[(tap * k4 + k) * width..][..width];
+                for n in block.clone() {
+                    to[column(dims, geglu, n)] = convert(values[n * row + k * dims.taps + tap]);
+                }
+            }
+        }
+    }
+    out
+}
+
+/// Reads and packs a plan's weight.
+///
+/// # Errors
+/// The file cannot be read, its tensors have another size than the architecture says, or f16 cannot hold a value.
+pub(super) fn read(want: &PlanWeight, model: &Model, storage: Storage) -> Result<Vec<u8>> {
+    let names = want.weight.expr.names();
+    let values = values(&want.weight.expr, model)?;
+    let (dims, label) = (want.weight.dims, escape(&names.join(", ")));
+    if values.len() != dims.len() {
+        let message = format!("{label}: {} values where {} are expected", values.len(), dims.len());
+        return Err(Error::new(Kind::BadFile, message));
+    }
+    pack(dims, want.packing, want.geglu, storage, &values).map_err(|e| e.at(label))
+}
+
+/// A weight's values in torch's order.
+fn values(expr: &WeightExpr, model: &Model) -> Result<Vec<f32>> {
+    let mut raw = Vec::new();
+    let mut one = |name: &str, out: &mut Vec<f32>| -> Result<()> {
+        let missing = || Error::new(Kind::BadFile, format!("{}: tensor {} is missing", model.name, escape(name)));
+        let dtype = model.source.info(name).ok_or_else(missing)?.dtype;
+        model.source.read(name, &mut raw)?;
+        let mut values = Vec::new();
+        decode_f32(dtype, &raw, &mut values);
+        out.append(&mut values);
+        Ok(())
+    };
+    let mut out = Vec::new();
+    match expr {
+        WeightExpr::One(name) => one(name, &mut out)?,
+        WeightExpr::Rows(names) => names.iter().try_for_each(|name| one(name, &mut out))?,
+        WeightExpr::RowSums(pairs) => {
+            for (a, b) in pairs {
+                let (mut left, mut right) = (Vec::new(), Vec::new());
+                one(a, &mut left)?;
+                one(b, &mut right)?;
+                out.extend(left.iter().zip(&right).map(|(a, b)| a + b));
+            }
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_k_major() {
+        // [n, k, taps] = n * 100 + k * 10 + tap.
+        let dims = Dims { n: 3, k: 2, taps: 9 };
+        let values: Vec<f32> = (0..dims.len()).map(|i| (i / 18 * 100 + i / 9 % 2 * 10 + i % 9) as f32).collect();
+        let packed = pack(dims, Packing::Panels, false, Storage::F32, &values).unwrap();
+        let packed: &[f32] = bytemuck::cast_slice(&packed);
+        assert_eq!(packed.len() as u64 * 4, packed_bytes(dims, Packing::Panels, false, Storage::F32));
+        let at = |tap: usize, k: usize, n: usize| packed[(tap * 4 + k) * 4 + n];
+        assert_eq!((at(0, 0, 0), at(0, 0, 2), at(8, 1, 1), at(3, 1, 2)), (0.0, 200.0, 118.0, 213.0));
+        assert_eq!((at(0, 0, 3), at(5, 2, 0), at(5, 3, 1)), (0.0, 0.0, 0.0));
+    }
+
+    #[test]
+    fn gated_columns_alternate_by_quads() {
+        let dims = Dims::matrix(10, 1);
+        let values: Vec<f32> = (0..10).map(|i| (i + 1) as f32).collect();
+        let packed = pack(dims, Packing::Vector, true, Storage::F32, &values).unwrap();
+        let packed: &[f32] = bytemuck::cast_slice(&packed);
+        assert_eq!(packed, [1., 2., 3., 4., 6., 7., 8., 9., 5., 0., 0., 0., 10., 0., 0., 0.]);
+    }
+
+    #[test]
+    fn what_f16_cannot_hold_is_refused() {
+        let error = pack(Dims::matrix(1, 1), Packing::Panels, false, Storage::F16, &[1e6]).unwrap_err();
+        assert!(error.to_string().contains("--type f32"), "{error}");
+    }
+}

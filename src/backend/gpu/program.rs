@@ -1,0 +1,222 @@
+//! A plan with its buffers, bind groups and weights on a device.
+
+use super::device::Device;
+use super::pipeline::Pipelines;
+use super::record::{Recorded, Recorder, Region};
+use super::timer::Timer;
+use super::transfer::{Download, to_bytes};
+use super::weights::{Resident, buffer};
+use crate::backend::{Program, Run, Value};
+use crate::error::{Error, Result};
+use crate::graph::plan::{Place, Plan};
+use crate::kernels::gpu::What;
+use crate::tensor::Tensor;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Submissions that may be under way: the next is encoded while one runs, and no more, so that a stop is heard soon.
+const UNDER_WAY: usize = 2;
+
+pub(super) struct GpuProgram {
+    device: Arc<Device>,
+    plan: Arc<Plan>,
+    recorded: Recorded,
+    /// The pieces of each step.
+    steps: Vec<Range<usize>>,
+    inputs: Vec<wgpu::Buffer>,
+    buffers: Vec<wgpu::Buffer>,
+    /// What each input was set to: setting the same tensor again costs nothing.
+    set: Vec<Option<Arc<Tensor>>>,
+    download: Download,
+    /// Held so that the slabs live.
+    _weights: Vec<Arc<Resident>>,
+}
+
+impl GpuProgram {
+    pub(super) fn new(
+        device: Arc<Device>,
+        pipelines: &Pipelines,
+        plan: Arc<Plan>,
+        weights: Vec<Arc<Resident>>,
+    ) -> Result<Self> {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        let size = plan.storage.bytes() as u64;
+        let input = |(name, id): &(String, usize)| {
+            buffer(&device, name, (plan.values[*id].elems() as u64 * size).next_multiple_of(4), usage)
+        };
+        let inputs = plan.inputs.iter().map(input).collect::<Result<Vec<_>>>()?;
+        let slot = |bytes: &u64| buffer(&device, "activations", *bytes, usage);
+        let buffers = plan.buffers.iter().map(slot).collect::<Result<Vec<_>>>()?;
+        let (recorded, steps) = device.scoped("bindings", || {
+            let mut recorder = Recorder::new(&device, pipelines);
+            let mut steps = Vec::with_capacity(plan.steps.len());
+            for step in &plan.steps {
+                let value = |id: usize| {
+                    let bytes = plan.values[id].elems() as u64 * size;
+                    let buffer = match plan.values[id].place {
+                        Place::Input(n) => inputs[n].clone(),
+                        Place::Buffer(n) => buffers[n].clone(),
+                        Place::Slot { .. } => return Err(Error::other("a plan for a CPU was given to a GPU")),
+                    };
+                    Ok(Region { buffer, start: 0, bytes })
+                };
+                let resolve = |what: What| match what {
+                    What::X(i) => value(step.x[i].id),
+                    What::Y => value(step.y),
+                    What::W(i) => Ok(weights[step.w[i]].region()),
+                    What::Scratch(i) | What::ScratchOut(i) => {
+                        let buffer = buffers[step.scratch_buffers[i]].clone();
+                        Ok(Region { buffer, start: 0, bytes: step.launch.scratch[i] })
+                    }
+                };
+                let pieces = recorder.launch(&step.launch, step.cost.flops, &resolve);
+                steps.push(pieces.map_err(|e| e.at(&step.name))?);
+            }
+            Ok((recorder.finish()?, steps))
+        })?;
+        let set = vec![None; inputs.len()];
+        Ok(Self {
+            device,
+            plan,
+            recorded,
+            steps,
+            inputs,
+            buffers,
+            set,
+            download: Download::default(),
+            _weights: weights,
+        })
+    }
+
+    fn encoder(&self) -> wgpu::CommandEncoder {
+        self.device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(&self.plan.name) })
+    }
+
+    /// Pieces as one submission.
+    fn submit(&self, pieces: Range<usize>) -> wgpu::SubmissionIndex {
+        let mut encoder = self.encoder();
+        self.recorded.encode(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()), pieces);
+        self.device.queue.submit([encoder.finish()])
+    }
+
+    /// All pieces in submissions of about the device's budget, a few of them under way at a time.
+    fn fast(&self, cancel: &AtomicBool) -> Result<()> {
+        let mut waiting: VecDeque<(wgpu::SubmissionIndex, u64)> = VecDeque::new();
+        let mut done = Instant::now();
+        let mut finish = |(submission, flops): (wgpu::SubmissionIndex, u64)| -> Result<()> {
+            self.device.wait(Some(submission))?;
+            self.device.learn(flops, done.elapsed());
+            done = Instant::now();
+            Ok(())
+        };
+        let mut first = 0;
+        while first < self.recorded.len() {
+            if cancel.load(Ordering::Relaxed) {
+                return Err(Error::cancelled());
+            }
+            let budget = self.device.budget();
+            let (mut last, mut flops) = (first + 1, self.recorded.flops(first));
+            while last < self.recorded.len() && flops + self.recorded.flops(last) <= budget {
+                flops += self.recorded.flops(last);
+                last += 1;
+            }
+            waiting.push_back((self.submit(first..last), flops));
+            if waiting.len() >= UNDER_WAY {
+                waiting.pop_front().map_or(Ok(()), &mut finish)?;
+            }
+            first = last;
+        }
+        waiting.into_iter().try_for_each(finish)
+    }
+
+    /// Each step's own time, by the device's clock where it has one.
+    fn timed(&self, times: &mut Vec<Duration>) -> Result<()> {
+        if let Some(timer) = Timer::new(&self.device, self.steps.len()) {
+            let mut encoder = self.encoder();
+            for (i, pieces) in self.steps.iter().enumerate() {
+                let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: Some(timer.writes(i)) };
+                self.recorded.encode(&mut encoder.begin_compute_pass(&descriptor), pieces.clone());
+                // Long plans are cut here too, for the watchdog's sake.
+                if i % 16 == 15 {
+                    self.device.queue.submit([std::mem::replace(&mut encoder, self.encoder()).finish()]);
+                }
+            }
+            timer.resolve(&mut encoder);
+            self.device.wait(Some(self.device.queue.submit([encoder.finish()])))?;
+            times.extend(timer.read(&self.device)?);
+            return Ok(());
+        }
+        for pieces in &self.steps {
+            let start = Instant::now();
+            self.device.wait(Some(self.submit(pieces.clone())))?;
+            times.push(start.elapsed());
+        }
+        Ok(())
+    }
+
+    fn stepped(&mut self, visit: &mut dyn FnMut(usize, &mut Tensor) -> Result<()>) -> Result<()> {
+        for i in 0..self.steps.len() {
+            self.device.wait(Some(self.submit(self.steps[i].clone())))?;
+            let id = self.plan.steps[i].y;
+            let mut value = self.read(id)?;
+            visit(i, &mut value)?;
+            let bytes = to_bytes(&value, &self.plan.values[id], self.plan.storage);
+            self.device.queue.write_buffer(self.buffer_of(id), 0, &bytes);
+        }
+        Ok(())
+    }
+
+    fn buffer_of(&self, id: usize) -> &wgpu::Buffer {
+        match self.plan.values[id].place {
+            Place::Input(n) => &self.inputs[n],
+            Place::Buffer(n) => &self.buffers[n],
+            // Refused when the program was made.
+            Place::Slot { .. } => &self.buffers[0],
+        }
+    }
+
+    fn read(&mut self, id: usize) -> Result<Tensor> {
+        let buffer = self.buffer_of(id).clone();
+        self.download.tensor(&self.device, &buffer, &self.plan.values[id], self.plan.storage)
+    }
+}
+
+impl Program for GpuProgram {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn set(&mut self, input: &str, value: &Value) -> Result<()> {
+        let t = value.host()?;
+        let n = self.plan.input(input, t.shape())?;
+        if self.set[n].as_ref().is_some_and(|old| Arc::ptr_eq(old, &t)) {
+            return Ok(());
+        }
+        let bytes = to_bytes(&t, &self.plan.values[self.plan.inputs[n].1], self.plan.storage);
+        self.device.queue.write_buffer(&self.inputs[n], 0, &bytes);
+        self.set[n] = Some(t);
+        Ok(())
+    }
+
+    fn run(&mut self, how: Run<'_>) -> Result<()> {
+        self.device.healthy()?;
+        if let Some(n) = self.set.iter().position(Option::is_none) {
+            return Err(Error::other(format!("plan {}: input '{}' is not set", self.plan.name, self.plan.inputs[n].0)));
+        }
+        match how {
+            Run::Fast { cancel } => self.fast(cancel),
+            Run::Timed(times) => self.timed(times),
+            Run::Stepped(visit) => self.stepped(visit),
+        }
+    }
+
+    fn get(&mut self, output: &str) -> Result<Value> {
+        let known = self.plan.outputs.iter().find(|(name, _)| name == output);
+        let (_, id) = known.ok_or_else(|| Error::other(format!("plan {} has no output '{output}'", self.plan.name)))?;
+        let id = *id;
+        Ok(self.read(id)?.into())
+    }
+}

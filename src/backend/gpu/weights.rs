@@ -1,0 +1,134 @@
+//! The device's weights: read and packed on several threads, laid into slabs, shared by all programs that need them.
+
+use super::device::Device;
+use super::pack;
+use super::record::Region;
+use crate::error::{Error, Result};
+use crate::graph::plan::PlanWeight;
+use crate::kernels::Packing;
+use crate::kernels::gpu::{ALIGN, Storage};
+use crate::weights::Model;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak, mpsc};
+
+/// Bytes of a slab: what every device can bind. A weight lies within one.
+const SLAB: u64 = 128 << 20;
+/// Bytes written to the queue before it is flushed: the queue keeps a copy until then.
+const FLUSH: u64 = 64 << 20;
+
+/// A weight on the device; its slab lives as long as one of its weights does.
+pub(super) struct Resident {
+    region: Region,
+}
+
+impl Resident {
+    /// Where it is.
+    pub(super) fn region(&self) -> Region {
+        self.region.clone()
+    }
+}
+
+/// Weights by model and expression.
+#[derive(Default)]
+pub(super) struct Store {
+    resident: Mutex<HashMap<(usize, PlanWeight, Storage), Weak<Resident>>>,
+}
+
+/// How a weight is stored: vectors as f32 always.
+pub(super) fn bytes(w: &PlanWeight, storage: Storage) -> u64 {
+    pack::packed_bytes(w.weight.dims, w.packing, w.geglu, storage)
+}
+
+impl Store {
+    /// All of `wanted` on the device; what is there already is shared.
+    pub(super) fn load(
+        &self,
+        device: &Device,
+        model: &Arc<Model>,
+        wanted: &[PlanWeight],
+    ) -> Result<Vec<Arc<Resident>>> {
+        let storage = device.limits().weights;
+        let key = |w: &PlanWeight| (Arc::as_ptr(model) as usize, w.clone(), storage);
+        let mut resident = self.resident.lock().unwrap_or_else(|e| e.into_inner());
+        resident.retain(|_, w| w.strong_count() > 0);
+        let mut all: Vec<Option<Arc<Resident>>> =
+            wanted.iter().map(|w| resident.get(&key(w)).and_then(Weak::upgrade)).collect();
+        let missing: Vec<usize> = (0..wanted.len()).filter(|i| all[*i].is_none()).collect();
+        let regions = slabs(device, missing.iter().map(|i| bytes(&wanted[*i], storage)))?;
+        upload(device, model, &missing.iter().map(|i| &wanted[*i]).collect::<Vec<_>>(), &regions)?;
+        for (i, region) in missing.into_iter().zip(regions) {
+            let weight = Arc::new(Resident { region });
+            resident.insert(key(&wanted[i]), Arc::downgrade(&weight));
+            all[i] = Some(weight);
+        }
+        Ok(all.into_iter().flatten().collect())
+    }
+}
+
+/// Regions of these sizes, in as few buffers as the size of a slab allows.
+fn slabs(device: &Device, sizes: impl Iterator<Item = u64>) -> Result<Vec<Region>> {
+    let mut places: Vec<(usize, u64, u64)> = Vec::new();
+    let mut slabs: Vec<u64> = Vec::new();
+    for bytes in sizes {
+        let room = bytes.next_multiple_of(ALIGN);
+        match slabs.last_mut() {
+            Some(used) if *used + room <= SLAB => *used += room,
+            _ => slabs.push(room),
+        }
+        places.push((slabs.len() - 1, slabs[slabs.len() - 1] - room, bytes));
+    }
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+    let make = |size: &u64| buffer(device, "weights", *size, usage);
+    let buffers = slabs.iter().map(make).collect::<Result<Vec<_>>>()?;
+    Ok(places.into_iter().map(|(n, start, bytes)| Region { buffer: buffers[n].clone(), start, bytes }).collect())
+}
+
+/// A buffer; `Kind::OutOfMemory` where the device has no room.
+pub(super) fn buffer(device: &Device, label: &str, size: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+    let most = device.device.limits().max_buffer_size;
+    if size > most {
+        let message = format!("{}: {label} of {size} bytes, and a buffer may have {most}", device.describe());
+        return Err(Error::new(crate::error::Kind::TooBig { need: size, have: most }, message));
+    }
+    device.scoped(label, || {
+        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
+        Ok(device.device.create_buffer(&descriptor))
+    })
+}
+
+/// Reads and packs on several threads, writes to the queue on this one.
+fn upload(device: &Device, model: &Model, wanted: &[&PlanWeight], regions: &[Region]) -> Result<()> {
+    let storage = device.limits().weights;
+    let next = AtomicUsize::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(8).min(wanted.len());
+    std::thread::scope(|scope| {
+        // As many wait as there are threads: the memory in flight is bounded.
+        let (to, from) = mpsc::sync_channel(threads.max(1));
+        for _ in 0..threads {
+            let (to, next) = (to.clone(), &next);
+            scope.spawn(move || {
+                while let Some(w) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let packed =
+                        pack::read(w, model, if w.packing == Packing::Vector { Storage::F32 } else { storage });
+                    let i = wanted.iter().position(|o| std::ptr::eq(*o, *w)).unwrap_or(0);
+                    if to.send((i, packed)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(to);
+        let mut pending = 0;
+        for (i, packed) in from {
+            let packed = packed?;
+            device.queue.write_buffer(&regions[i].buffer, regions[i].start, &packed);
+            pending += packed.len() as u64;
+            if pending > FLUSH {
+                device.wait(Some(device.queue.submit([])))?;
+                pending = 0;
+            }
+        }
+        device.wait(Some(device.queue.submit([])))
+    })
+}

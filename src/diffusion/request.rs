@@ -1,0 +1,224 @@
+//! Everything that decides a picture, what is possible, and what is told while it is made.
+
+use super::denoise::plan::Settings;
+use super::denoise::schedule::Prediction;
+use super::img2img::Init;
+use super::inpaint::Inpaint;
+use super::outpaint::Outpaint;
+use super::preview::Preview;
+use super::prompt::embeddings::Embedding;
+use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::rng::RngKind;
+use crate::weights::Model;
+use std::collections::BTreeSet;
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+
+/// Everything that decides a picture.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What to draw.
+    pub prompt: String,
+    /// What to stay away from.
+    pub negative_prompt: String,
+    /// Pixels, a multiple of 8.
+    pub width: usize,
+    /// Pixels, a multiple of 8.
+    pub height: usize,
+    /// How strongly the picture follows the prompt; 1 does without the negative prompt.
+    pub guidance: f32,
+    /// Which hidden state of the text encoder, from the end; 1 is the last.
+    pub clip_skip: usize,
+    /// Sampler, schedule, steps.
+    pub sampling: Settings,
+    /// The first picture's seed; picture i has seed + i.
+    pub seed: u64,
+    /// How many pictures.
+    pub count: usize,
+    /// Which generator the noise comes from.
+    pub rng: RngKind,
+    /// How many pictures go through the U-Net together; a picture does not depend on it.
+    pub batch_size: usize,
+    /// A second seed and how far the noise is turned towards its noise. All pictures then have the same seed, and
+    /// picture i has this second seed + i, as in the webui.
+    pub variation: Option<(u64, f32)>,
+    /// img2img: the picture to begin with, for which `sampling.strength` is set.
+    pub init: Option<Init>,
+    /// Inpainting: which part of that picture is painted anew.
+    pub inpaint: Option<Inpaint>,
+    /// Outpainting: the picture that grows; width and height are those of the windows that are painted.
+    pub outpaint: Option<Outpaint>,
+    /// What the U-Net predicts, where the model's own word is not to be trusted.
+    pub prediction: Option<Prediction>,
+    /// Which pictures are shown while they are made.
+    pub preview: Option<Preview>,
+    /// Pictures that are there already and are not made again, by number from 0.
+    pub skip: BTreeSet<usize>,
+    /// Textual inversion embeddings that the prompts may name.
+    pub embeddings: Arc<Vec<Embedding>>,
+}
+
+/// What happens while a request is worked on.
+#[derive(Debug)]
+pub enum Event {
+    /// Something the user should know.
+    Note(String),
+    /// A stage begins: `text`, `denoise`, `decode`.
+    Stage {
+        /// Its name.
+        name: &'static str,
+        /// Which picture, from 0.
+        image: usize,
+        /// Units of work: evaluations of the U-Net, or 1. None where nobody knows.
+        units: Option<usize>,
+    },
+    /// So many units of the stage are done.
+    Done(usize),
+    /// What an unfinished picture looks like.
+    Preview {
+        /// The picture's number, from 0.
+        index: usize,
+        /// A small or a full picture.
+        image: Image,
+        /// Evaluations done so far.
+        done: usize,
+    },
+    /// A finished picture.
+    Picture {
+        /// Its number, from 0.
+        index: usize,
+        /// The seed that makes it alone.
+        seed: u64,
+        /// The pixels.
+        image: Image,
+    },
+}
+
+/// Who listens; `Break` stops the work with a `Cancelled` error.
+pub type Listener<'a> = dyn FnMut(Event) -> ControlFlow<()> + 'a;
+
+/// Smallest and largest side of a picture, in pixels.
+pub const SIZES: (usize, usize) = (64, 2048);
+
+impl Request {
+    /// One picture from a prompt, without anything that can be left out: guidance 7.5, seed 0.
+    pub fn new(prompt: impl Into<String>, (width, height): (usize, usize), sampling: Settings) -> Self {
+        Self {
+            prompt: prompt.into(),
+            negative_prompt: String::new(),
+            width,
+            height,
+            guidance: 7.5,
+            clip_skip: 1,
+            sampling,
+            seed: 0,
+            count: 1,
+            rng: RngKind::Nv,
+            embeddings: Arc::default(),
+            batch_size: 1,
+            variation: None,
+            init: None,
+            inpaint: None,
+            outpaint: None,
+            prediction: None,
+            preview: None,
+            skip: BTreeSet::new(),
+        }
+    }
+
+    /// Refuses what cannot be drawn, naming what can.
+    pub fn check(&self, model: &Model) -> Result<()> {
+        let step = model.vae.factor().max(8);
+        let (least, most) = SIZES;
+        for (name, side) in [("width", self.width), ("height", self.height)] {
+            if !side.is_multiple_of(step) || !(least..=most).contains(&side) {
+                let below = (side / step * step).clamp(least, most);
+                let above = (below + step).clamp(least, most);
+                let near = if below == above { format!("is {below}") } else { format!("are {below} and {above}") };
+                let rule = format!("sizes are multiples of {step} from {least} to {most}");
+                return Err(Error::usage(format!("{name} {side} is not possible: {rule}; the nearest {near}")));
+            }
+        }
+        if !(0.0..=30.0).contains(&self.guidance) {
+            return Err(Error::usage(format!("guidance {} is out of range: use 0 to 30", self.guidance)));
+        }
+        if !(1..=model.clip.layers).contains(&self.clip_skip) {
+            let layers = model.clip.layers;
+            return Err(Error::usage(format!("clip skip {} is out of range: use 1 to {layers}", self.clip_skip)));
+        }
+        if self.count == 0 {
+            return Err(Error::usage("0 pictures asked for: use at least 1"));
+        }
+        if !(1..=64).contains(&self.batch_size) {
+            return Err(Error::usage(format!("batch size {} is out of range: use 1 to 64", self.batch_size)));
+        }
+        if let Some((_, strength)) = self.variation.filter(|(_, strength)| !(0.0..=1.0).contains(strength)) {
+            return Err(Error::usage(format!("variation strength {strength} is out of range: use 0 to 1")));
+        }
+        if let Some(init) = self.init.as_ref().filter(|i| (i.image.width, i.image.height) != (self.width, self.height))
+        {
+            return Err(Error::other(format!("{:?} to begin a picture of {}x{}", init.image, self.width, self.height)));
+        }
+        Ok(())
+    }
+
+    /// Height and width of the latents.
+    pub fn latent_size(&self, model: &Model) -> (usize, usize) {
+        (self.height / model.vae.factor(), self.width / model.vae.factor())
+    }
+
+    /// The seed of picture `index`, and its second seed.
+    pub fn seeds(&self, index: usize) -> (u64, Option<u64>) {
+        match self.variation {
+            Some((second, _)) => (self.seed, Some(second.wrapping_add(index as u64))),
+            None => (self.seed.wrapping_add(index as u64), None),
+        }
+    }
+
+    /// How many pictures go through the U-Net together: an adaptive sampler takes one at a time.
+    pub fn together(&self) -> usize {
+        if self.sampling.sampler.adaptive() { 1 } else { self.batch_size.min(self.count).max(1) }
+    }
+
+    /// The batches, by the pictures' numbers. Those to be skipped are in none.
+    pub(super) fn batches(&self) -> Vec<Range<usize>> {
+        let mut out: Vec<Range<usize>> = Vec::new();
+        for index in (0..self.count).filter(|i| !self.skip.contains(i)) {
+            match out.last_mut() {
+                Some(last) if last.end == index && last.len() < self.together() => last.end += 1,
+                _ => out.push(index..index + 1),
+            }
+        }
+        out
+    }
+
+    /// The picture that the work begins with, and what the result is made of.
+    pub fn picture(&self) -> Option<&Init> {
+        self.outpaint.as_ref().map(|o| &o.picture).or(self.init.as_ref())
+    }
+
+    /// A decoded picture as the user gets it: without what was added to its edges, laid into the original.
+    pub(super) fn finished(&self, mut image: Image) -> Image {
+        if let Some(init) = &self.init {
+            image = init.cropped(image);
+        }
+        match &self.inpaint {
+            Some(inpaint) => inpaint.finished(image),
+            None => image,
+        }
+    }
+
+    /// The same for what listeners see on the way.
+    pub(super) fn finished_event(&self, event: Event) -> Event {
+        match event {
+            Event::Preview { index, done, image } => Event::Preview { index, done, image: self.finished(image) },
+            other => other,
+        }
+    }
+
+    /// Whether the unconditional half is computed.
+    pub fn guided(&self) -> bool {
+        self.guidance != 1.0
+    }
+}

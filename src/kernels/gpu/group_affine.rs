@@ -1,0 +1,7 @@
+//! group_affine on a GPU: not there, because the rewrite `norm_read` is off on GPUs ([`crate::kernels::Caps::gpu`]).
+
+use super::Variant;
+use crate::kernels::group_affine::GroupAffine;
+
+/// Slowest first.
+pub const VARIANTS: &[Variant<GroupAffine>] = &[];
