@@ -24,6 +24,11 @@ pub trait Backend: Send + Sync {
     /// What a plan needs in memory, from its shapes and the checkpoint's header alone.
     fn memory(&self, plan: &Plan, model: &Model) -> Memory;
 
+    /// What its pictures' metadata say of its arithmetic, because it changes bits: a kind of device and what is beside f32.
+    fn numerics(&self) -> Numerics {
+        Numerics::default()
+    }
+
     /// Bytes that it may use; none where nobody knows, as on a GPU.
     fn memory_limit(&self) -> Option<u64> {
         None
@@ -41,6 +46,15 @@ pub trait Backend: Send + Sync {
 
     /// Packs the weights that are not packed yet, allocates everything that running needs, and returns what can be run.
     fn load(&self, plan: Arc<Plan>, model: &Arc<Model>) -> Result<Box<dyn Program>>;
+}
+
+/// What decides a result's last bits beside the plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numerics {
+    /// Where it is not the CPU: `gpu`.
+    pub device: Option<&'static str>,
+    /// Where it is not f32: `f16` (storage) or `bf16` (products).
+    pub precision: Option<&'static str>,
 }
 
 /// Bytes that a loaded plan occupies.

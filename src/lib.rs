@@ -21,6 +21,10 @@
 //!    `lienzo generate --plan` prints it before a weight is read.
 //! 3. A [`backend::Backend`] packs the weights that the plan names and returns a [`backend::Program`], which runs it.
 //!
+//! A backend is the CPU's ([`backend::cpu`]: SIMD, an interpreter over one arena) or a GPU's (`backend::gpu`: WGSL through wgpu,
+//! whole buffers by lifetime). Which one is plain data to the planner ([`kernels::Caps`]): a GPU's plan, with its shaders,
+//! constants and grids ([`kernels::gpu`]), is made and tested without a GPU.
+//!
 //! There are six plans: *text*, *context* (keys and values of a prompt, once), *time* (timesteps to rows, once), *step* (the
 //! U-Net), *decode* and *encode*. The samplers stay on the host, in [`diffusion::denoise`].
 //!

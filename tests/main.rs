@@ -6,6 +6,8 @@ mod convert; // any checkpoint to one clean file
 mod determinism; // the same bytes whatever the threads, the batch and the time
 #[cfg(feature = "gpu")]
 mod gpu; // the same ops on a GPU, in every variant that its adapter can run
+#[cfg(feature = "gpu")]
+mod gpu_models; // whole models on a GPU: step by step beside the CPU, and pictures by the command
 mod gpu_plan; // plans for GPUs, made without one
 mod graph; // rewrites keep the meaning, plans never let live values share memory
 mod img2img; // a picture made from a picture

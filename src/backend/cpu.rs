@@ -6,7 +6,7 @@ mod reader;
 mod stream;
 pub mod workers;
 
-use super::{Backend, Memory, Program, Run, Value};
+use super::{Backend, Memory, Numerics, Program, Run, Value};
 use crate::error::{Error, Result};
 use crate::graph::plan::{Place, Plan, PlanWeight, Stored};
 use crate::kernels::cpu::panels::Packed;
@@ -109,6 +109,10 @@ impl Backend for Cpu {
             weights: plan.held_bytes(|w| panel_bytes(w, model, self.weight_type)),
             activations: plan.activation_bytes() + scratch,
         }
+    }
+
+    fn numerics(&self) -> Numerics {
+        Numerics { device: None, precision: self.caps.is_bf16().then_some("bf16") }
     }
 
     fn memory_limit(&self) -> Option<u64> {

@@ -16,7 +16,7 @@ mod weights;
 
 pub use device::{Adapter, Device, Options, adapters};
 
-use super::{Backend, Memory, Program};
+use super::{Backend, Memory, Numerics, Program};
 use crate::error::{Error, Kind, Result};
 use crate::graph::plan::{Plan, Step};
 use crate::kernels::Caps;
@@ -132,6 +132,11 @@ impl Backend for Gpu {
             weights: plan.weights.iter().map(|w| weights::bytes(w, storage)).sum(),
             activations: plan.activation_bytes(),
         }
+    }
+
+    fn numerics(&self) -> Numerics {
+        let f16 = self.device.options().storage == Storage::F16;
+        Numerics { device: Some("gpu"), precision: f16.then_some("f16") }
     }
 
     fn notes(&self) -> Vec<String> {

@@ -61,7 +61,9 @@ impl DeviceArgs {
         match (&wish, work) {
             (Wish::Cpu, _) | (Wish::Auto, None) => Ok(Engine::new(Arc::new(self.cpu()?))),
             (Wish::Auto, Some(work)) => self.auto(work),
-            _ => self.gpu(&wish),
+            // Exit codes of verify and bench must say what was compared: only generate goes on elsewhere.
+            (_, None) => self.gpu(&wish),
+            (_, Some(_)) => Ok(self.gpu(&wish)?.or(Arc::new(self.behind_gpu()?))),
         }
     }
 
@@ -92,6 +94,11 @@ impl DeviceArgs {
     /// Whether products are computed in bf16.
     pub fn is_bf16(&self) -> bool {
         self.precision.eq_ignore_ascii_case("bf16")
+    }
+
+    /// The CPU that stands behind a GPU: the storage type is asked of the GPU alone.
+    fn behind_gpu(&self) -> Result<Cpu> {
+        Self { precision: "auto".into(), ..self.clone() }.cpu()
     }
 
     /// Whether a GPU was asked for.
@@ -174,7 +181,8 @@ mod gpu {
 
     impl DeviceArgs {
         pub(super) fn auto(&self, work: &Estimate<'_>) -> Result<Engine> {
-            let cpu = Arc::new(self.cpu_or_gpu_precision()?);
+            let gpu_asked = self.asks_f16() && adapters().iter().any(|a| !a.software());
+            let cpu = Arc::new(if gpu_asked { self.behind_gpu()? } else { self.cpu()? });
             let peak = fma_peak(Isa::from_env()?, cpu.workers());
             let engine = Engine::new(cpu.clone());
             let work = work(&engine)?;
@@ -202,9 +210,7 @@ mod gpu {
         }
 
         pub(super) fn gpu(&self, wish: &Wish) -> Result<Engine> {
-            let backend: Arc<Gpu> = Arc::new(self.gpu_backend_for(wish)?);
-            // Exit codes must say what was compared: only generate goes on elsewhere.
-            Ok(Engine::new(backend))
+            Ok(Engine::new(Arc::new(self.gpu_backend_for(wish)?)))
         }
 
         /// The GPU that these flags name.
@@ -262,14 +268,6 @@ mod gpu {
 
         fn asks_f16(&self) -> bool {
             self.precision.eq_ignore_ascii_case("f16")
-        }
-
-        /// The CPU that stands behind a GPU: f16 storage is asked of the GPU alone.
-        fn cpu_or_gpu_precision(&self) -> Result<lienzo::backend::cpu::Cpu> {
-            if self.asks_f16() && adapters().iter().any(|a| !a.software()) {
-                return Self { precision: "auto".into(), ..self.clone() }.cpu();
-            }
-            self.cpu()
         }
     }
 }

@@ -215,7 +215,7 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
     let Some(output) = &mut output else { return Ok(ExitCode::SUCCESS) };
     request::notes(&model, &request, args, threads);
     request::hints(&model, &typed, &request)?;
-    let mut metadata = Metadata::start(&model, args, cancel.clone());
+    let mut metadata = Metadata::start(&model, args, engine.backend().numerics(), cancel.clone());
     if args.resume {
         request.skip = resume::finished(output, &request, &mut metadata, args.overwrite)?;
         output.set_overwrite(args.overwrite);

@@ -1,6 +1,7 @@
 //! The `parameters` text of a picture: the request in the webui's words.
 
 use super::GenerateArgs;
+use lienzo::backend::Numerics;
 use lienzo::diffusion::Request;
 use lienzo::diffusion::denoise::schedule::Prediction;
 use lienzo::diffusion::denoise::sigmas::ScheduleKind;
@@ -29,12 +30,12 @@ pub struct Metadata {
     hashes: Option<JoinHandle<Result<Hashes>>>,
     known: Option<Hashes>,
     exact_weights: bool,
-    bf16: bool,
+    numerics: Numerics,
 }
 
 impl Metadata {
-    /// Begins hashing the model, and the VAE of `--vae`, in the background.
-    pub fn start(model: &Arc<Model>, args: &GenerateArgs, cancel: Arc<AtomicBool>) -> Self {
+    /// Begins hashing the model, and the VAE of `--vae`, in the background. `numerics` are the backend's.
+    pub fn start(model: &Arc<Model>, args: &GenerateArgs, numerics: Numerics, cancel: Arc<AtomicBool>) -> Self {
         let wanted = !args.disable_image_metadata;
         let vae = args.model.vae.clone();
         let name = |p: &std::path::PathBuf| p.file_name().map(|s| s.to_string_lossy().into_owned());
@@ -48,8 +49,7 @@ impl Metadata {
             })
         });
         let exact_weights = args.device.weight_type.eq_ignore_ascii_case("f32");
-        let bf16 = args.device.is_bf16();
-        Self { wanted, model_name: model.name.clone(), vae_name, hashes, known: None, exact_weights, bf16 }
+        Self { wanted, model_name: model.name.clone(), vae_name, hashes, known: None, exact_weights, numerics }
     }
 
     /// The text for picture `index`; none with `--disable-image-metadata`.
@@ -120,8 +120,10 @@ impl Metadata {
         if self.exact_weights {
             put("Weight type", "f32".into());
         }
-        if self.bf16 {
-            put("Precision", "bf16".into());
+        for (key, value) in [("Precision", self.numerics.precision), ("Device", self.numerics.device)] {
+            if let Some(value) = value {
+                put(key, value.into());
+            }
         }
         put("Version", format!("Lienzo v{}", env!("CARGO_PKG_VERSION")));
         let parameters =

@@ -14,7 +14,8 @@ use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
 
 /// Settings that change no picture here, or are looked at elsewhere in this file.
-const HARMLESS: [&str; 17] = [
+const HARMLESS: [&str; 18] = [
+    "Device",
     "TI hashes",
     "Model",
     "Model hash",
@@ -146,7 +147,11 @@ fn fill(args: &mut GenerateArgs, p: &Parameters) -> Result<Vec<String>> {
             "Resize mode" if args.init_img.is_some() => text(&mut args.resize_mode, value),
             "Variation seed strength" => number(&mut args.variation_strength, key, value)?,
             "Weight type" if value == "f32" => args.device.weight_type = value.clone(),
-            "Precision" if value == "bf16" => args.device.precision = value.clone(),
+            "Precision" if value == "bf16" || value == "f16" => {
+                if args.device.precision.eq_ignore_ascii_case("auto") {
+                    args.device.precision = value.clone();
+                }
+            }
             _ if HARMLESS.contains(&key.as_str()) => {}
             _ if NEUTRAL.iter().any(|(k, v)| k == key && v.eq_ignore_ascii_case(value)) => {}
             _ => lacking.push(format!("{key}: {value}")),
