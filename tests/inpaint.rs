@@ -182,7 +182,8 @@ fn outpainting_keeps_the_original_and_has_no_seam() {
                 let most = (SIZE..SIZE + 31).map(|x| step(&rows, x)).fold(0.0, f64::max);
                 assert!(moved > 0 || most < 8.0, "{side}, seed {seed}: a step of {most} levels further out");
             }
-            assert!(seam <= 2.0 * beside, "{side}, moved by {moved}: {seam} at the seam, {beside} beside it");
+            // Pixels are whole levels: less than one beside the seam says nothing.
+            assert!(seam <= 2.0 * beside.max(4.0), "{side}, moved by {moved}: {seam} at the seam, {beside} beside it");
         }
     }
 }

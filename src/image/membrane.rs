@@ -15,7 +15,12 @@ enum Cell {
 }
 
 /// Sweeps over each size; the coarser sizes have done the rest.
-const SWEEPS: usize = 12;
+const SWEEPS: usize = 48;
+
+/// How much further than to the mean of its neighbours each value goes (Young, "Iterative Methods for Solving Partial
+/// Difference Equations of Elliptic Type", 1954). The coarser sizes have their frame up to a pixel elsewhere, and without this
+/// a smooth remainder of several levels is left, which sweeps take away too slowly.
+const FURTHER: f32 = 1.85;
 
 /// Below this many pixels on the longer side there is no coarser size, and all the sweeps that it takes are made.
 const COARSEST: usize = 8;
@@ -36,18 +41,17 @@ impl Level {
         all.into_iter().filter(|(there, j)| *there && self.cells[*j] != Cell::Outside).map(|(_, j)| j)
     }
 
-    /// Gauss and Seidel's: each free value becomes the mean of its neighbours; `pull` draws it to 0.
+    /// Successive over-relaxation: each free value goes to the mean of its neighbours and beyond; `pull` draws it to 0.
     fn relax(&mut self, free: &[usize], pull: f32, sweeps: usize) {
-        for sweep in 0..sweeps {
-            for k in 0..free.len() {
-                let i = free[if sweep % 2 == 0 { k } else { free.len() - 1 - k }];
+        for _ in 0..sweeps {
+            for &i in free {
                 let (mut sum, mut count) = ([0.0; 3], pull);
                 for j in self.neighbours(i) {
                     sum.iter_mut().zip(self.values[j]).for_each(|(s, v)| *s += v);
                     count += 1.0;
                 }
                 if count > 0.0 {
-                    self.values[i] = sum.map(|s| s / count);
+                    self.values[i].iter_mut().zip(sum).for_each(|(v, s)| *v += FURTHER * (s / count - *v));
                 }
             }
         }
@@ -186,7 +190,7 @@ mod tests {
             let want = slowly(&level, f64::from(pull));
             level.solve(pull);
             let most = level.values.iter().zip(&want).map(|(v, w)| (f64::from(v[0]) - w).abs()).fold(0.0, f64::max);
-            assert!(most < 0.5, "pull {pull}: {most} levels off");
+            assert!(most < 0.1, "pull {pull}: {most} levels off");
         }
     }
 
@@ -228,7 +232,9 @@ mod tests {
         let at = |x: usize, y: usize| out.rgb[(y * 48 + x) * 3];
         for y in 0..32 {
             assert!((0..24).all(|x| at(x, y) == 40 + 5 * y as u8));
-            assert!(at(24, y).abs_diff(at(23, y)) <= 9, "{y}: {} {}", at(23, y), at(24, y));
+            // The exact solution is 10.5 levels away in the corners, where the slope ends, and 2.5 at most in the middle half.
+            let most = if (8..24).contains(&y) { 3 } else { 11 };
+            assert!(at(24, y).abs_diff(at(23, y)) <= most, "{y}: {} {}", at(23, y), at(24, y));
             // Far away all rows come near the mean.
             assert!(at(47, y).abs_diff(117) < 60);
         }
