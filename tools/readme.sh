@@ -21,7 +21,7 @@ for i in "${!objects[@]}"; do
   "$lienzo" generate "${objects[$i]}" -s 7 -o "object-$i.png"
   labelled+=(-label "${objects[$i]}" "object-$i.png")
 done
-montage "${labelled[@]}" -filter point -resize 128x128 -tile 6x4 -geometry 150x140+4+4 -pointsize 11 "$pictures/sheet.png"
+montage "${labelled[@]}" -filter point -resize 128x128 -tile 4x6 -geometry 230x140+4+4 -pointsize 12 "$pictures/sheet.png"
 
 # From noise to picture.
 "$lienzo" generate "a big pink star on a black background" -s 3 --steps 20 --preview every=4,vae,keep -o star.png
