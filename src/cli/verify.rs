@@ -61,7 +61,8 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
     };
     let cancel = AtomicBool::new(false);
     let session = engine.session(&model, &cancel);
-    let options = Options { only: args.only.clone(), tolerance: args.tolerance, bf16: args.device.is_bf16() };
+    let precision = engine.backend().numerics().precision;
+    let options = Options { only: args.only.clone(), tolerance: args.tolerance, precision };
     let mut checks: Vec<Check> = Vec::new();
     let mut printed = Ok(());
     verify(&session, &tokens, &reference, &options, &mut |check| {
