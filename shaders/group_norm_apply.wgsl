@@ -141,12 +141,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let d = groups[channel.w / p.size - begin];
     let mean = vec4<f32>(a.x, b.x, c.x, d.x);
     let rest = vec4<f32>(a.y, b.y, c.y, d.y);
-    let scale = vec4<f32>(a.z, b.z, c.z, d.z) * gamma[q];
+    let scale = vec4<f32>(a.z, b.z, c.z, d.z);
+    let factor = gamma[q];
     let offset = beta[q];
     let end = min((block + 1u) * p.block_rows, p.pixels);
     for (var r = block * p.block_rows + thread / WIDTH; r < end; r += WG / WIDTH) {
         let row = sample * p.pixels + r;
-        let v = ((load(row, q) - mean) - rest) * scale + offset;
+        let v = ((load(row, q) - mean) - rest) * scale * factor + offset;
         y[p.y_start + row * p.quads + q] = narrow(only_channels(activate(v, ACT), q, p.c));
     }
 }

@@ -208,6 +208,23 @@ impl Shader {
         Self { file, slots: vec![("storage", storage), ("weights", weights)], consts: Vec::new() }
     }
 
+    /// The same on tensor cores: operands are bound as f16 proper, not as pairs; emulated, they stay as they are.
+    #[must_use]
+    pub(crate) fn on_tensor_cores(mut self, coop: Coop) -> Self {
+        if coop.emulated {
+            return self.slot("fragment", "fragment_emulated").with("FRAG", coop.size);
+        }
+        for (slot, file) in &mut self.slots {
+            match *slot {
+                "storage" => *file = "storage_f16",
+                "weights" => *file = "weights_f16",
+                _ => {}
+            }
+        }
+        self.slot("fragment", "fragment_coop")
+            .slot("matrices", if coop.size == 16 { "matrices_16" } else { "matrices_8" })
+    }
+
     /// Sets a constant.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<Const>) -> Self {

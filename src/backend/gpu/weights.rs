@@ -5,7 +5,6 @@ use super::pack;
 use super::record::Region;
 use crate::error::{Error, Result};
 use crate::graph::plan::PlanWeight;
-use crate::kernels::Packing;
 use crate::kernels::gpu::{ALIGN, Storage};
 use crate::weights::Model;
 use std::collections::HashMap;
@@ -108,11 +107,11 @@ fn upload(device: &Device, model: &Model, wanted: &[&PlanWeight], regions: &[Reg
         for _ in 0..threads {
             let (to, next) = (to.clone(), &next);
             scope.spawn(move || {
-                while let Some(w) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let packed =
-                        pack::read(w, model, if w.packing == Packing::Vector { Storage::F32 } else { storage });
-                    let i = wanted.iter().position(|o| std::ptr::eq(*o, *w)).unwrap_or(0);
-                    if to.send((i, packed)).is_err() {
+                loop {
+                    let i = next.fetch_add(1, Ordering::Relaxed);
+                    // The receiver is gone when another weight could not be read.
+                    let Some(w) = wanted.get(i) else { return };
+                    if to.send((i, pack::read(w, model, storage))).is_err() {
                         return;
                     }
                 }

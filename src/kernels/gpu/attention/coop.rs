@@ -55,7 +55,8 @@ pub(super) fn launch(op: &Attention, io: &Io<'_>) -> Launch {
         return Launch::default();
     };
     let Some(tile) = Tile::new(d, io.limits, coop) else { return Launch::default() };
-    let shader = shader(io.limits, coop)
+    let shader = Shader::new("attention_coop", io.limits)
+        .on_tensor_cores(coop)
         .with("CAUSAL", op.causal)
         .with("HEAD", (d / 4) as u32)
         .with("SUBGROUPS", tile.subgroups)
@@ -63,23 +64,6 @@ pub(super) fn launch(op: &Attention, io: &Io<'_>) -> Launch {
         .with("CH", tile.ch)
         .with("CHUNKS", tile.chunks);
     dispatches(op, io, &shader, 16 * tile.subgroups as usize)
-}
-
-/// Activations are bound as f16 proper, unless the tensor cores are emulated.
-fn shader(limits: &Limits, coop: Coop) -> Shader {
-    let fragment = match (coop.emulated, coop.size) {
-        (false, 16) => "fragment_coop16",
-        (false, _) => "fragment_coop8",
-        (true, 16) => "fragment_emulated16",
-        (true, _) => "fragment_emulated8",
-    };
-    let mut shader = Shader::new("attention_coop", limits).slot("fragment", fragment);
-    for (slot, file) in &mut shader.slots {
-        if *slot == "storage" && !coop.emulated {
-            *file = "storage_f16";
-        }
-    }
-    shader
 }
 
 #[cfg(test)]

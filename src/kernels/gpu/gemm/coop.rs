@@ -2,7 +2,7 @@
 
 use super::{Gemm, Product, Tile, fits};
 use crate::kernels::Dims;
-use crate::kernels::gpu::{Coop, Io, Launch, Limits, Shader, Storage};
+use crate::kernels::gpu::{Coop, Io, Launch, Limits, Storage};
 use crate::tensor::Shape;
 
 /// Lanes of the subgroups that the shader is written for.
@@ -33,7 +33,9 @@ pub(in crate::kernels::gpu) fn coop<K: Product>(op: &K, io: &Io<'_>) -> Launch {
     let Some(coop) = io.limits.coop else { return Launch::default() };
     let Some(shape) = shape(&gemm, pixels, io.w, io.limits, coop) else { return Launch::default() };
     let [above, beside] = shape.subgroups;
-    let shader = shader(&gemm, io, coop)
+    let shader = gemm
+        .shader("matmul_coop", io)
+        .on_tensor_cores(coop)
         .with("WG", LANES * above * beside)
         .with("BM", shape.tile.m as u32)
         .with("BN", shape.tile.n as u32)
@@ -41,27 +43,6 @@ pub(in crate::kernels::gpu) fn coop<K: Product>(op: &K, io: &Io<'_>) -> Launch {
         .with("SUBGROUPS_M", above)
         .with("SUBGROUPS_N", beside);
     gemm.tiles(io, shape.tile, gemm.splits(pixels, io.w, shape.tile.k), &shader)
-}
-
-/// Activations and weights are bound as f16 proper, unless the tensor cores are emulated.
-fn shader(gemm: &Gemm, io: &Io<'_>, coop: Coop) -> Shader {
-    let fragment = match (coop.emulated, coop.size) {
-        (false, 16) => "fragment_coop16",
-        (false, _) => "fragment_coop8",
-        (true, 16) => "fragment_emulated16",
-        (true, _) => "fragment_emulated8",
-    };
-    let mut shader = gemm.shader("matmul_coop", io).slot("fragment", fragment);
-    if !coop.emulated {
-        for (slot, file) in &mut shader.slots {
-            match *slot {
-                "storage" => *file = "storage_f16",
-                "weights" => *file = "weights_f16",
-                _ => {}
-            }
-        }
-    }
-    shader
 }
 
 /// The best shape that the device's workgroup memory holds.

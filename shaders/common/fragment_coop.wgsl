@@ -1,11 +1,8 @@
-// fragment slot: 8x8 matrices of a subgroup's tensor cores. coopLoadT and coopStoreT are the row-major ones.
+// fragment slot: matrices of a subgroup's tensor cores, of the size that the slot `matrices` has. coopLoadT and coopStoreT are the row-major ones.
 enable f16;
 enable wgpu_cooperative_matrix;
-const FRAG: u32 = 8u;
+#import matrices
 alias Half = f16;
-alias FragA = coop_mat8x8<f16, A>;
-alias FragB = coop_mat8x8<f16, B>;
-alias FragC = coop_mat8x8<f32, C>;
 
 struct Invocation {
     @builtin(local_invocation_index) thread: u32,
@@ -18,11 +15,11 @@ fn place(i: Invocation) -> vec2<u32> {
 }
 
 fn load_a(at: u32) -> FragA {
-    return coopLoadT<coop_mat8x8<f16, A>>(&a_tile[at], A_STRIDE);
+    return coopLoadT<FragA>(&a_tile[at], A_STRIDE);
 }
 
 fn load_b(at: u32) -> FragB {
-    return coopLoadT<coop_mat8x8<f16, B>>(&b_tile[at], B_STRIDE);
+    return coopLoadT<FragB>(&b_tile[at], B_STRIDE);
 }
 
 fn multiply_add(a: FragA, b: FragB, c: FragC, lane: u32) -> FragC {

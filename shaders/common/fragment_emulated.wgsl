@@ -1,7 +1,7 @@
-// fragment slot: what 16x16 tensor cores compute, by plain arithmetic on the same workgroup memory, so that the addresses of
+// fragment slot: what tensor cores compute, by plain arithmetic on the same workgroup memory, so that the addresses of
 // the cooperative kernels can be tested on any adapter. A fragment of a or b is where it begins in its tile; a lane holds
 // elements lane, lane + 32, ... of c.
-const FRAG: u32 = 16u;
+const FRAG: u32 = 16u; // rows and columns of a fragment: 8 or 16
 const HELD: u32 = FRAG * FRAG / 32u;
 alias Half = f32;
 alias FragA = u32;
