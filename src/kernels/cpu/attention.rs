@@ -21,8 +21,9 @@ pub(crate) static VARIANTS: &[Variant<Attention>] = &[
     Variant { name: "flash_bf16", supports: |_, _, _| true, scratch: bf16::scratch, run: bf16::run },
 ];
 
-/// Keys of one round of the online softmax: their scores (16 KiB) stay in the first-level cache.
-const KEYS: usize = 128;
+/// Keys of one round of the online softmax: they, their scores (8 KiB), values and sums share a first-level cache of 32 KiB
+/// at 40 channels a head.
+const KEYS: usize = 64;
 /// Tiles of 32 queries that share each round's keys while those are in the cache.
 const TILES: usize = 4;
 
@@ -200,16 +201,15 @@ impl Head<'_> {
     #[inline(always)]
     fn pack_queries(&self, to: &mut [f32]) {
         let scale = (std::f64::consts::LOG2_E / (self.d as f64).sqrt()) as f32;
-        let tile = self.d * COLUMNS;
-        for i in 0..self.queries.next_multiple_of(COLUMNS) {
-            let column = &mut to[i / COLUMNS * tile + i % COLUMNS..];
-            if i < self.queries {
-                let row = &self.q[i * self.q_pitch..][..self.d];
-                for (c, x) in row.iter().enumerate() {
-                    column[c * COLUMNS] = x * scale;
+        // Lines are written in order; the 32 rows that they come from stay in the cache.
+        for (t, tile) in to.chunks_exact_mut(self.d * COLUMNS).enumerate() {
+            let rows = self.queries.saturating_sub(t * COLUMNS).min(COLUMNS);
+            let from = &self.q[(t * COLUMNS * self.q_pitch).min(self.q.len())..];
+            for (c, line) in tile.chunks_exact_mut(COLUMNS).enumerate() {
+                line[rows..].fill(0.0);
+                for (i, x) in line[..rows].iter_mut().enumerate() {
+                    *x = from[i * self.q_pitch + c] * scale;
                 }
-            } else {
-                (0..self.d).for_each(|c| column[c * COLUMNS] = 0.0);
             }
         }
     }

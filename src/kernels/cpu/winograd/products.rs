@@ -7,6 +7,9 @@ use crate::kernels::cpu::panels::{PANEL, Panel};
 use crate::kernels::cpu::tile::{Old, Rows, Shared, Split, Tile};
 use crate::simd::{Simd, Task};
 
+/// How many tiles ahead of their use residuals are asked for: the way from memory takes some 100 ns, a tile as long.
+const AHEAD: usize = 2;
+
 /// Neighbouring tiles of one panel.
 pub struct Outputs<'a, 'b, F, const IN: usize, const P: usize, const OUT: usize> {
     /// The transforms.
@@ -70,6 +73,7 @@ impl<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize> Tas
         let place = Place { form, grid, panel, stride: sum_stride, out: self.out, pitch: self.pitch };
         let first = self.first_row * self.grid.tiles_x + self.first;
         for tile in 0..self.count {
+            place.prefetch(s, self.p, first + tile + AHEAD);
             // SAFETY: sums hold the tile; its outputs in this panel are this task's.
             unsafe { place.finish(s, self.p, sums.as_ptr().add(tile * PANEL), first + tile) };
         }
@@ -130,6 +134,28 @@ struct Place<'a, F> {
 }
 
 impl<F> Place<'_, F> {
+    /// Asks for the residual's pixels of a tile that will be finished soon: each is too short a run for a processor to see that
+    /// more of the kind follow.
+    #[inline(always)]
+    fn prefetch<S: Simd, const IN: usize, const P: usize, const OUT: usize>(&self, s: S, p: &Product<'_>, tile: usize)
+    where
+        F: Form<IN, P, OUT>,
+    {
+        let Some(residual) = p.residual else { return };
+        let (row, x) = (tile / self.grid.tiles_x, tile % self.grid.tiles_x * OUT);
+        let (b, y) = (row / self.grid.tiles_y, row % self.grid.tiles_y * OUT);
+        for dy in 0..OUT {
+            // Beyond the picture this is some other address: nothing is read.
+            let pixel = (b % residual.shape.b * p.shape.h + y + dy) * p.shape.w + x;
+            let from = residual.data.as_ptr().wrapping_add(pixel * residual.pitch + self.panel * PANEL);
+            for dx in 0..OUT {
+                let from = from.wrapping_add(dx * residual.pitch);
+                s.prefetch(from);
+                s.prefetch(from.wrapping_add(16));
+            }
+        }
+    }
+
     /// Transforms the sums of a tile and writes its pixels.
     ///
     /// # Safety
