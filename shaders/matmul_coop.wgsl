@@ -54,8 +54,8 @@ fn store_patch(at: u32, r: u32, column: u32, row: u32, q: u32) -> vec4<f32> {
         return vec4<f32>();
     }
     if GEGLU {
-        let from = at + r * FRAG + 8u * column;
-        return store_gated(patch_quad(from), patch_quad(from + 4u), row, q);
+        let value = at + r * FRAG + 8u * column;
+        return store_gated(patch_quad(value), patch_quad(value + 4u), row, q);
     }
     return store(patch_quad(at + r * FRAG + 4u * column), row, q);
 }
