@@ -30,8 +30,8 @@ pub(crate) use shrink::shrink;
 
 use crate::error::{Error, Result};
 use crate::simd::Isa;
-use statistics::Tiles;
 use crate::tensor::Shape;
+use statistics::Tiles;
 
 /// A weight's dimensions in torch's order, `[out, in, height, width]`; a vector is `[c, 1, 1, 1]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

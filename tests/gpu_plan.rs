@@ -43,7 +43,10 @@ fn a_guided_step_takes_few_dispatches() {
             *by_variant.entry(format!("{} {}", step.op.name(), step.variant_name)).or_default() +=
                 step.launch.dispatches.len();
         }
-        let norms = |s: &&Step| matches!(s.op, Op::GroupNorm(n) if !n.given) || s.op.name() == "group_norm" && s.launch.dispatches.len() != 1;
+        let norms = |s: &&Step| {
+            matches!(s.op, Op::GroupNorm(n) if !n.given)
+                || s.op.name() == "group_norm" && s.launch.dispatches.len() != 1
+        };
         let passes: Vec<&str> = plan.steps.iter().filter(norms).map(|s| s.name.as_str()).collect();
         assert!(passes.is_empty(), "{name}: norms that read their operands for statistics: {passes:?}");
         println!("{name}: {} dispatches, {by_variant:?}", plan.dispatches());

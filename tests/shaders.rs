@@ -162,7 +162,8 @@ fn check_dispatch(name: &str, d: &Dispatch, r: &Reflected, limits: &Limits) {
     assert!(r.fields.iter().zip(0..).all(|((_, _, at), i)| *at == 4 * i), "{name}: Params has gaps");
     assert_eq!(d.params.words.len(), r.fields.len(), "{name}");
     assert_eq!(d.params.fields[0], ("first", "u32"), "{name}");
-    let want: Vec<bool> = d.binds.iter().map(|b| matches!(b.what, What::Y | What::Statistics | What::ScratchOut(_))).collect();
+    let want: Vec<bool> =
+        d.binds.iter().map(|b| matches!(b.what, What::Y | What::Statistics | What::ScratchOut(_))).collect();
     assert_eq!(r.written, want, "{name}: which bindings {} writes", d.shader.file);
     assert!(d.binds.len() <= 8, "{name}: {} storage bindings", d.binds.len());
     assert!(r.threads <= limits.invocations, "{name}: {} threads", r.threads);

@@ -26,7 +26,8 @@ impl Prepared {
         let rows: Vec<(Vec<f32>, Storage)> = x.iter().enumerate().map(|(i, b)| (b.rows(), own(i))).collect();
         let statistics = self.shapes.get(1).map(|s| Buffer::padded_output(*s, guard(Storage::F32)));
         let flops = self.case.op.cost(&self.case.x, &self.case.w).flops;
-        let ready = bench.ready((&launch, limits), flops, &rows, &w, (y.all(), statistics.as_ref().map(Buffer::all)))?;
+        let ready =
+            bench.ready((&launch, limits), flops, &rows, &w, (y.all(), statistics.as_ref().map(Buffer::all)))?;
         Ok(OnGpu { ready, y, statistics, dispatches: launch.dispatches.len() })
     }
 

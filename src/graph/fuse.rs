@@ -5,8 +5,8 @@
 
 use super::{Graph, Node, Value, ValueId, Weight, WeightExpr};
 use crate::kernels::group_affine::{self, GroupAffine};
-use crate::kernels::statistics::Tiles;
 use crate::kernels::group_norm::GroupNorm;
+use crate::kernels::statistics::Tiles;
 use crate::kernels::{self, Activation, Caps, Dims, Op};
 use crate::tensor::Shape;
 

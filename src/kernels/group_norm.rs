@@ -7,7 +7,8 @@
 
 use super::statistics::Tiles;
 use super::{
-    Activation, Case, Cost, Data, Dims, Kernel, Op, Operand64, Packing, Role, f32_bytes, join_sources, rounding, unflatten,
+    Activation, Case, Cost, Data, Dims, Kernel, Op, Operand64, Packing, Role, f32_bytes, join_sources, rounding,
+    unflatten,
 };
 use crate::error::{Error, Result};
 use crate::tensor::Shape;

@@ -94,9 +94,8 @@ impl Bench {
         let w = w.collect::<Result<Vec<_>>>()?;
         let scratch = |bytes: &u64| buffer(&self.device, "scratch", bytes.next_multiple_of(4), usage);
         let scratch = launch.scratch.iter().map(scratch).collect::<Result<Vec<_>>>()?;
-        let output = |v: &[f32], storage| {
-            Ok(Output { buffer: put("output", &encode(v, storage))?, elems: v.len(), storage })
-        };
+        let output =
+            |v: &[f32], storage| Ok(Output { buffer: put("output", &encode(v, storage))?, elems: v.len(), storage });
         let y = output(y, limits.storage)?;
         let statistics = statistics.map(|v| output(v, Storage::F32)).transpose()?;
         let whole = |b: &wgpu::Buffer| Region { buffer: b.clone(), start: 0, bytes: b.size() };

@@ -43,9 +43,8 @@ impl GpuProgram {
         weights: Vec<Arc<Resident>>,
     ) -> Result<Self> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
-        let input = |(name, id): &(String, usize)| {
-            buffer(&device, name, plan.values[*id].bytes().next_multiple_of(4), usage)
-        };
+        let input =
+            |(name, id): &(String, usize)| buffer(&device, name, plan.values[*id].bytes().next_multiple_of(4), usage);
         let inputs = plan.inputs.iter().map(input).collect::<Result<Vec<_>>>()?;
         let slot = |bytes: &u64| buffer(&device, "activations", *bytes, usage);
         let buffers = plan.buffers.iter().map(slot).collect::<Result<Vec<_>>>()?;

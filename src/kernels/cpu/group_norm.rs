@@ -88,7 +88,8 @@ fn tiled(op: &GroupNorm, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
         let pixels = TILE.min(shape.pixels() - first);
         if op.given {
             // SAFETY: each tile has its own STATS rows of c values in the scratch.
-            let to = unsafe { std::slice::from_raw_parts_mut(shared.get().add(task * STATS * shape.c), STATS * shape.c) };
+            let to =
+                unsafe { std::slice::from_raw_parts_mut(shared.get().add(task * STATS * shape.c), STATS * shape.c) };
             return take(given, b, task % count, to, shape.c);
         }
         let mut c = 0;

@@ -6,12 +6,15 @@
 //! What rounds (tiles, the order in which they are joined) depends on a sample's shape and on nothing else, unless bindings
 //! are so small that a tile of pixels does not fit into one.
 
+mod records;
+
 use super::bands::{Slice, cut, rows_that_fit, whole_fits};
-use super::{ALIGN, Bind, Dispatch, Io, Launch, Limits, Record, Shader, Storage, Variant, View, What, params};
+use super::{ALIGN, Bind, Dispatch, Io, Launch, Limits, Record, Shader, Storage, Variant, View, What};
 use crate::kernels::group_norm::GroupNorm;
 use crate::kernels::statistics::PIXELS;
 use crate::kernels::{Dims, Kernel};
 use crate::tensor::Shape;
+use records::{ApplyParams, JoinParams, NaiveParams, StatsParams};
 use std::ops::Range;
 
 /// Slowest first.
@@ -19,184 +22,6 @@ pub const VARIANTS: &[Variant<GroupNorm>] = &[
     Variant { name: "naive", supports: supports_naive, launch: naive },
     Variant { name: "merged", supports: supports_merged, launch: merged },
 ];
-
-params! {
-    /// See `shaders/group_norm_naive.wgsl`.
-    NaiveParams {
-        /// Bundles of a sample.
-        bundles: u32,
-        /// Groups of a bundle.
-        bundle: u32,
-        /// Groups.
-        groups: u32,
-        /// Channels of a group.
-        size: u32,
-        /// Pixels of a sample.
-        pixels: u32,
-        /// Channels.
-        c: u32,
-        /// Channels of the first source.
-        c0: u32,
-        /// Quads of an output row.
-        quads: u32,
-        /// Added to the variance.
-        eps: f32,
-        /// First quad of the first source.
-        x0_start: u32,
-        /// Quads from one row of it to the next.
-        x0_pitch: u32,
-        /// Rows after which it repeats.
-        x0_rows: u32,
-        /// First quad of the second source.
-        x1_start: u32,
-        /// Quads from one row of it to the next.
-        x1_pitch: u32,
-        /// Rows after which it repeats.
-        x1_rows: u32,
-        /// First quad of y.
-        y_start: u32,
-    }
-}
-
-params! {
-    /// See `shaders/group_norm_stats.wgsl`.
-    StatsParams {
-        /// Strips of 16 quads, of both sources.
-        strips: u32,
-        /// Those of the first source.
-        strips0: u32,
-        /// Quads of the first source.
-        quads0: u32,
-        /// Quads of the second source, 0 without one.
-        quads1: u32,
-        /// Tiles of a sample in this dispatch.
-        tiles: u32,
-        /// The first of them.
-        tile0: u32,
-        /// Pixels of a tile.
-        tile_rows: u32,
-        /// Pixels of a sample in this dispatch.
-        pixels: u32,
-        /// First quad of the first source.
-        x0_start: u32,
-        /// Quads from one row of it to the next.
-        x0_pitch: u32,
-        /// Rows after which it repeats.
-        x0_rows: u32,
-        /// First quad of the second source.
-        x1_start: u32,
-        /// Quads from one row of it to the next.
-        x1_pitch: u32,
-        /// Rows after which it repeats.
-        x1_rows: u32,
-        /// vec4s from one sample's moments to the next.
-        stats_stride: u32,
-    }
-}
-
-params! {
-    /// See `shaders/group_norm_apply.wgsl`.
-    ApplyParams {
-        /// Strips of 16 quads of a row.
-        strips: u32,
-        /// Blocks of rows of a sample in this dispatch.
-        blocks: u32,
-        /// Rows of a block.
-        block_rows: u32,
-        /// Pixels of a sample in this dispatch.
-        pixels: u32,
-        /// Tiles of a sample.
-        tiles: u32,
-        /// Pixels of a tile.
-        tile_rows: u32,
-        /// Pixels of a sample.
-        sample_pixels: u32,
-        /// Channels of a group.
-        size: u32,
-        /// Groups that are joined side by side, a power of two.
-        columns: u32,
-        /// Channels.
-        c: u32,
-        /// Channels of the first source.
-        c0: u32,
-        /// Quads of an output row.
-        quads: u32,
-        /// Quads of the first source.
-        quads0: u32,
-        /// Quads of the second source, 0 without one.
-        quads1: u32,
-        /// Added to the variance.
-        eps: f32,
-        /// First quad of the first source.
-        x0_start: u32,
-        /// Quads from one row of it to the next.
-        x0_pitch: u32,
-        /// Rows after which it repeats.
-        x0_rows: u32,
-        /// First quad of the second source.
-        x1_start: u32,
-        /// Quads from one row of it to the next.
-        x1_pitch: u32,
-        /// Rows after which it repeats.
-        x1_rows: u32,
-        /// vec4s from one sample's moments to the next.
-        stats_stride: u32,
-        /// First quad of y.
-        y_start: u32,
-        /// Given tiles of a sample.
-        given_tiles: u32,
-        /// First quad of the first source's.
-        given0_start: u32,
-        /// Quads from one row of them to the next.
-        given0_pitch: u32,
-        /// Rows after which they repeat.
-        given0_rows: u32,
-        /// First quad of the second source's.
-        given1_start: u32,
-        /// Quads from one row of them to the next.
-        given1_pitch: u32,
-        /// Rows after which they repeat.
-        given1_rows: u32,
-    }
-}
-
-params! {
-    /// See `shaders/group_norm_join.wgsl`.
-    JoinParams {
-        /// Strips of 16 quads, of both sources.
-        strips: u32,
-        /// Those of the first source.
-        strips0: u32,
-        /// Quads of the first source.
-        quads0: u32,
-        /// Quads of the second source, 0 without one.
-        quads1: u32,
-        /// Tiles of a sample that are made.
-        tiles: u32,
-        /// Given tiles in each.
-        joined: u32,
-        /// Given tiles of a sample.
-        given_tiles: u32,
-        /// Pixels of a given tile.
-        given_rows: u32,
-        /// Pixels of a sample.
-        sample_pixels: u32,
-        /// First quad of the first source's tiles.
-        given0_start: u32,
-        /// Quads from one row of them to the next.
-        given0_pitch: u32,
-        /// Rows after which they repeat.
-        given0_rows: u32,
-        /// First quad of the second source's tiles.
-        given1_start: u32,
-        /// Quads from one row of them to the next.
-        given1_pitch: u32,
-        /// Rows after which they repeat.
-        given1_rows: u32,
-        /// vec4s from one sample's moments to the next.
-        stats_stride: u32,
-    }
-}
 
 /// Quads that `group_norm_stats` and `group_norm_apply` take side by side.
 const STRIP: usize = 16;
@@ -475,7 +300,9 @@ fn apply_dispatches(
     // Enough rows to make up for the joining, few enough to fill a large GPU.
     let block_rows = (s.pixels / 128).max(256);
     let given = (stats.bytes == 0).then(|| s.given(io, samples));
-    let given_view = |i: usize| given.as_ref().map_or((0, 1, 1), |g| (g[i].start, io.x[1 + s.second * (1 + i)].pitch_quads(), g[i].rows));
+    let given_view = |i: usize| {
+        given.as_ref().map_or((0, 1, 1), |g| (g[i].start, io.x[1 + s.second * (1 + i)].pitch_quads(), g[i].rows))
+    };
     let one = |pixels: Range<usize>| {
         let [x0, x1] = s.slices(samples, &pixels, io.limits);
         let from = samples.start * s.pixels + pixels.start;
