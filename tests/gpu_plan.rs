@@ -37,6 +37,7 @@ fn a_guided_step_takes_few_dispatches() {
     let shape = UnetShape { samples: 1, contexts: 2, times: 1, h: 64, w: 64, tokens: 77 };
     for (name, limits) in adapters() {
         let graph = Stage::Step(shape).graph(&model).expect("a graph");
+        let coop = limits.coop.is_some();
         let plan = Plan::new(graph, &Caps::gpu(limits)).expect("a plan");
         let mut by_variant = BTreeMap::<String, usize>::new();
         for step in &plan.steps {
@@ -44,13 +45,15 @@ fn a_guided_step_takes_few_dispatches() {
                 step.launch.dispatches.len();
         }
         let norms = |s: &&Step| {
-            matches!(s.op, Op::GroupNorm(n) if !n.given)
-                || s.op.name() == "group_norm" && s.launch.dispatches.len() != 1
+            let Op::GroupNorm(n) = s.op else { return false };
+            !n.given || s.launch.dispatches.len() != 1
         };
         let passes: Vec<&str> = plan.steps.iter().filter(norms).map(|s| s.name.as_str()).collect();
         assert!(passes.is_empty(), "{name}: norms that read their operands for statistics: {passes:?}");
         println!("{name}: {} dispatches, {by_variant:?}", plan.dispatches());
-        assert!(plan.dispatches() <= 450, "{name}: {} dispatches: {by_variant:?}", plan.dispatches());
+        // Matrix units need fewer split sums to be busy.
+        let most = if coop { 353 } else { 380 };
+        assert!(plan.dispatches() <= most, "{name}: {} dispatches: {by_variant:?}", plan.dispatches());
     }
 }
 
