@@ -1,5 +1,5 @@
-// group_norm, second of two dispatches: y = act((x - mean) / sqrt(var + eps) * gamma + beta).
-// Layout: as group_norm_stats.wgsl; y [B, H, W, C0 + C1], rows of quads; gamma, beta [C0 + C1], vec4.
+// group_norm, last dispatch: y = act((x - mean) / sqrt(var + eps) * gamma + beta).
+// Layout: x0, x1 as group_norm_stats.wgsl has them; tiles as the slot `tiles` says; y [B, H, W, C0 + C1], rows of quads; gamma, beta [C0 + C1], vec4.
 // Threads: a workgroup per (sample, block of rows, 16 quads of y). It first joins the tiles of all channels of the groups
 //   that its quads belong to (256 threads in rows of `columns`, a group a column), then goes through its rows.
 // Memory: reads x and writes y once; 13 KiB of workgroup memory.
@@ -10,6 +10,7 @@
 #import shift
 #import moments
 #import split_mean
+#import tiles
 
 struct Params {
     first: u32,
@@ -36,36 +37,30 @@ struct Params {
     x1_rows: u32,
     stats_stride: u32,
     y_start: u32,
+    given_tiles: u32,
+    given0_start: u32,
+    given0_pitch: u32,
+    given0_rows: u32,
+    given1_start: u32,
+    given1_pitch: u32,
+    given1_rows: u32,
 }
 
 const WG: u32 = 256u; // threads; the WebGPU default limit, and what common/moments.wgsl is made for
 const WIDTH: u32 = 16u; // quads side by side: 128 bytes of f16 or more a row
 const MOST_GROUPS: u32 = 64u; // of one channel each, in 16 quads
 const ACT: u32 = 0u;
+const Y: u32 = 6u; // y's binding
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x0: array<Quad>;
 @group(0) @binding(2) var<storage, read> x1: array<Quad>;
 @group(0) @binding(3) var<storage, read> gamma: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> beta: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read> stats: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read_write> y: array<Quad>;
+@group(0) @binding(Y) var<storage, read_write> y: array<Quad>;
 
 // Of each group that the workgroup needs: the mean in two parts, 1 / sqrt(var + eps).
 var<workgroup> groups: array<vec3<f32>, MOST_GROUPS>;
-
-// Where the moments of a channel in a tile of a sample are; its lane is that of `lane`.
-fn place(sample: u32, tile: u32, channel: u32) -> u32 {
-    var quad = channel / 4u;
-    if channel >= p.c0 {
-        quad = p.quads0 + (channel - p.c0) / 4u;
-    }
-    return sample * p.stats_stride + (tile * (p.quads0 + p.quads1) + quad) * 3u;
-}
-
-fn lane(channel: u32) -> u32 {
-    return select(channel, channel - p.c0, channel >= p.c0) % 4u;
-}
 
 // Number, mean less `shift`, and M2 of channel e % size of the group in tile e / size; nothing beyond the last.
 fn entry(sample: u32, group: u32, e: u32, shift: f32) -> vec3<f32> {
@@ -73,11 +68,9 @@ fn entry(sample: u32, group: u32, e: u32, shift: f32) -> vec3<f32> {
     if tile >= p.tiles {
         return vec3<f32>();
     }
-    let channel = group * p.size + e % p.size;
-    let at = place(sample, tile, channel);
-    let i = lane(channel);
     let n = min(p.tile_rows, p.sample_pixels - tile * p.tile_rows);
-    return vec3<f32>(f32(n), (stats[at][i] - shift) + stats[at + 1u][i], stats[at + 2u][i]);
+    let t = tile_at(sample, tile, group * p.size + e % p.size);
+    return vec3<f32>(f32(n), (t.x - shift) + t.y, t.z);
 }
 
 // Fills `groups` from group `begin` on: a column of threads for each of `count` groups, four entries a thread at once.
@@ -85,7 +78,7 @@ fn join_groups(sample: u32, begin: u32, count: u32, thread: u32) {
     let column = thread % p.columns;
     let group = begin + min(column, count - 1u);
     let step = WG / p.columns;
-    let shift = stats[place(sample, 0u, group * p.size)][lane(group * p.size)];
+    let shift = tile_at(sample, 0u, group * p.size).x;
     var all = Moments();
     for (var e = thread / p.columns; e < p.tiles * p.size; e += 4u * step) {
         let a = entry(sample, group, e, shift);

@@ -10,6 +10,7 @@
 #import gemm_params
 #import rows
 #import store
+#import statistics
 
 const WG: u32 = 128u; // threads: 32 for each subgroup
 const BM: u32 = 64u; // rows of a tile
@@ -22,6 +23,8 @@ const FM: u32 = BM / SUBGROUPS_M / FRAG;
 const FN: u32 = BN / SUBGROUPS_N / FRAG;
 const KQ: u32 = BK / 4u;
 const NQ: u32 = BN / 4u;
+const PATCH: u32 = 16u * FRAG; // f32 of a subgroup: a fragment, or eight for each of the lanes that store it
+const WIDTH: u32 = FRAG / 4u; // quads of a row of a fragment
 const LOADS_A: u32 = BM * KQ / WG; // quads that a thread loads of a slab of x
 const LOADS_B: u32 = BK * NQ / WG; // and of w
 // Rows of the tiles are padded by 16 bytes of f16: against bank conflicts, and as aligned as loads of fragments must be.
@@ -32,7 +35,7 @@ const B_STRIDE: u32 = BN + 8u;
 
 var<workgroup> a_tile: array<Half, BM * A_STRIDE>; // [row][k]
 var<workgroup> b_tile: array<Half, BK * B_STRIDE>; // [k][column]; scalars, because Metal loads fragments from them alone
-var<workgroup> patches: array<f32, SUBGROUPS_M * SUBGROUPS_N * FRAG * FRAG>; // a fragment of each subgroup, to be stored
+var<workgroup> patches: array<f32, SUBGROUPS_M * SUBGROUPS_N * PATCH>; // a fragment of each subgroup, to be stored; then lines
 
 fn w_at(tap: u32, k: u32, q: u32) -> WQuad {
     if k >= 4u * p.k_quads || q >= p.w_quads {
@@ -45,22 +48,37 @@ fn patch_quad(at: u32) -> vec4<f32> {
     return vec4<f32>(patches[at], patches[at + 1u], patches[at + 2u], patches[at + 3u]);
 }
 
-// Stores the fragment in a subgroup's patch, whose element (0, 0) is element (row, 4 q) of the sums.
-fn store_patch(patch_at: u32, lane: u32, row: u32, q: u32, split_rows: u32) {
-    let width = select(FRAG / 4u, FRAG / 8u, GEGLU); // quads of y
-    for (var i = lane; i < FRAG * width; i += 32u) {
-        let r = row + i / width;
-        if r >= p.row_end {
-            continue;
-        }
-        if GEGLU {
-            let at = patch_at + i / width * FRAG + i % width * 8u;
-            if q / 2u + i % width < p.quads {
-                store_gated(patch_quad(at), patch_quad(at + 4u), r + split_rows, q / 2u + i % width);
-            }
-        } else if q + i % width < p.quads {
-            store(patch_quad(patch_at + i / width * FRAG + i % width * 4u), r + split_rows, q + i % width);
-        }
+// Stores what a lane takes of the fragment in its subgroup's patch, row r and the column-th quad of y; gives it back.
+fn store_patch(at: u32, r: u32, column: u32, row: u32, q: u32) -> vec4<f32> {
+    if q >= p.quads {
+        return vec4<f32>();
+    }
+    if GEGLU {
+        let value = at + r * FRAG + 8u * column;
+        return store_gated(patch_quad(value), patch_quad(value + 4u), row, q);
+    }
+    return store(patch_quad(at + r * FRAG + 4u * column), row, q);
+}
+
+// A line of statistics has four rows, 8 apart, of the 32 rows of a subgroup; two subgroups above each other have 16 lines.
+// Column: of all tiles of statistics, of all subgroups beside each other, the quads of a fragment.
+fn line_at(line: u32, column: u32) -> Line {
+    let above = column / (SUBGROUPS_N * WIDTH) * 2u + line / 8u;
+    let beside = column / WIDTH % SUBGROUPS_N;
+    let at = (above * SUBGROUPS_N + beside) * PATCH + (line % 8u * WIDTH + column % WIDTH) * 8u;
+    return Line(patch_quad(at), patch_quad(at + 4u));
+}
+
+fn line_rows(line: u32, count: u32) -> u32 {
+    let begin = line / 8u * 32u + line % 8u;
+    return min((max(count, begin) - begin + 7u) / 8u, 4u);
+}
+
+fn put_line(at: u32, line: Line) {
+    // #unroll
+    for (var i = 0u; i < 4u; i++) {
+        patches[at + i] = line.mean[i];
+        patches[at + 4u + i] = line.m2[i];
     }
 }
 
@@ -71,7 +89,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, invocation: Invocation) {
     let lane = place(invocation).y;
     let tile = group.x + p.first;
     let tile_n = tile % p.tiles_n;
-    let first_row = p.row_begin + tile / p.tiles_n * BM;
+    let first_row = rows_of(tile / p.tiles_n, BM).x;
+    let end_row = rows_of(tile / p.tiles_n, BM).y;
     // This subgroup's part of the tile.
     let part_m = subgroup / SUBGROUPS_N * (FM * FRAG);
     let part_n = subgroup % SUBGROUPS_N * (FN * FRAG);
@@ -83,7 +102,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, invocation: Invocation) {
     // #unroll
     for (var i = 0u; i < LOADS_A; i++) {
         // Rows beyond the last are computed from it and not stored.
-        rows[i] = row_at(min(first_row + a_row + i * (WG / KQ), p.row_end - 1u));
+        rows[i] = row_at(min(first_row + a_row + i * (WG / KQ), end_row - 1u));
     }
     let b_row = thread / NQ;
     let b_quad = thread % NQ;
@@ -155,14 +174,41 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, invocation: Invocation) {
     }
 
     let split_rows = group.z * (p.row_end - p.row_begin);
-    let patch_at = subgroup * FRAG * FRAG;
+    let patch_at = subgroup * PATCH;
+    let width = select(WIDTH, WIDTH / 2u, GEGLU); // quads of y in a row of a fragment
     // #unroll
-    for (var i = 0u; i < FM; i++) {
+    for (var n = 0u; n < FN; n++) {
+        let q = (tile_n * NQ + (part_n + n * FRAG) / 4u) / select(1u, 2u, GEGLU) + lane % width;
+        var v: array<vec4<f32>, 4>;
         // #unroll
-        for (var n = 0u; n < FN; n++) {
+        for (var i = 0u; i < FM; i++) {
             store_c(acc[i * FN + n], patch_at, lane);
             workgroupBarrier();
-            store_patch(patch_at, lane, first_row + part_m + i * FRAG, tile_n * NQ + (part_n + n * FRAG) / 4u, split_rows);
+            // Eight rows at a time, which are the same lane's of every fragment.
+            // #unroll
+            for (var k = 0u; k < FRAG / 8u; k++) {
+                let r = lane / width + 8u * k;
+                let row = first_row + part_m + i * FRAG + r;
+                if lane / width < 8u && row < end_row {
+                    v[i * (FRAG / 8u) + k] = store_patch(patch_at, r, lane % width, row + split_rows, q);
+                }
+            }
+            workgroupBarrier();
+        }
+        if STATISTICS {
+            let above = part_m / STAT_ROWS * STAT_ROWS; // where the tile of statistics begins that this subgroup is in
+            let rows_here = min(max(end_row, first_row + above) - first_row - above, STAT_ROWS);
+            if lane < 8u * WIDTH {
+                let line = part_m % STAT_ROWS / 32u * 8u + lane / WIDTH;
+                put_line(patch_at + lane * 8u, line_of(v, line_rows(line, rows_here)));
+            }
+            workgroupBarrier();
+            if thread < BM / STAT_ROWS * SUBGROUPS_N * WIDTH {
+                let begin_row = first_row + thread / (SUBGROUPS_N * WIDTH) * STAT_ROWS;
+                let count = min(max(end_row, begin_row) - begin_row, STAT_ROWS);
+                let quad = (thread / WIDTH % SUBGROUPS_N * FN + n) * WIDTH + thread % WIDTH;
+                leave(thread, tile_n * NQ + quad, begin_row, count);
+            }
             workgroupBarrier();
         }
     }

@@ -38,8 +38,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     if GEGLU {
-        store_gated(value, gate, row, q);
+        _ = store_gated(value, gate, row, q);
     } else {
-        store(value, row, q);
+        _ = store(value, row, q);
     }
 }

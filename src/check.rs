@@ -21,7 +21,7 @@ use crate::error::Result;
 use crate::kernels::cpu;
 use crate::kernels::cpu::panels::{Packed, Stored, pack};
 use crate::kernels::gpu::Storage;
-use crate::kernels::{Case, Dims, Op, Operand64, Packing, Role, unflatten};
+use crate::kernels::{Case, Data, Dims, Op, Operand64, Packing, Role, unflatten};
 use crate::simd::Isa;
 use crate::tensor::Shape;
 use std::fmt;
@@ -137,8 +137,11 @@ impl Prepared {
         let shape = shapes[0];
         let name = full_name(case);
         let operand = |(i, s): (usize, &Shape)| {
-            let mut v = Random::new(&format!("{name} x{i}")).operand(s.len(), case.data);
-            if storage == Storage::F16 {
+            // Statistics hold sums of squares.
+            let statistics = case.op.takes_statistics(i);
+            let data = if statistics { Data::Positive } else { case.data };
+            let mut v = Random::new(&format!("{name} x{i}")).operand(s.len(), data);
+            if storage == Storage::F16 && !statistics {
                 v.iter_mut().for_each(|v| *v = half::f16::from_f32(*v).to_f32());
             }
             v

@@ -19,6 +19,7 @@ pub mod matmul;
 mod shapes;
 #[cfg(feature = "gpu")]
 mod shrink;
+pub mod statistics;
 pub mod timestep_embedding;
 pub mod upsample;
 
@@ -30,6 +31,7 @@ pub(crate) use shrink::shrink;
 use crate::error::{Error, Result};
 use crate::simd::Isa;
 use crate::tensor::Shape;
+use statistics::Tiles;
 
 /// A weight's dimensions in torch's order, `[out, in, height, width]`; a vector is `[c, 1, 1, 1]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -276,12 +278,21 @@ ops! {
 }
 
 impl Op {
-    /// Whether it exists only after the rewrite `norm_read`: norms applied while reading, statistics beside an output.
+    /// Whether it exists only after the rewrite `norm_read`: norms applied while reading, statistics of rows beside an output.
     pub fn after_norm_read(&self) -> bool {
         match self {
             Self::GroupAffine(_) => true,
-            Self::Matmul(op) => op.norm.is_some() || op.statistics,
-            Self::Conv2d(op) => op.norm.is_some() || op.statistics,
+            Self::Matmul(op) => op.norm.is_some() || op.statistics == Some(Tiles::Rows),
+            Self::Conv2d(op) => op.norm.is_some() || op.statistics == Some(Tiles::Rows),
+            _ => false,
+        }
+    }
+
+    /// Whether operand `i` holds statistics, which are f32 whatever activations are stored as.
+    pub fn takes_statistics(&self, i: usize) -> bool {
+        match self {
+            Self::GroupAffine(_) => true,
+            Self::GroupNorm(op) => i >= op.sources(),
             _ => false,
         }
     }
@@ -313,12 +324,14 @@ pub struct Caps {
 }
 
 impl Caps {
-    /// A CPU with this instruction set, in f32: what computes in bf16 is chosen by hand only.
+    /// A CPU with this instruction set, in f32: what computes in bf16 is chosen by hand only. Norms are applied by what reads
+    /// them there.
     pub fn cpu(isa: Isa) -> Self {
-        Self { refused: BF16.to_vec(), ..Self::new(Target::Cpu(isa)) }
+        Self { refused: BF16.to_vec(), rewrites_off: vec!["norm_given"], ..Self::new(Target::Cpu(isa)) }
     }
 
-    /// A GPU with these limits and nothing refused. Norms keep passes of their own there.
+    /// A GPU with these limits and nothing refused. A norm keeps a pass of its own there: matrix units have no time to
+    /// normalise what every tile reads again.
     pub fn gpu(limits: gpu::Limits) -> Self {
         Self { rewrites_off: vec!["norm_read"], ..Self::new(Target::Gpu(limits)) }
     }

@@ -121,7 +121,10 @@ fn emulated_tensor_cores() {
         let coop = Some(Coop { size, emulated: true });
         let some = |op: &str| of(op).into_iter().step_by(every);
         let heads = of("attention").into_iter().filter(|c| c.name.contains("_1x16") || c.name.contains("_1x8_causal"));
-        let cases = some("matmul").chain(some("conv2d")).chain(heads).collect();
+        let left = ["8x8_8_70", "13x15_6", "38x40_2_1398", "8x9_320"];
+        let left = |c: &Case| c.name.contains("statistics64") && left.iter().any(|n| c.name.contains(n));
+        let left: Vec<Case> = of("conv2d").into_iter().filter(left).collect();
+        let cases = some("matmul").chain(some("conv2d")).chain(left).chain(heads).collect();
         check_variants(cases, |v| v == "coop", options, weights, |l| Limits { coop, ..l });
     }
 }

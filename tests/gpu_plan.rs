@@ -2,7 +2,7 @@
 
 use lienzo::diffusion::unet::UnetShape;
 use lienzo::engine::Stage;
-use lienzo::graph::plan::Plan;
+use lienzo::graph::plan::{Plan, Step};
 use lienzo::kernels::gpu::{Coop, Dispatch, Io, Launch, Limits, Storage, View, launch, variants};
 use lienzo::kernels::{Caps, Case, Op, cases};
 use lienzo::tensor::Shape;
@@ -37,14 +37,23 @@ fn a_guided_step_takes_few_dispatches() {
     let shape = UnetShape { samples: 1, contexts: 2, times: 1, h: 64, w: 64, tokens: 77 };
     for (name, limits) in adapters() {
         let graph = Stage::Step(shape).graph(&model).expect("a graph");
+        let coop = limits.coop.is_some();
         let plan = Plan::new(graph, &Caps::gpu(limits)).expect("a plan");
         let mut by_variant = BTreeMap::<String, usize>::new();
         for step in &plan.steps {
             *by_variant.entry(format!("{} {}", step.op.name(), step.variant_name)).or_default() +=
                 step.launch.dispatches.len();
         }
+        let norms = |s: &&Step| {
+            let Op::GroupNorm(n) = s.op else { return false };
+            !n.given || s.launch.dispatches.len() != 1
+        };
+        let passes: Vec<&str> = plan.steps.iter().filter(norms).map(|s| s.name.as_str()).collect();
+        assert!(passes.is_empty(), "{name}: norms that read their operands for statistics: {passes:?}");
         println!("{name}: {} dispatches, {by_variant:?}", plan.dispatches());
-        assert!(plan.dispatches() <= 450, "{name}: {} dispatches: {by_variant:?}", plan.dispatches());
+        // Matrix units need fewer split sums to be busy.
+        let most = if coop { 353 } else { 380 };
+        assert!(plan.dispatches() <= most, "{name}: {} dispatches: {by_variant:?}", plan.dispatches());
     }
 }
 

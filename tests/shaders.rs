@@ -162,7 +162,8 @@ fn check_dispatch(name: &str, d: &Dispatch, r: &Reflected, limits: &Limits) {
     assert!(r.fields.iter().zip(0..).all(|((_, _, at), i)| *at == 4 * i), "{name}: Params has gaps");
     assert_eq!(d.params.words.len(), r.fields.len(), "{name}");
     assert_eq!(d.params.fields[0], ("first", "u32"), "{name}");
-    let want: Vec<bool> = d.binds.iter().map(|b| matches!(b.what, What::Y | What::ScratchOut(_))).collect();
+    let want: Vec<bool> =
+        d.binds.iter().map(|b| matches!(b.what, What::Y | What::Statistics | What::ScratchOut(_))).collect();
     assert_eq!(r.written, want, "{name}: which bindings {} writes", d.shader.file);
     assert!(d.binds.len() <= 8, "{name}: {} storage bindings", d.binds.len());
     assert!(r.threads <= limits.invocations, "{name}: {} threads", r.threads);
@@ -194,12 +195,14 @@ fn packed_width(op: &Op, n: usize) -> usize {
 #[test]
 fn bindings_lie_in_what_they_show() {
     each_launch(|name, case, io, launch| {
-        let rows = |v: &View| (v.shape.rows() * v.pitch * io.limits.storage.bytes()) as u64;
+        let rows = |v: &View, storage: Storage| (v.shape.rows() * v.pitch * storage.bytes()) as u64;
+        let storage = |i| if case.op.takes_statistics(i) { Storage::F32 } else { io.limits.storage };
         for Bind { what, start, bytes } in launch.dispatches.iter().flat_map(|d| &d.binds) {
             let size = match *what {
-                What::X(i) => rows(&io.x[i]),
+                What::X(i) => rows(&io.x[i], storage(i)),
                 What::W(i) => weight_bytes(case, i, case.w[i], io.limits),
-                What::Y => rows(&io.y),
+                What::Y => rows(&io.y, io.limits.storage),
+                What::Statistics => rows(&View::whole(case.op.output(&case.x, &case.w).unwrap()[1]), Storage::F32),
                 What::Scratch(i) | What::ScratchOut(i) => launch.scratch[i],
             };
             let bytes = bytes.unwrap_or(size.saturating_sub(*start));

@@ -15,6 +15,8 @@ struct Params {
     k0: u32, // channels of the first source
     taps: u32,
     tiles_n: u32, // tiles side by side
+    strip_rows: u32, // rows after which tiles begin anew: those of a sample where statistics are left, else all
+    strip_tiles: u32, // tiles above each other in them
     splits: u32, // parts of the sum that are computed apart
     split_slabs: u32, // slabs of k in each of them
     act: u32,
@@ -34,6 +36,7 @@ struct Params {
     residual_pitch: u32,
     residual_samples: u32,
     y_base: u32,
+    statistics_base: u32,
     out_w: u32, // conv2d: pixels of a row of the output's picture
     stride: u32,
     before: u32, // zeros above and to the left
@@ -47,6 +50,13 @@ struct Params {
 const ODD: bool = false; // k is no multiple of 4
 
 @group(0) @binding(0) var<uniform> p: Params;
+
+// The first row of the tile_m-th tile of `height` rows, and one past its last.
+fn rows_of(tile_m: u32, height: u32) -> vec2<u32> {
+    let strip = p.row_begin + tile_m / p.strip_tiles * p.strip_rows;
+    let first = strip + tile_m % p.strip_tiles * height;
+    return vec2<u32>(first, min(first + height, min(strip + p.strip_rows, p.row_end)));
+}
 
 // Quad kq of the joint channels: behind the last one a view has something else.
 fn only_k(q: Quad, kq: u32) -> Quad {

@@ -5,7 +5,6 @@ use crate::kernels::cpu::panels::Packed;
 use crate::kernels::cpu::{self, In, Io, Out};
 #[cfg(feature = "gpu")]
 use crate::kernels::gpu::View;
-use crate::kernels::group_affine::TILE_ROWS;
 use crate::kernels::{Dims, Op};
 use crate::simd::Isa;
 use crate::tensor::Shape;
@@ -218,28 +217,34 @@ impl Loaded {
     pub(super) fn problem(&self) -> Option<String> {
         let Some(statistics) = &self.statistics else { return self.y.problem() };
         let own = || statistics.problem().map(|p| format!("statistics: {p}"));
-        self.y.problem().or_else(own).or_else(|| self.wrong_statistics(statistics))
+        self.y.problem().or_else(own).or_else(|| wrong_statistics(&self.op, &self.y, statistics))
     }
+}
 
-    fn wrong_statistics(&self, statistics: &Buffer) -> Option<String> {
-        let (s, tiles) = (self.y.shape, statistics.shape.h);
-        for tile in 0..s.b * tiles {
-            let (b, first) = (tile / tiles, tile % tiles * TILE_ROWS);
-            let pixels = (b * s.h + first) * s.w..(b * s.h + (first + TILE_ROWS).min(s.h)) * s.w;
-            for c in 0..s.c {
-                let values = || pixels.clone().map(|p| f64::from(self.y.get(p * s.c + c)));
-                let n = pixels.len() as f64;
-                let mean = values().sum::<f64>() / n;
-                let m2 = values().map(|v| (v - mean).powi(2)).sum::<f64>();
-                // Every value is off by some roundings of the largest, and each of those by its distance counts in M2.
-                let unit = 8.0 * f64::from(f32::EPSILON) * values().fold(0.0, |a, v| v.abs().max(a));
-                let got = [0, 1].map(|i| f64::from(statistics.get((tile * 2 + i) * s.c + c)));
-                let most = [unit, 2.0 * unit * (n * m2).sqrt() + n * unit * unit + 1e-6 * m2];
-                if (got[0] - mean).abs() > most[0] || (got[1] - m2).abs() > most[1] {
-                    return Some(format!("statistics of tile {tile}, channel {c}: {got:?} instead of [{mean}, {m2}]"));
-                }
+/// The first of a product's statistics that is not that of what it has written.
+pub(super) fn wrong_statistics(op: &Op, y: &Buffer, statistics: &Buffer) -> Option<String> {
+    let (Op::Matmul(crate::kernels::matmul::Matmul { statistics: Some(tiles), .. })
+    | Op::Conv2d(crate::kernels::conv2d::Conv2d { statistics: Some(tiles), .. })) = op
+    else {
+        return Some("statistics that the op does not give".into());
+    };
+    let (s, count) = (y.shape, tiles.count(y.shape));
+    for tile in 0..s.b * count {
+        let first = tile / count * s.pixels() + tile % count * tiles.pixels(s);
+        let pixels = first..first + tiles.pixels_of(s, tile % count);
+        for c in 0..s.c {
+            let values = || pixels.clone().map(|p| f64::from(y.get(p * s.c + c)));
+            let n = pixels.len() as f64;
+            let mean = values().sum::<f64>() / n;
+            let m2 = values().map(|v| (v - mean).powi(2)).sum::<f64>();
+            // Every value is off by some roundings of the largest, and each of those by its distance counts in M2.
+            let unit = 8.0 * f64::from(f32::EPSILON) * values().fold(0.0, |a, v| v.abs().max(a));
+            let got = [0, 1].map(|i| f64::from(statistics.get((tile * 2 + i) * s.c + c)));
+            let most = [unit, 2.0 * unit * (n * m2).sqrt() + n * unit * unit + 1e-6 * m2];
+            if (got[0] - mean).abs() > most[0] || (got[1] - m2).abs() > most[1] {
+                return Some(format!("statistics of tile {tile}, channel {c}: {got:?} instead of [{mean}, {m2}]"));
             }
         }
-        None
     }
+    None
 }

@@ -1,6 +1,6 @@
 //! A case on a GPU: the same values, reference and bounds as on the CPU, and guards on the device.
 
-use super::buffers::Buffer;
+use super::buffers::{Buffer, wrong_statistics};
 use super::{Layout, Outcome, Prepared};
 use crate::backend::gpu::check::{Bench, Ready, Weight, guard};
 use crate::error::Result;
@@ -22,23 +22,31 @@ impl Prepared {
         let weight = |((dims, values), packing): ((_, _), Packing)| Weight { dims, packing, geglu, values };
         let w: Vec<Weight<'_>> =
             self.case.w.iter().copied().zip(self.w.iter().map(Vec::as_slice)).zip(packings).map(weight).collect();
-        let rows: Vec<Vec<f32>> = x.iter().map(Buffer::rows).collect();
+        let own = |i| if self.case.op.takes_statistics(i) { Storage::F32 } else { storage };
+        let rows: Vec<(Vec<f32>, Storage)> = x.iter().enumerate().map(|(i, b)| (b.rows(), own(i))).collect();
+        let statistics = self.shapes.get(1).map(|s| Buffer::padded_output(*s, guard(Storage::F32)));
         let flops = self.case.op.cost(&self.case.x, &self.case.w).flops;
-        let ready = bench.ready((&launch, limits), flops, &rows, &w, y.all())?;
-        Ok(OnGpu { ready, y, dispatches: launch.dispatches.len() })
+        let ready =
+            bench.ready((&launch, limits), flops, &rows, &w, (y.all(), statistics.as_ref().map(Buffer::all)))?;
+        Ok(OnGpu { ready, y, statistics, dispatches: launch.dispatches.len() })
     }
 
     /// Runs one variant on a device and compares. Bounds are those of f32, wider where the device stores f16.
     pub fn check_gpu(&self, bench: &Bench, limits: &Limits, variant: usize, layout: Layout) -> Result<Outcome> {
         let mut on_gpu = self.on_gpu(bench, limits, variant, layout)?;
         on_gpu.ready.run()?;
-        let y = on_gpu.output()?;
+        on_gpu.download()?;
+        let y = &on_gpu.y;
+        let left = on_gpu.statistics.as_ref().and_then(|s| {
+            let own = s.problem().map(|p| format!("statistics: {p}"));
+            own.or_else(|| wrong_statistics(&self.case.op, y, s))
+        });
         let name = variants(&self.case.op, &self.case.x, &self.case.w, limits)[variant].name;
         let storage = match limits.storage {
             Storage::F32 => "f32",
             Storage::F16 => "f16",
         };
-        let mut outcome = self.compare(y, y.problem(), name, &format!("gpu {storage}"));
+        let mut outcome = self.compare(y, y.problem().or(left), name, &format!("gpu {storage}"));
         if limits.storage == Storage::F16 {
             outcome.bound += self.output_rounding();
         }
@@ -58,6 +66,7 @@ impl Prepared {
 pub struct OnGpu<'b> {
     ready: Ready<'b>,
     y: Buffer,
+    statistics: Option<Buffer>,
     dispatches: usize,
 }
 
@@ -83,9 +92,13 @@ impl OnGpu<'_> {
         self.dispatches
     }
 
-    /// What is in the output and around it.
-    pub(super) fn output(&mut self) -> Result<&Buffer> {
-        self.y.replace(self.ready.output()?);
-        Ok(&self.y)
+    /// Fetches what is in the outputs and around them.
+    fn download(&mut self) -> Result<()> {
+        let (y, statistics) = self.ready.output()?;
+        self.y.replace(y);
+        if let (Some(to), Some(from)) = (&mut self.statistics, statistics) {
+            to.replace(from);
+        }
+        Ok(())
     }
 }

@@ -6,29 +6,31 @@
 use super::{Graph, Node, Value, ValueId, Weight, WeightExpr};
 use crate::kernels::group_affine::{self, GroupAffine};
 use crate::kernels::group_norm::GroupNorm;
-use crate::kernels::{Activation, Dims, Op};
+use crate::kernels::statistics::Tiles;
+use crate::kernels::{self, Activation, Caps, Dims, Op};
 use crate::tensor::Shape;
 
-/// A rewrite: its name and what it does; it returns whether it changed anything.
-pub type Rewrite = (&'static str, fn(&mut Graph) -> bool);
+/// A rewrite: its name and what it does for a target; it returns whether it changed anything.
+pub type Rewrite = (&'static str, fn(&mut Graph, &Caps) -> bool);
 
 /// Every rewrite, in the order in which they are applied.
 pub const REWRITES: &[Rewrite] = &[
-    ("two_sources", two_sources),
-    ("upsample_conv", upsample_conv),
-    ("norm_act", norm_act),
-    ("row", row),
-    ("act", act),
-    ("geglu", geglu),
-    ("residual", residual),
-    ("siblings", siblings),
-    ("norm_read", norm_read),
+    ("two_sources", |g, _| two_sources(g)),
+    ("upsample_conv", |g, _| upsample_conv(g)),
+    ("norm_act", |g, _| norm_act(g)),
+    ("row", |g, _| row(g)),
+    ("act", |g, _| act(g)),
+    ("geglu", |g, _| geglu(g)),
+    ("residual", |g, _| residual(g)),
+    ("siblings", |g, _| siblings(g)),
+    ("norm_read", |g, _| norm_read(g)),
+    ("norm_given", norm_given),
 ];
 
-/// Applies every rewrite that is not in `off`, until none changes anything.
-pub fn fuse(mut graph: Graph, off: &[&str]) -> Graph {
-    let on = || REWRITES.iter().filter(|(name, _)| !off.contains(name));
-    while on().fold(false, |changed, (_, rewrite)| rewrite(&mut graph) || changed) {}
+/// Applies every rewrite that is not off, until none changes anything.
+pub fn fuse(mut graph: Graph, caps: &Caps) -> Graph {
+    let on = || REWRITES.iter().filter(|(name, _)| !caps.rewrites_off.contains(name));
+    while on().fold(false, |changed, (_, rewrite)| rewrite(&mut graph, caps) || changed) {}
     graph
 }
 
@@ -116,7 +118,7 @@ fn upsample_conv(g: &mut Graph) -> bool {
         (Op::Upsample(up), Op::Conv2d(conv)) if conv.upsample.is_none() && !conv.two_sources && !conv.stride2 => {
             let mut node = c.clone();
             node.x[0] = p.x[0];
-            node.op = crate::kernels::conv2d::Conv2d { upsample: Some((up.h, up.w)), ..*conv }.into();
+            node.op = kernels::conv2d::Conv2d { upsample: Some((up.h, up.w)), ..*conv }.into();
             Some(node)
         }
         _ => None,
@@ -303,7 +305,7 @@ fn norm_read(g: &mut Graph) -> bool {
         let Some(producers) = sources.iter().map(|v| leaves_statistics(g, *v)).collect::<Option<Vec<_>>>() else {
             continue;
         };
-        let statistics: Vec<Value> = producers.into_iter().map(|p| statistics_of(g, p)).collect();
+        let statistics: Vec<Value> = producers.into_iter().map(|p| statistics_of(g, p, Tiles::Rows)).collect();
         let affine = into_affine(g, at, norm, statistics);
         let node = &mut g.nodes[consumer];
         node.x.splice(0..1, sources.into_iter().chain([affine]));
@@ -325,19 +327,15 @@ fn leaves_statistics(g: &Graph, v: Value) -> Option<usize> {
 }
 
 /// The statistics that node `at` gives, from now on if it did not before.
-fn statistics_of(g: &mut Graph, at: usize) -> Value {
-    let shape = group_affine::statistics(g.values[g.nodes[at].y]);
+fn statistics_of(g: &mut Graph, at: usize, tiles: Tiles) -> Value {
+    let shape = tiles.shape(g.values[g.nodes[at].y]);
     let id = g.nodes[at].statistics.unwrap_or(g.values.len());
     if id == g.values.len() {
         g.values.push(shape);
     }
     let node = &mut g.nodes[at];
     node.statistics = Some(id);
-    match &mut node.op {
-        Op::Conv2d(c) => c.statistics = true,
-        Op::Matmul(m) => m.statistics = true,
-        _ => {}
-    }
+    node.op = leaving(node.op, tiles);
     Value { id, shape, offset: 0 }
 }
 
@@ -351,6 +349,42 @@ fn into_affine(g: &mut Graph, at: usize, norm: GroupNorm, statistics: Vec<Value>
     node.op = GroupAffine { two_sources, size: (normed.h, normed.w), groups, eps }.into();
     (node.x, node.y) = (statistics, value.id);
     value
+}
+
+/// The product with statistics beside its output.
+fn leaving(mut op: Op, tiles: Tiles) -> Op {
+    match &mut op {
+        Op::Conv2d(c) => c.statistics = Some(tiles),
+        Op::Matmul(m) => m.statistics = Some(tiles),
+        _ => {}
+    }
+    op
+}
+
+/// A GroupNorm takes its statistics from the products that write its operands, where each of them can leave them on this
+/// device: it reads its operands once.
+fn norm_given(g: &mut Graph, caps: &Caps) -> bool {
+    let runs = |op: Op, x: &[Shape], node: &Node| kernels::choose(&op, x, &node.dims(), caps).is_ok();
+    let mut changed = false;
+    for at in 0..g.nodes.len() {
+        let Op::GroupNorm(norm @ GroupNorm { given: false, .. }) = g.nodes[at].op else { continue };
+        let producer = |v: &Value| leaves_statistics(g, *v);
+        let Some(producers) = g.nodes[at].x.iter().map(producer).collect::<Option<Vec<_>>>() else { continue };
+        let op: Op = GroupNorm { given: true, ..norm }.into();
+        let mut x = g.nodes[at].shapes();
+        x.extend(g.nodes[at].shapes().into_iter().map(|s| Tiles::Pixels.shape(s)));
+        let left = producers.iter().all(|p| {
+            let node = &g.nodes[*p];
+            runs(leaving(node.op, Tiles::Pixels), &node.shapes(), node)
+        });
+        if left && runs(op, &x, &g.nodes[at]) {
+            let given: Vec<Value> = producers.into_iter().map(|p| statistics_of(g, p, Tiles::Pixels)).collect();
+            g.nodes[at].x.extend(given);
+            g.nodes[at].op = op;
+            changed = true;
+        }
+    }
+    changed
 }
 
 /// Removes nodes whose value nobody reads.

@@ -35,12 +35,19 @@ pub struct Stored {
     pub pitch: usize,
     /// Where it lives.
     pub place: Place,
+    /// The type of its elements: the plan's, but for statistics, which are f32 always.
+    pub storage: Storage,
 }
 
 impl Stored {
     /// Elements that it occupies.
     pub fn elems(&self) -> usize {
         self.shape.rows() * self.pitch
+    }
+
+    /// Bytes that it occupies.
+    pub fn bytes(&self) -> u64 {
+        (self.elems() * self.storage.bytes()) as u64
     }
 }
 
@@ -141,7 +148,12 @@ impl Plan {
     /// Fuses the graph, chooses variants and assigns memory for a target.
     pub fn new(graph: Graph, caps: &Caps) -> Result<Self> {
         let caps = &buffers::for_graph(&graph.name, caps);
-        let graph = fuse::fuse(graph, &caps.rewrites_off);
+        Self::fused(fuse::fuse(graph, caps), caps)
+    }
+
+    /// The same for a graph that has been fused, for this target or for another whose steps are to be repeated.
+    pub fn fused(graph: Graph, caps: &Caps) -> Result<Self> {
+        let caps = &buffers::for_graph(&graph.name, caps);
         let mut weights = Vec::new();
         let mut steps = Vec::with_capacity(graph.nodes.len());
         for node in &graph.nodes {
@@ -218,8 +230,12 @@ impl Plan {
 
     /// Lists the stored values; `place` is where those live that are no inputs, until they are placed.
     fn store(&mut self, graph: &Graph, place: Place) {
-        let pitched = |shape: Shape| Stored { shape, pitch: shape.c.next_multiple_of(4), place };
+        let storage = self.storage;
+        let pitched = |shape: Shape| Stored { shape, pitch: shape.c.next_multiple_of(4), place, storage };
         self.values = graph.values.iter().map(|s| pitched(*s)).collect();
+        for id in self.steps.iter().filter_map(|s| s.statistics) {
+            self.values[id].storage = Storage::F32;
+        }
         for (i, (_, id)) in graph.inputs.iter().enumerate() {
             self.values[*id].place = Place::Input(i);
         }

@@ -5,8 +5,9 @@
 //! then, if `row`, `[b', 1, 1, n]`; then, if `residual`, `[b', h', w', n]`. Weights: `w` `[n, k, 3, 3]`, then the bias `[n]`
 //! if `bias`. With `statistics` a second output holds those of y, for the next GroupNorm.
 
-use super::group_affine::{affine, statistics};
+use super::group_affine::affine;
 use super::shapes::read_normed as read;
+use super::statistics::Tiles;
 use super::{
     Activation, Case, Cost, Data, Dims, Kernel, Operand64, Packing, Role, check_affine, check_extras, check_weights,
     f32_bytes, join_sources, rounding, unflatten,
@@ -45,8 +46,8 @@ pub struct Conv2d {
     pub residual: bool,
     /// Reads `act((x - mean) * scale + shift)` instead of x.
     pub norm: Option<Activation>,
-    /// Also gives the statistics of the output.
-    pub statistics: bool,
+    /// Also gives the statistics of the output, in these tiles.
+    pub statistics: Option<Tiles>,
 }
 
 impl Conv2d {
@@ -93,7 +94,7 @@ impl Kernel for Conv2d {
         let out = Shape::new(joint.b, h, width, n);
         let rest = check_affine(&x[self.sources()..], self.norm.is_some(), joint.c)?;
         check_extras(rest, self.row, self.residual, out)?;
-        Ok(if self.statistics { vec![out, statistics(out)] } else { vec![out] })
+        Ok([out].into_iter().chain(self.statistics.map(|tiles| tiles.shape(out))).collect())
     }
 
     fn packings(&self) -> Vec<Packing> {
@@ -149,6 +150,7 @@ impl Kernel for Conv2d {
         let mut all = small_cases();
         all.extend(channel_cases());
         all.extend(norm_cases());
+        all.extend(statistics_cases());
         all.extend(bench_cases());
         all
     }
@@ -199,7 +201,8 @@ fn case(
         (op.bias, "bias"),
         (op.row, "row"),
         (op.residual, "residual"),
-        (op.statistics, "statistics"),
+        (op.statistics == Some(Tiles::Rows), "statistics"),
+        (op.statistics == Some(Tiles::Pixels), "statistics64"),
     ];
     for (_, s) in switches.iter().filter(|s| s.0) {
         name += &format!("_{s}");
@@ -223,7 +226,7 @@ const PLAIN: Conv2d = Conv2d {
     act: Activation::None,
     residual: false,
     norm: None,
-    statistics: false,
+    statistics: None,
 };
 
 /// Around the sizes of tiles, both strides and paddings, both upsamplings, and every switch.
@@ -305,8 +308,7 @@ fn fast_cases() -> Vec<Case> {
 /// Norms on the way in and statistics on the way out: around the tile of 4 rows, in every form, with two sources, batches
 /// that repeat, and more columns than a task has tiles.
 fn norm_cases() -> Vec<Case> {
-    use Activation::{None, Silu};
-    let normed = |op| Conv2d { norm: Some(Silu), statistics: true, ..op };
+    let normed = |op| Conv2d { norm: Some(Activation::Silu), statistics: Some(Tiles::Rows), ..op };
     let bias = normed(Conv2d { bias: true, ..PLAIN });
     let all = Conv2d { row: true, residual: true, ..bias };
     let s2 = Conv2d { stride2: true, ..bias };
@@ -315,7 +317,7 @@ fn norm_cases() -> Vec<Case> {
     let mut list = vec![
         one(bias, 1, 1, 3, 2),
         one(bias, 3, 5, 33, 33),
-        one(Conv2d { norm: Some(None), ..bias }, 5, 4, 7, 65),
+        one(Conv2d { norm: Some(Activation::None), ..bias }, 5, 4, 7, 65),
         one(all, 8, 8, 32, 32),
         one(s2, 9, 7, 33, 40),
         one(all, 13, 12, 31, 70),
@@ -326,11 +328,34 @@ fn norm_cases() -> Vec<Case> {
         case(all, (3, 4), &[(1, 30), (2, 31)], 40, &[4, 1], Data::Normal, Role::Test),
         case(all, (7, 8), &[(1, 120), (2, 31)], 40, &[4, 1], Data::Normal, Role::Test),
         case(bias, (9, 7), &[(4, 33), (2, 5)], 7, &[1, 2], Data::Ramp, Role::Test),
-        case(Conv2d { norm: Option::None, ..all }, (8, 9), &[(2, 300)], 40, &[1, 2], Data::Normal, Role::Test),
-        case(Conv2d { statistics: false, ..all }, (8, 9), &[(2, 130)], 40, &[1, 2], Data::Normal, Role::Test),
+        case(Conv2d { norm: None, ..all }, (8, 9), &[(2, 300)], 40, &[1, 2], Data::Normal, Role::Test),
+        case(Conv2d { statistics: None, ..all }, (8, 9), &[(2, 130)], 40, &[1, 2], Data::Normal, Role::Test),
     ];
     let data = [Data::Outliers, Data::Constant, Data::Ramp, Data::LargeMean];
     list.extend(data.map(|d| case(all, (8, 11), &[(2, 37)], 35, &[1, 1], d, Role::Test)));
+    list
+}
+
+/// Statistics for a norm of its own: around the tile of 64 pixels, with samples whose pixels are no whole tiles, in one
+/// workgroup or several, in sums that are split.
+fn statistics_cases() -> Vec<Case> {
+    let bias = Conv2d { bias: true, statistics: Some(Tiles::Pixels), ..PLAIN };
+    let all = Conv2d { row: true, residual: true, ..bias };
+    let s2 = Conv2d { stride2: true, ..bias };
+    let one = |op, h, w, k, n, data| case(op, (h, w), &[(2, k)], n, &[1, 2], data, Role::Test);
+    let mut list = vec![
+        one(bias, 1, 1, 3, 2, Data::Normal),
+        one(bias, 9, 7, 5, 33, Data::Normal),
+        one(all, 8, 8, 8, 70, Data::Normal),
+        one(all, 13, 15, 6, 67, Data::Ramp),
+        one(s2, 17, 19, 4, 9, Data::Normal),
+        one(all, 5, 13, 173, 20, Data::Normal),
+        one(all, 8, 9, 320, 37, Data::Normal),
+        one(Conv2d { upsample: Some((9, 14)), ..bias }, 5, 7, 6, 12, Data::Normal),
+        case(bias, (38, 40), &[(1, 2)], 1398, &[], Data::Normal, Role::Test),
+        case(all, (7, 8), &[(1, 120), (2, 31)], 40, &[4, 1], Data::Normal, Role::Test),
+    ];
+    list.extend([Data::Outliers, Data::Constant, Data::LargeMean].map(|d| one(all, 8, 11, 20, 35, d)));
     list
 }
 
@@ -377,8 +402,10 @@ fn bench_cases() -> Vec<Case> {
     all.extend([two(64, 320, 320, 320), two(64, 640, 320, 320), two(32, 640, 640, 640), two(32, 1280, 640, 640)]);
     all.extend([two(32, 640, 320, 640), two(16, 1280, 1280, 1280), two(16, 1280, 640, 1280), two(8, 1280, 1280, 1280)]);
     all.extend([decoder(residual, 64, 512, 512), decoder(residual, 128, 512, 512), decoder(residual, 256, 256, 256)]);
-    let normed = Conv2d { norm: Some(Activation::Silu), statistics: true, ..residual };
+    let normed = Conv2d { norm: Some(Activation::Silu), statistics: Some(Tiles::Rows), ..residual };
     all.extend([one(normed, 64, 320, 320), decoder(normed, 512, 128, 128)]);
+    let left = Conv2d { statistics: Some(Tiles::Pixels), ..residual };
+    all.extend([one(left, 64, 320, 320), one(left, 8, 1280, 1280), decoder(left, 512, 128, 128)]);
     all.extend([decoder(residual, 512, 128, 128), decoder(bias, 512, 128, 3), decoder(up(256), 256, 256, 256)]);
     all
 }

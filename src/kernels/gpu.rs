@@ -292,6 +292,8 @@ pub enum What {
     W(usize),
     /// The output; it is written.
     Y,
+    /// The second output, statistics of the first in f32; it is written.
+    Statistics,
     /// The launch's n-th scratch buffer, to be read.
     Scratch(usize),
     /// The same, to be written.

@@ -3,23 +3,15 @@
 //! With it a GroupNorm needs no pass over its input: `y = act((x - mean) * scale + shift)` is computed by the next product
 //! on its way in.
 //!
-//! Operands: `statistics` `[b, tiles, 2, c]` of one source or of two whose channels follow each other (see
-//! [`statistics`]). Weights: gamma `[c]`, beta `[c]`. Output `[b, 1, 3, c]`: for each channel the mean of its group, then
+//! Operands: statistics `[b, tiles, 2, c]` of one source or of two whose channels follow each other (see
+//! [`Tiles::Rows`]). Weights: gamma `[c]`, beta `[c]`. Output `[b, 1, 3, c]`: for each channel the mean of its group, then
 //! `scale = gamma / sqrt(var + eps)`, then `shift = beta`. The mean stays apart: folded into the shift it would cost
 //! precision where it is large. Tiles are merged in index order by Chan's formula, in f64 on the CPU.
 
+use super::statistics::Tiles;
 use super::{Case, Cost, Data, Dims, Kernel, Operand64, Packing, Role, f32_bytes, joint_batch, rounding, unflatten};
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
-
-/// Rows of pixels in a tile of statistics.
-pub const TILE_ROWS: usize = 4;
-
-/// The shape of the statistics of a tensor: for each tile of [`TILE_ROWS`] rows of pixels (the last may have fewer) and each
-/// channel the mean, and M2: the sum of the squared distances from that mean.
-pub const fn statistics(x: Shape) -> Shape {
-    Shape::new(x.b, x.h.div_ceil(TILE_ROWS), 2, x.c)
-}
 
 /// The shape of what a consumer reads: mean, scale and shift of each channel.
 pub const fn affine(b: usize, c: usize) -> Shape {
@@ -42,7 +34,7 @@ pub struct GroupAffine {
 impl GroupAffine {
     /// Pixels of a tile.
     pub fn pixels(&self, tile: usize) -> usize {
-        TILE_ROWS.min(self.size.0 - tile * TILE_ROWS) * self.size.1
+        Tiles::Rows.pixels_of(Shape::new(1, self.size.0, self.size.1, 1), tile)
     }
 }
 
@@ -52,7 +44,7 @@ impl Kernel for GroupAffine {
     fn output(&self, x: &[Shape], w: &[Dims]) -> Result<Vec<Shape>> {
         let b = joint_batch(Self::NAME, x)?;
         let c: usize = x.iter().map(|s| s.c).sum();
-        let wrong = |s: &Shape| s.is_empty() || *s != statistics(Shape::new(s.b, self.size.0, self.size.1, s.c));
+        let wrong = |s: &Shape| s.is_empty() || *s != Tiles::Rows.shape(Shape::new(s.b, self.size.0, self.size.1, s.c));
         if x.len() != 1 + usize::from(self.two_sources) || x.iter().any(wrong) {
             return Err(Error::other(format!("takes statistics of {:?} pixels, got {x:?}", self.size)));
         }
@@ -125,7 +117,7 @@ impl Kernel for GroupAffine {
 
 /// One case; `x` are batches and channels of the sources.
 fn case(size: (usize, usize), x: &[(usize, usize)], groups: usize, role: Role) -> Case {
-    let shape = |&(b, c): &(usize, usize)| statistics(Shape::new(b, size.0, size.1, c));
+    let shape = |&(b, c): &(usize, usize)| Tiles::Rows.shape(Shape::new(b, size.0, size.1, c));
     let mut name = format!("{}x{}_g{groups}", size.0, size.1);
     for (b, c) in x {
         name += &format!("_{c}of{b}");

@@ -1,11 +1,14 @@
 //! group_norm: `y = act((x - mean) / sqrt(var + eps) * gamma + beta)` over each (sample, group of channels).
 //!
-//! Operands: `x` `[b, h, w, c]`, or two sources whose channels follow each other (groups may straddle them). Weights:
-//! gamma `[c]`, beta `[c]`. Variance is the biased one. Statistics are (mean, M2) per channel for fixed tiles of pixels,
-//! merged in index order (Chan) in f64: never `E[x^2] - E[x]^2`.
+//! Operands: `x` `[b, h, w, c]`, or two sources whose channels follow each other (groups may straddle them); then, if `given`,
+//! the statistics of each source in [`Tiles::Pixels`], which its producer has left. Weights: gamma `[c]`, beta `[c]`. Variance
+//! is the biased one. Statistics are (mean, M2) per channel for fixed tiles of pixels, merged in index order (Chan) in f64:
+//! never `E[x^2] - E[x]^2`.
 
+use super::statistics::Tiles;
 use super::{
-    Activation, Case, Cost, Data, Dims, Kernel, Operand64, Packing, Role, f32_bytes, join_sources, rounding, unflatten,
+    Activation, Case, Cost, Data, Dims, Kernel, Op, Operand64, Packing, Role, f32_bytes, join_sources, rounding,
+    unflatten,
 };
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
@@ -21,6 +24,8 @@ pub struct GroupNorm {
     pub eps: f32,
     /// The nonlinearity.
     pub act: Activation,
+    /// Statistics come with the operands instead of being taken.
+    pub given: bool,
 }
 
 impl GroupNorm {
@@ -35,10 +40,12 @@ impl Kernel for GroupNorm {
 
     fn output(&self, x: &[Shape], w: &[Dims]) -> Result<Vec<Shape>> {
         let joint = join_sources(Self::NAME, x, self.two_sources)?;
-        if x.len() != self.sources() || w.len() != 2 || w.iter().any(|d| *d != Dims::vector(joint.c)) {
-            let want = self.sources();
+        let sources = self.sources();
+        let given = if self.given { &x[..sources] } else { &[] };
+        let want: Vec<Shape> = given.iter().map(|s| Tiles::Pixels.shape(*s)).collect();
+        if x[sources..] != want || w.len() != 2 || w.iter().any(|d| *d != Dims::vector(joint.c)) {
             return Err(Error::other(format!(
-                "takes {want} sources, gamma and beta of their channels; got {x:?}, {w:?}"
+                "takes {sources} sources, the statistics {want:?}, gamma and beta of their channels; got {x:?}, {w:?}"
             )));
         }
         if self.groups == 0 || joint.c % self.groups != 0 {
@@ -62,6 +69,7 @@ impl Kernel for GroupNorm {
     }
 
     fn reference(&self, x: &[Operand64<'_>], w: &[Operand64<'_>], at: &[usize]) -> Vec<f64> {
+        let (x, given) = x.split_at(self.sources());
         let c: usize = x.iter().map(|s| s.shape.c).sum();
         let b = x.iter().map(|s| s.shape.b).max().unwrap_or(1);
         let shape = Shape { b, c, ..x[0].shape };
@@ -79,6 +87,22 @@ impl Kernel for GroupNorm {
             let mean = all().sum::<f64>() / n;
             (mean, all().map(|v| (v - mean).powi(2)).sum::<f64>() / n)
         };
+        let tiles = Tiles::Pixels;
+        let left = |b: usize, tile: usize, what: usize, c: usize| match c.checked_sub(x[0].shape.c) {
+            None => given[0].at(b, tile, what, c),
+            Some(c) => given[1].at(b, tile, what, c),
+        };
+        let merged = |b: usize, group: usize| {
+            let all = || {
+                let each = (0..tiles.count(shape)).map(|t| (t, tiles.pixels_of(shape, t) as f64));
+                each.flat_map(|(t, n)| (group * size..(group + 1) * size).map(move |c| (t, n, c)))
+            };
+            let n = (shape.pixels() * size) as f64;
+            let mean = all().map(|(t, n, c)| n * left(b, t, 0, c)).sum::<f64>() / n;
+            let m2 = all().map(|(t, n, c)| left(b, t, 1, c) + n * (left(b, t, 0, c) - mean).powi(2)).sum::<f64>();
+            (mean, m2 / n)
+        };
+        let moments = |b: usize, group: usize| if self.given { merged(b, group) } else { moments(b, group) };
         let mut known = vec![None; b * self.groups];
         let one = |i: &usize| {
             let [b, y, px, c] = unflatten(shape, *i);
@@ -91,6 +115,7 @@ impl Kernel for GroupNorm {
 
     fn cases() -> Vec<Case> {
         let mut all = small_cases();
+        all.extend(given_cases());
         all.extend(bench_cases());
         all
     }
@@ -113,7 +138,7 @@ fn case(size: (usize, usize), x: &[(usize, usize)], groups: usize, act: Activati
         name += &format!("_{data:?}").to_lowercase();
     }
     let c = x.iter().map(|s| s.1).sum();
-    let op = GroupNorm { two_sources: x.len() == 2, groups, eps: 1e-5, act };
+    let op = GroupNorm { two_sources: x.len() == 2, groups, eps: 1e-5, act, given: false };
     Case { name, op: op.into(), x: shapes, w: vec![Dims::vector(c); 2], data, role }
 }
 
@@ -140,6 +165,34 @@ fn small_cases() -> Vec<Case> {
     all
 }
 
+/// The same case with statistics given: any; they need not be those of x.
+fn given(case: Case) -> Case {
+    let Op::GroupNorm(op) = case.op else { return case };
+    let statistics: Vec<Shape> = case.x.iter().map(|s| Tiles::Pixels.shape(*s)).collect();
+    let x = case.x.into_iter().chain(statistics).collect();
+    let name = format!("{}_given", case.name);
+    Case { name, op: GroupNorm { given: true, ..op }.into(), x, ..case }
+}
+
+/// Around the tile of 64 pixels, two sources of unlike batches, groups that straddle them, and so many tiles that they are
+/// joined first.
+fn given_cases() -> Vec<Case> {
+    use Activation::{None, Silu};
+    let one = |h, w, x: &[(usize, usize)], groups, act| case((h, w), x, groups, act, Data::Normal, Role::Test);
+    let all = vec![
+        one(1, 1, &[(1, 1)], 1, None),
+        one(7, 9, &[(2, 8)], 2, Silu),
+        one(8, 8, &[(1, 33)], 3, None),
+        one(5, 13, &[(2, 34)], 17, Silu),
+        one(11, 12, &[(1, 31), (2, 11)], 6, Silu),
+        one(9, 8, &[(1, 5), (4, 3)], 2, None),
+        one(3, 4, &[(2, 1280), (2, 640)], 32, Silu),
+        one(83, 71, &[(2, 12)], 4, Silu),
+        one(83, 71, &[(1, 5), (2, 3)], 2, None),
+    ];
+    all.into_iter().map(given).collect()
+}
+
 /// SD 1.x at 512x512: the U-Net with two samples, the decoder with one.
 fn bench_cases() -> Vec<Case> {
     use Activation::{None, Silu};
@@ -152,5 +205,7 @@ fn bench_cases() -> Vec<Case> {
         [(64, 512), (128, 512), (256, 256), (512, 128)]
             .map(|(side, c)| case((side, side), &[(1, c)], 32, Silu, Data::Normal, Role::Bench)),
     );
+    let left = |side, x: &[(usize, usize)]| given(case((side, side), x, 32, Silu, Data::Normal, Role::Bench));
+    all.extend([left(64, &[(2, 320)]), left(64, &[(2, 640), (2, 320)]), left(8, &[(2, 1280)]), left(512, &[(1, 128)])]);
     all
 }

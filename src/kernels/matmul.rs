@@ -6,8 +6,9 @@
 //! `bias`. With `statistics` a second output holds those of y, for the next GroupNorm. With `geglu` the rows of `w` (and the bias) are value and gate halves, and `y = v * gelu(g)` has
 //! n/2 channels.
 
-use super::group_affine::{affine, statistics};
+use super::group_affine::affine;
 use super::shapes::read_normed as read;
+use super::statistics::Tiles;
 use super::{
     Activation, Case, Cost, Data, Dims, Kernel, Operand64, Packing, Role, check_affine, check_extras, check_weights,
     f32_bytes, join_sources, rounding, unflatten,
@@ -32,8 +33,8 @@ pub struct Matmul {
     pub residual: bool,
     /// Reads `act((x - mean) * scale + shift)` instead of x.
     pub norm: Option<Activation>,
-    /// Also gives the statistics of the output.
-    pub statistics: bool,
+    /// Also gives the statistics of the output, in these tiles.
+    pub statistics: Option<Tiles>,
 }
 
 impl Matmul {
@@ -71,7 +72,7 @@ impl Kernel for Matmul {
         let out = joint.with_c(if self.geglu { n / 2 } else { n });
         let rest = check_affine(&x[self.sources()..], self.norm.is_some(), joint.c)?;
         check_extras(rest, self.row, self.residual, out)?;
-        Ok(if self.statistics { vec![out, statistics(out)] } else { vec![out] })
+        Ok([out].into_iter().chain(self.statistics.map(|tiles| tiles.shape(out))).collect())
     }
 
     fn packings(&self) -> Vec<Packing> {
@@ -157,7 +158,8 @@ fn case(
         (op.row, "row"),
         (op.geglu, "geglu"),
         (op.residual, "residual"),
-        (op.statistics, "statistics"),
+        (op.statistics == Some(Tiles::Rows), "statistics"),
+        (op.statistics == Some(Tiles::Pixels), "statistics64"),
     ];
     for (_, s) in switches.iter().filter(|s| s.0) {
         name += &format!("_{s}");
@@ -179,7 +181,7 @@ const PLAIN: Matmul = Matmul {
     geglu: false,
     residual: false,
     norm: None,
-    statistics: false,
+    statistics: None,
 };
 
 /// Around the sizes of tiles (14 and 6 rows, 32 columns, 256 rows a task, 512 inputs a block), enough outputs for the largest
@@ -214,7 +216,7 @@ fn small_cases() -> Vec<Case> {
         case(all, (5, 3), &[(4, 33), (2, 5)], 7, &[1, 2], Data::Ramp, Role::Test),
         case(bias, (1, 77), &[(2, 768)], 24, &[], Data::Outliers, Role::Test),
     ];
-    let normed = Matmul { norm: Some(Activation::Silu), statistics: true, ..all };
+    let normed = Matmul { norm: Some(Activation::Silu), statistics: Some(Tiles::Rows), ..all };
     let plain = Matmul { norm: Some(Activation::None), ..PLAIN };
     list.extend([
         one(plain, 5, 40, 120),
@@ -222,6 +224,14 @@ fn small_cases() -> Vec<Case> {
         case(normed, (4, 3), &[(1, 30), (2, 31)], 40, &[4, 1], Data::Normal, Role::Test),
         case(normed, (5, 70), &[(4, 33), (2, 5)], 7, &[1, 2], Data::Ramp, Role::Test),
     ]);
+    let left = Matmul { statistics: Some(Tiles::Pixels), ..all };
+    list.extend([
+        case(left, (9, 5), &[(2, 65)], 37, &[1, 2], Data::Normal, Role::Test),
+        case(left, (13, 15), &[(4, 32), (2, 5)], 7, &[1, 2], Data::Ramp, Role::Test),
+        case(left, (8, 10), &[(2, 1540)], 70, &[2, 1], Data::Normal, Role::Test),
+        case(left, (1, 1500), &[(1, 19)], 1398, &[1, 1], Data::Normal, Role::Test),
+    ]);
+    list.extend([Data::Outliers, Data::Constant, Data::LargeMean].map(|d| with(left, d)));
     list.extend([Data::Outliers, Data::Constant, Data::LargeMean].map(|d| with(normed, d)));
     list.extend([Data::Outliers, Data::Constant, Data::Ramp, Data::LargeMean].map(|d| with(all, d)));
     list.extend([Activation::Silu, Activation::Gelu, Activation::QuickGelu].map(act));

@@ -1,6 +1,7 @@
 //! A step of a model on fewer pixels: what a device's self-test runs instead of the whole.
 
 use super::Op;
+use super::statistics::Tiles;
 use crate::tensor::Shape;
 
 /// The op and its operands with at most `size` (height and width) pixels, or none if it is no larger already.
@@ -24,6 +25,10 @@ pub(crate) fn shrink(op: &Op, x: &[Shape], size: (usize, usize)) -> Option<(Op, 
                 let last = shapes.len() - 1;
                 shapes[last] = Shape { h: out.h, w: out.w, ..shapes[last] };
             }
+        }
+        Op::GroupNorm(n) if n.given => {
+            let (sources, given) = shapes.split_at_mut(n.sources());
+            given.iter_mut().zip(sources).for_each(|(to, of)| *to = Tiles::Pixels.shape(*of));
         }
         Op::Upsample(u) => {
             u.h = 2 * shapes[0].h - u.h % 2;

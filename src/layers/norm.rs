@@ -10,7 +10,7 @@ use crate::kernels::{Activation, Dims};
 /// GroupNorm with learned scale and shift.
 pub fn group_norm(b: &mut Builder, name: &str, x: Value, groups: usize, eps: f32) -> Result<Value> {
     let w = affine(b, name, x);
-    b.push(name, GroupNorm { two_sources: false, groups, eps, act: Activation::None }, &[x], w)
+    b.push(name, GroupNorm { two_sources: false, groups, eps, act: Activation::None, given: false }, &[x], w)
 }
 
 /// LayerNorm over the channels, with learned scale and shift.

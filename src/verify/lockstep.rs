@@ -8,6 +8,7 @@ use crate::check::Random;
 use crate::diffusion::unet::UnetShape;
 use crate::engine::Stage;
 use crate::error::{Error, Kind, Result};
+use crate::graph::fuse;
 use crate::graph::plan::Plan;
 use crate::kernels::Caps;
 use crate::kernels::gpu::Storage;
@@ -61,10 +62,10 @@ pub fn lockstep(
     stages.iter().try_for_each(|stage| one(device, cpu, model, *stage, tell))
 }
 
-/// A device's plan, loaded; variants that are refused meanwhile are done without.
-fn load(backend: &dyn Backend, model: &Arc<Model>, stage: Stage, caps: impl Fn() -> Caps) -> Result<Box<dyn Program>> {
+/// A plan for a device, loaded; variants that are refused meanwhile are done without.
+fn load(backend: &dyn Backend, model: &Arc<Model>, plan: impl Fn(&Caps) -> Result<Plan>) -> Result<Box<dyn Program>> {
     loop {
-        let plan = Arc::new(Plan::new(stage.graph(model)?, &caps())?);
+        let plan = Arc::new(plan(&backend.caps())?);
         match backend.load(plan, model) {
             Err(e) if *e.kind() == Kind::Refused => {}
             result => return result,
@@ -79,10 +80,10 @@ fn one(
     stage: Stage,
     tell: &mut dyn FnMut(&Compared),
 ) -> Result<()> {
-    let mut ours = load(device, model, stage, || device.caps())?;
-    // The same rewrites, so the same steps.
-    let caps = Caps { rewrites_off: device.caps().rewrites_off, ..cpu.caps() };
-    let mut theirs = load(cpu, model, stage, || caps.clone())?;
+    let mut ours = load(device, model, |caps| Plan::new(stage.graph(model)?, caps))?;
+    // The graph as it was fused for the device, so the same steps.
+    let caps = device.caps();
+    let mut theirs = load(cpu, model, |own| Plan::fused(fuse::fuse(stage.graph(model)?, &caps), own))?;
     let plan = ours.plan().clone();
     let same = plan.steps.len() == theirs.plan().steps.len()
         && plan.steps.iter().zip(&theirs.plan().steps).all(|(a, b)| a.name == b.name && a.op == b.op);

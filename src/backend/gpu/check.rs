@@ -37,9 +37,24 @@ pub struct Weight<'a> {
 pub struct Ready<'a> {
     bench: &'a Bench,
     recorded: super::record::Recorded,
-    y: wgpu::Buffer,
+    y: Output,
+    statistics: Option<Output>,
+}
+
+/// An output with its guards.
+struct Output {
+    buffer: wgpu::Buffer,
     elems: usize,
     storage: Storage,
+}
+
+impl Output {
+    /// What is between the guards.
+    fn region(&self) -> Region {
+        let size = self.storage.bytes() as u64;
+        let guard = guard(self.storage) as u64 * size;
+        Region { buffer: self.buffer.clone(), start: guard, bytes: self.elems as u64 * size - 2 * guard }
+    }
 }
 
 impl Bench {
@@ -58,15 +73,15 @@ impl Bench {
         &self.device
     }
 
-    /// Puts a launch's data on the device: `x` and `y` are rows as the views lay them out, `y` with [`guard`] elements before
-    /// and after it. `limits` are those that the launch was made for: the device's, or narrower ones.
+    /// Puts a launch's data on the device: `x` and the outputs are rows as the views lay them out, the outputs with [`guard`]
+    /// elements before and after them. `limits` are those that the launch was made for: the device's, or narrower ones.
     pub fn ready(
         &self,
         (launch, limits): (&Launch, &Limits),
         flops: u64,
-        x: &[Vec<f32>],
+        x: &[(Vec<f32>, Storage)],
         w: &[Weight<'_>],
-        y: &[f32],
+        (y, statistics): (&[f32], Option<&[f32]>),
     ) -> Result<Ready<'_>> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
         let put = |label: &str, bytes: &[u8]| {
@@ -74,21 +89,22 @@ impl Bench {
             self.device.queue.write_buffer(&made, 0, bytes);
             Ok(made)
         };
-        let x = x.iter().map(|v| put("operand", &encode(v, limits.storage))).collect::<Result<Vec<_>>>()?;
+        let x = x.iter().map(|(v, storage)| put("operand", &encode(v, *storage))).collect::<Result<Vec<_>>>()?;
         let w = w.iter().map(|w| put("weight", &pack::pack(w.dims, w.packing, w.geglu, limits.weights, w.values)?));
         let w = w.collect::<Result<Vec<_>>>()?;
         let scratch = |bytes: &u64| buffer(&self.device, "scratch", bytes.next_multiple_of(4), usage);
         let scratch = launch.scratch.iter().map(scratch).collect::<Result<Vec<_>>>()?;
-        let out = put("output", &encode(y, limits.storage))?;
-        let size = limits.storage.bytes() as u64;
-        let guard = guard(limits.storage) as u64 * size;
-        let inner = (y.len() as u64 * size) - 2 * guard;
+        let output =
+            |v: &[f32], storage| Ok(Output { buffer: put("output", &encode(v, storage))?, elems: v.len(), storage });
+        let y = output(y, limits.storage)?;
+        let statistics = statistics.map(|v| output(v, Storage::F32)).transpose()?;
         let whole = |b: &wgpu::Buffer| Region { buffer: b.clone(), start: 0, bytes: b.size() };
         let resolve = |what: What| {
             Ok(match what {
                 What::X(i) => whole(&x[i]),
                 What::W(i) => whole(&w[i]),
-                What::Y => Region { buffer: out.clone(), start: guard, bytes: inner },
+                What::Y => y.region(),
+                What::Statistics => statistics.as_ref().unwrap_or(&y).region(),
                 What::Scratch(i) | What::ScratchOut(i) => whole(&scratch[i]),
             })
         };
@@ -98,7 +114,7 @@ impl Bench {
             recorder.launch(launch, flops, &resolve)?;
             recorder.finish()
         })?;
-        Ok(Ready { bench: self, recorded, y: out, elems: y.len(), storage: limits.storage })
+        Ok(Ready { bench: self, recorded, y, statistics })
     }
 }
 
@@ -146,9 +162,12 @@ impl Ready<'_> {
         Ok(timer.read(device)?.first().copied().unwrap_or_default())
     }
 
-    /// The output with its guards.
-    pub fn output(&self) -> Result<Vec<f32>> {
-        let bytes = (self.elems * self.storage.bytes()) as u64;
-        Ok(from_bytes(&Download::default().bytes(&self.bench.device, &self.y, bytes)?, self.storage))
+    /// The output and the statistics, if there are any, with their guards.
+    pub fn output(&self) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
+        let fetch = |o: &Output| {
+            let bytes = (o.elems * o.storage.bytes()) as u64;
+            Ok(from_bytes(&Download::default().bytes(&self.bench.device, &o.buffer, bytes)?, o.storage))
+        };
+        Ok((fetch(&self.y)?, self.statistics.as_ref().map(fetch).transpose()?))
     }
 }

@@ -21,7 +21,7 @@ pub(super) type Writes = Vec<bool>;
 
 /// Whether a binding is written.
 pub(super) fn written(what: What) -> bool {
-    matches!(what, What::Y | What::ScratchOut(_))
+    matches!(what, What::Y | What::Statistics | What::ScratchOut(_))
 }
 
 /// All pipelines of a device.

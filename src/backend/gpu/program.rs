@@ -43,10 +43,8 @@ impl GpuProgram {
         weights: Vec<Arc<Resident>>,
     ) -> Result<Self> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
-        let size = plan.storage.bytes() as u64;
-        let input = |(name, id): &(String, usize)| {
-            buffer(&device, name, (plan.values[*id].elems() as u64 * size).next_multiple_of(4), usage)
-        };
+        let input =
+            |(name, id): &(String, usize)| buffer(&device, name, plan.values[*id].bytes().next_multiple_of(4), usage);
         let inputs = plan.inputs.iter().map(input).collect::<Result<Vec<_>>>()?;
         let slot = |bytes: &u64| buffer(&device, "activations", *bytes, usage);
         let buffers = plan.buffers.iter().map(slot).collect::<Result<Vec<_>>>()?;
@@ -55,7 +53,7 @@ impl GpuProgram {
             let mut steps = Vec::with_capacity(plan.steps.len());
             for step in &plan.steps {
                 let value = |id: usize| {
-                    let bytes = plan.values[id].elems() as u64 * size;
+                    let bytes = plan.values[id].bytes();
                     let buffer = match plan.values[id].place {
                         Place::Input(n) => inputs[n].clone(),
                         Place::Buffer(n) => buffers[n].clone(),
@@ -66,6 +64,9 @@ impl GpuProgram {
                 let resolve = |what: What| match what {
                     What::X(i) => value(step.x[i].id),
                     What::Y => value(step.y),
+                    What::Statistics => {
+                        value(step.statistics.ok_or_else(|| Error::other("a step without statistics leaves some"))?)
+                    }
                     What::W(i) => Ok(weights[step.w[i]].region()),
                     What::Scratch(i) | What::ScratchOut(i) => {
                         let buffer = buffers[step.scratch_buffers[i]].clone();

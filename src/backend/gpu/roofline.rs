@@ -61,7 +61,7 @@ fn rate(bench: &Bench, launch: &dyn Fn(u32) -> Launch, per_group: f64) -> Result
         let elems = groups as usize * 1024;
         let x = vec![0.5_f32; elems];
         let y = vec![0.0_f32; elems + 2 * guard];
-        let ready = bench.ready((&launch(groups), &limits), 0, &[x], &[], &y)?;
+        let ready = bench.ready((&launch(groups), &limits), 0, &[(x, Storage::F32)], &[], (&y, None))?;
         ready.run()?;
         let mut shortest = Duration::MAX;
         for _ in 0..REPEATS {

@@ -32,7 +32,9 @@ impl Plan {
         // In bytes here, not in elements.
         let mut lives = self.lives();
         for life in &mut lives {
-            life.elems *= self.storage.bytes();
+            if let What::Value(id) = life.what {
+                life.elems *= self.values[id].storage.bytes();
+            }
         }
         self.arena_unshared = lives.iter().map(|l| l.elems).sum::<usize>() / 4;
         for (i, step) in self.steps.iter_mut().enumerate() {

@@ -6,6 +6,7 @@ use super::{Io, Scratch, Variant, winograd};
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::Dims;
 use crate::kernels::conv2d::{Conv2d, Pad};
+use crate::kernels::statistics::Tiles;
 use crate::simd::Isa;
 use crate::tensor::Shape;
 
@@ -79,6 +80,7 @@ fn product<'a>(op: &Conv2d, io: &Io<'a>) -> Product<'a> {
         residual,
         act: op.act,
         shape: io.y.shape,
+        tiles: op.statistics.unwrap_or(Tiles::Rows),
     }
 }
 

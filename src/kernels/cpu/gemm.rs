@@ -23,6 +23,7 @@ use super::tuning::Tuning;
 use super::{In, Io, Scratch};
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::Activation;
+use crate::kernels::statistics::Tiles;
 use crate::simd::{Isa, Simd, Task, dispatch, dispatch_bf16, math};
 use crate::tensor::Shape;
 use blocks::{BLOCK, Block, Blocks, PIECES};
@@ -82,6 +83,8 @@ pub struct Product<'a> {
     pub act: Activation,
     /// The output's shape.
     pub shape: Shape,
+    /// The tiles of its statistics, where there are any.
+    pub tiles: Tiles,
 }
 
 /// Scratch for a product with these sources: a row of zeros for all, with a norm the normalised sources of `batch` samples,
@@ -140,7 +143,7 @@ fn tasks(p: &Product<'_>, isa: Isa, io: &mut Io<'_>, workers: &Workers, run: imp
         run(Part { p, first_row, rows, first_panel, panels, zeros: &*zeros, scratch, out, pitch });
     });
     if let Some(to) = &mut io.statistics {
-        Statistics::new(to, out, p.shape, pitch).all(isa, workers);
+        Statistics::new(to, p.tiles, out, p.shape, pitch).all(isa, workers);
     }
 }
 

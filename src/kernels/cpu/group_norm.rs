@@ -8,6 +8,7 @@ use super::tile::{Lanewise, Shared, map};
 use super::{In, Io, Scratch, Variant};
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::group_norm::GroupNorm;
+use crate::kernels::statistics::PIXELS;
 use crate::kernels::{Activation, Dims};
 use crate::simd::{Isa, Simd, Task, dispatch, math};
 use crate::tensor::Shape;
@@ -18,8 +19,8 @@ pub(crate) static VARIANTS: &[Variant<GroupNorm>] = &[
     Variant { name: "tiled", supports: |_, _, _| true, scratch, run: tiled },
 ];
 
-/// Pixels of a tile. Part of the rounding: results depend on it.
-const TILE: usize = 64;
+/// Pixels of a tile. Part of the rounding: results depend on it. What producers leave has the same tiles.
+const TILE: usize = PIXELS;
 /// f32 values kept for each channel of a tile: a value of the channel, the mean relative to it, M2.
 const STATS: usize = 3;
 
@@ -34,7 +35,7 @@ fn first_of(x: &In<'_>, b: usize) -> usize {
 
 /// One group of one sample is a task: mean, variance from a second pass, then the map.
 fn naive(op: &GroupNorm, _: Isa, io: &mut Io<'_>, workers: &Workers) {
-    let (x, shape, pitch) = (io.x, io.y.shape, io.y.pitch);
+    let ((x, given), shape, pitch) = (io.x.split_at(op.sources()), io.y.shape, io.y.pitch);
     let size = shape.c / op.groups;
     let (gamma, beta) = (io.w[0].vector(), io.w[1].vector());
     let out = Shared::new(io.y.data);
@@ -47,9 +48,19 @@ fn naive(op: &GroupNorm, _: Isa, io: &mut Io<'_>, workers: &Workers) {
         };
         let all = || (0..shape.pixels()).flat_map(|p| channels.clone().map(move |c| (p, c)));
         let n = (shape.pixels() * size) as f64;
-        let mean = all().map(|(p, c)| value(p, c)).sum::<f64>() / n;
-        let var = all().map(|(p, c)| (value(p, c) - mean).powi(2)).sum::<f64>() / n;
-        let scale = 1.0 / (var + f64::from(op.eps)).sqrt();
+        let measured = || {
+            let mean = all().map(|(p, c)| value(p, c)).sum::<f64>() / n;
+            let var = all().map(|(p, c)| (value(p, c) - mean).powi(2)).sum::<f64>() / n;
+            (mean, 1.0 / (var + f64::from(op.eps)).sqrt())
+        };
+        let count = tiles(shape);
+        let (mean, scale) = if op.given {
+            let mut stats = vec![0.0; count * STATS * shape.c];
+            (0..count).for_each(|tile| take(given, b, tile, &mut stats[tile * STATS * shape.c..], shape.c));
+            merge(op, shape, &stats, channels.start, size)
+        } else {
+            measured()
+        };
         for (p, c) in all() {
             let y = (value(p, c) - mean) * scale * f64::from(gamma[c]) + f64::from(beta[c]);
             // SAFETY: groups of samples do not overlap, and each is one task's.
@@ -69,12 +80,18 @@ fn scratch(op: &GroupNorm, x: &[Shape], _: &[Dims]) -> Scratch {
 }
 
 fn tiled(op: &GroupNorm, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
-    let (x, shape, count) = (io.x, io.y.shape, tiles(io.y.shape));
+    let ((x, given), shape, count) = (io.x.split_at(op.sources()), io.y.shape, tiles(io.y.shape));
     let (stats, affine) = io.scratch.split_at_mut(shape.b * shape.c * STATS * count);
     let shared = Shared::new(stats);
     workers.for_each(shape.b * count, |task, _| {
         let (b, first) = (task / count, task % count * TILE);
         let pixels = TILE.min(shape.pixels() - first);
+        if op.given {
+            // SAFETY: each tile has its own STATS rows of c values in the scratch.
+            let to =
+                unsafe { std::slice::from_raw_parts_mut(shared.get().add(task * STATS * shape.c), STATS * shape.c) };
+            return take(given, b, task % count, to, shape.c);
+        }
         let mut c = 0;
         for src in x {
             // SAFETY: each tile has its own STATS rows of c values in the scratch.
@@ -109,6 +126,18 @@ fn tiled(op: &GroupNorm, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
         let affine = &affine[b * STATS * shape.c..(b + 1) * STATS * shape.c];
         dispatch(isa, Apply { x, b, first, rows, affine, act: op.act, to, pitch, channels: shape.c });
     });
+}
+
+/// A tile's statistics as they were given, as this file keeps them: the mean is its own base.
+fn take(given: &[In<'_>], b: usize, tile: usize, to: &mut [f32], channels: usize) {
+    let mut c = 0;
+    for src in given {
+        let row = |i: usize| &src.data[((b % src.shape.b * src.shape.h + tile) * 2 + i) * src.pitch..][..src.shape.c];
+        to[c..][..src.shape.c].copy_from_slice(row(0));
+        to[channels + c..][..src.shape.c].fill(0.0);
+        to[2 * channels + c..][..src.shape.c].copy_from_slice(row(1));
+        c += src.shape.c;
+    }
 }
 
 /// Merges the statistics of a group's channels and tiles: (mean, 1 / deviation), in f64 and in index order.

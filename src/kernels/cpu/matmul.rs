@@ -5,6 +5,7 @@ use super::{Io, Scratch, Variant};
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::Dims;
 use crate::kernels::matmul::Matmul;
+use crate::kernels::statistics::Tiles;
 use crate::simd::Isa;
 use crate::tensor::Shape;
 
@@ -37,6 +38,7 @@ fn product<'a>(op: &Matmul, io: &Io<'a>) -> Product<'a> {
         residual,
         act: op.act,
         shape: io.y.shape,
+        tiles: op.statistics.unwrap_or(Tiles::Rows),
     }
 }
 

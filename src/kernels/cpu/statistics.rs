@@ -1,5 +1,5 @@
 //! What producers leave for a GroupNorm: from rows of a finished output, still in a cache, to (mean, M2) of each channel in
-//! tiles of whole rows of pixels.
+//! tiles of pixels.
 //!
 //! The values depend on the output alone, whoever computes them and when: not on tasks, batch or threads.
 #![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint parts of one output")]
@@ -8,7 +8,7 @@ use super::Out;
 use super::panels::PANEL;
 use super::tile::Shared;
 use crate::backend::cpu::workers::Workers;
-use crate::kernels::group_affine::TILE_ROWS;
+use crate::kernels::statistics::Tiles;
 use crate::simd::{Isa, Simd, Task, dispatch};
 use crate::tensor::Shape;
 
@@ -17,6 +17,7 @@ use crate::tensor::Shape;
 pub struct Statistics {
     to: Shared<f32>,
     to_pitch: usize,
+    tiles: Tiles,
     /// The shape of the tensor that they are of.
     shape: Shape,
     /// That tensor.
@@ -26,13 +27,13 @@ pub struct Statistics {
 
 impl Statistics {
     /// Of a product's output `y` into `to`.
-    pub fn new(to: &mut Out<'_>, y: Shared<f32>, shape: Shape, pitch: usize) -> Self {
-        Self { to: Shared::new(to.data), to_pitch: to.pitch, shape, from: y, from_pitch: pitch }
+    pub fn new(to: &mut Out<'_>, tiles: Tiles, y: Shared<f32>, shape: Shape, pitch: usize) -> Self {
+        Self { to: Shared::new(to.data), to_pitch: to.pitch, tiles, shape, from: y, from_pitch: pitch }
     }
 
     /// Tiles of a sample.
     pub fn tiles(&self) -> usize {
-        self.shape.h.div_ceil(TILE_ROWS)
+        self.tiles.count(self.shape)
     }
 
     /// Those of `tile`, counted through all samples, in channels `first .. first + count`.
@@ -42,14 +43,15 @@ impl Statistics {
     /// other thread writes these statistics.
     #[inline(always)]
     pub unsafe fn tile<S: Simd>(&self, s: S, tile: usize, first: usize, count: usize) {
-        let (b, row) = (tile / self.tiles(), tile % self.tiles() * TILE_ROWS);
-        let pixels = TILE_ROWS.min(self.shape.h - row) * self.shape.w;
+        let (b, tile_of_b) = (tile / self.tiles(), tile % self.tiles());
+        let pixels = self.tiles.pixels_of(self.shape, tile_of_b);
+        let first_pixel = b * self.shape.pixels() + tile_of_b * self.tiles.pixels(self.shape);
         let mut c = 0;
         while c < count {
             let left = count - c;
             // SAFETY: the caller's; the tile is one of the output's.
             unsafe {
-                let from = self.from.get().add((b * self.shape.h + row) * self.shape.w * self.from_pitch + first + c);
+                let from = self.from.get().add(first_pixel * self.from_pitch + first + c);
                 let to = self.to.get().add(tile * 2 * self.to_pitch + first + c);
                 if left >= 4 * S::LANES {
                     self.columns::<S, 4>(s, from, pixels, to, usize::MAX);
@@ -151,12 +153,11 @@ impl Task for OneTile {
 }
 
 /// The statistics with plain loops in f64, for the naive variants.
-pub fn naive(to: &mut Out<'_>, y: &[f32], shape: Shape, pitch: usize) {
-    let tiles = shape.h.div_ceil(TILE_ROWS);
-    for tile in 0..shape.b * tiles {
-        let (b, row) = (tile / tiles, tile % tiles * TILE_ROWS);
-        let first = (b * shape.h + row) * shape.w;
-        let pixels = TILE_ROWS.min(shape.h - row) * shape.w;
+pub fn naive(to: &mut Out<'_>, tiles: Tiles, y: &[f32], shape: Shape, pitch: usize) {
+    let count = tiles.count(shape);
+    for tile in 0..shape.b * count {
+        let first = tile / count * shape.pixels() + tile % count * tiles.pixels(shape);
+        let pixels = tiles.pixels_of(shape, tile % count);
         for c in 0..shape.c {
             let values = || (first..first + pixels).map(|p| f64::from(y[p * pitch + c]));
             let mean = values().sum::<f64>() / pixels as f64;

@@ -21,7 +21,7 @@ use super::tile::{Shared, Split};
 use super::tuning::Tuning;
 use super::{Io, Scratch};
 use crate::backend::cpu::workers::Workers;
-use crate::kernels::group_affine::TILE_ROWS;
+use crate::kernels::statistics::{ROWS, Tiles};
 use crate::simd::{Isa, dispatch};
 use crate::tensor::Shape;
 use forms::Form;
@@ -66,7 +66,7 @@ impl Grid {
         let (tiles_y, tiles_x) = (size.0.div_ceil(IN - 2), size.1.div_ceil(IN - 2));
         // Even blocks: 128 becomes twice 64, not 80 and 48.
         let block = k.div_ceil(k.div_ceil(BLOCK)).next_multiple_of(16);
-        let unit = TILE_ROWS / OUT;
+        let unit = ROWS / OUT;
         let most = (tuning.chunk_bytes / (P * P * k * size_of::<f32>() * tiles_x * unit)).max(1);
         let chunks = Split::at_most(batch * tiles_y.div_ceil(unit), most);
         let chunk_rows = (most * unit).min(batch * tiles_y);
@@ -124,7 +124,9 @@ pub fn run<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usiz
     let k = p.sources.iter().map(|s| s.shape.c).sum();
     let grid = Grid::new::<IN, P, OUT>(size, k, p.shape.b, workers.tuning());
     let (out, pitch, panels) = (Shared::new(io.y.data), io.y.pitch, p.w.panel_count());
-    let statistics = io.statistics.as_mut().map(|to| Statistics::new(to, out, p.shape, pitch));
+    let statistics = io.statistics.as_mut().map(|to| Statistics::new(to, p.tiles, out, p.shape, pitch));
+    // Chunks are whole rows: they do not end where tiles of pixels do.
+    let (statistics, at_end) = if p.tiles == Tiles::Rows { (statistics, None) } else { (None, statistics) };
     let strips = Split::at_most(grid.tiles_x, F::STRIP);
     for chunk in 0..grid.chunks.parts {
         let (first_unit, units) = grid.chunks.part(chunk);
@@ -175,5 +177,8 @@ pub fn run<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usiz
                 }
             }
         }
+    }
+    if let Some(statistics) = at_end {
+        statistics.all(isa, workers);
     }
 }

@@ -22,6 +22,7 @@ impl Product for Conv2d {
             act: self.act,
             geglu: false,
             residual: self.residual,
+            statistics: self.statistics.is_some(),
         }
     }
 }

@@ -4,14 +4,17 @@
 //! Rounding depends on the order of the sum alone, which tiles, bands and batches leave as it is; the number of splits is a
 //! function of one sample's shape.
 
+mod choice;
 mod coop;
 mod operands;
 
 pub(super) use coop::{coop, coop_supports};
 
 use super::{Bind, Dispatch, Io, Launch, Limits, Record, Shader, View, What, linear};
+use crate::kernels::statistics::PIXELS;
 use crate::kernels::{Activation, Dims, Kernel};
 use crate::tensor::Shape;
+use choice::Rate;
 use operands::GemmParams;
 use std::ops::Range;
 
@@ -47,6 +50,8 @@ pub(super) struct Gemm {
     pub act: Activation,
     pub geglu: bool,
     pub residual: bool,
+    /// In `Tiles::Pixels`.
+    pub statistics: bool,
 }
 
 /// What a workgroup computes at a time.
@@ -60,9 +65,19 @@ struct Tile {
     k: usize,
 }
 
-/// One thread for each quad: any shapes whose bindings can be made small enough.
+/// Rows in which tiles begin anew.
+struct Strips {
+    /// Rows of a strip.
+    rows: usize,
+    /// Strips.
+    count: usize,
+    /// Tiles of a strip, above each other.
+    tiles: usize,
+}
+
+/// One thread for each quad: any shapes whose bindings can be made small enough, without statistics.
 pub(super) fn naive_supports<K: Product>(op: &K, x: &[Shape], w: &[Dims], limits: &Limits) -> bool {
-    fits(op, x, w, limits, 1)
+    !op.gemm().statistics && fits(op, x, w, limits, 1)
 }
 
 /// See [`naive_supports`].
@@ -83,13 +98,13 @@ pub(super) fn tiled<K: Product>(op: &K, io: &Io<'_>) -> Launch {
 /// Register tiles for few rows and a long sum, which is computed in parts that a second dispatch adds.
 pub(super) fn split_supports<K: Product>(op: &K, x: &[Shape], w: &[Dims], limits: &Limits) -> bool {
     let Ok(y) = op.output(x, w) else { return false };
-    let splits = op.gemm().splits(y[0].pixels(), w, FMA_SLAB);
+    let (_, splits) = op.gemm().fma(y[0].pixels(), w);
     splits > 1 && op.gemm().whole_quads(x) && fits(op, x, w, limits, splits)
 }
 
 /// See [`split_supports`].
 pub(super) fn split<K: Product>(op: &K, io: &Io<'_>) -> Launch {
-    op.gemm().tiled(io, op.gemm().splits(io.y.shape.pixels(), io.w, FMA_SLAB))
+    op.gemm().tiled(io, op.gemm().fma(io.y.shape.pixels(), io.w).1)
 }
 
 /// Whether every binding can be made small enough.
@@ -116,21 +131,32 @@ impl Gemm {
         if self.geglu { 2 * (w[0].n / 2).div_ceil(4) } else { w[0].n.div_ceil(4) }
     }
 
-    /// Into how many parts the sum is split, so that few rows keep a large device busy: a function of one sample's shape.
-    fn splits(&self, pixels: usize, w: &[Dims], slab: usize) -> usize {
-        // Workgroups a sample that are enough, inputs below which a part does not pay, parts beyond which adding them does not.
-        const ENOUGH: usize = 160;
-        const LEAST: usize = 768;
-        const MOST: usize = 16;
-        let tiles = pixels.div_ceil(64) * self.w_quads(w).div_ceil(16);
-        let wanted = (ENOUGH / tiles).min(w[0].k * w[0].taps / LEAST).clamp(1, MOST);
-        let slabs = slabs(&w[0], slab);
-        slabs.div_ceil(slabs.div_ceil(wanted))
+    /// Columns of the product: with GEGLU both halves.
+    fn columns(&self, w: &[Dims]) -> usize {
+        4 * self.w_quads(w)
     }
 
-    /// Whether one sample fills a large device with tiles of 128x128.
-    fn large(&self, pixels: usize, w: &[Dims]) -> bool {
-        pixels.div_ceil(128) * self.w_quads(w).div_ceil(32) >= 128
+    /// Into how many parts the sum is split, so that few rows keep a large device busy: a function of one sample's shape.
+    fn splits(&self, pixels: usize, w: &[Dims], tile: Tile, rate: Rate) -> usize {
+        let tiles = choice::tiles(tile, pixels, self.columns(w));
+        choice::splits(tile, tiles, slabs(&w[0], tile.k), rate)
+    }
+
+    /// The tile by FMA for one sample's shape.
+    fn fma_tile(&self, pixels: usize, w: &[Dims]) -> Tile {
+        let tile = |m, n| Tile { m, n, k: FMA_SLAB };
+        match choice::fills(tile(128, 128), pixels, self.columns(w)) {
+            true => tile(128, 128),
+            // With GEGLU a thread needs a quad of values and one of gates.
+            false if self.geglu => tile(64, 128),
+            false => tile(64, 64),
+        }
+    }
+
+    /// The same, and the parts of the sum.
+    fn fma(&self, pixels: usize, w: &[Dims]) -> (Tile, usize) {
+        let tile = self.fma_tile(pixels, w);
+        (tile, self.splits(pixels, w, tile, Rate::Fma))
     }
 
     fn naive(&self, io: &Io<'_>) -> Launch {
@@ -149,10 +175,7 @@ impl Gemm {
 
     /// Tiles by FMA, with the sum in `splits` parts.
     fn tiled(&self, io: &Io<'_>, splits: usize) -> Launch {
-        let large = self.large(io.y.shape.pixels(), io.w);
-        // With GEGLU a thread needs a quad of values and one of gates.
-        let n = if large || self.geglu { 128 } else { 64 };
-        let tile = Tile { m: if large { 128 } else { 64 }, n, k: FMA_SLAB };
+        let tile = self.fma_tile(io.y.shape.pixels(), io.w);
         let shader = self.shader("matmul_tiled", io).with("BM", tile.m as u32).with("BN", tile.n as u32);
         self.tiles(io, tile, splits, &shader)
     }
@@ -162,8 +185,11 @@ impl Gemm {
         let mut launch = Launch::default();
         for band in self.bands(io, splits).0 {
             let (mut binds, shape) = self.bind(io, &band);
+            let whole = self.strips(io, &band, tile.m, splits == 1 && self.statistics);
             let params = GemmParams {
                 tiles_n: self.w_quads(io.w).div_ceil(tile.n / 4) as u32,
+                strip_rows: whole.rows as u32,
+                strip_tiles: whole.tiles as u32,
                 splits: splits as u32,
                 split_slabs: slabs(&io.w[0], tile.k).div_ceil(splits) as u32,
                 ..shape
@@ -175,10 +201,10 @@ impl Gemm {
             };
             binds.extend(end);
             launch.dispatches.push(Dispatch {
-                shader: shader.clone().slot("store", store),
+                shader: shader.clone().slot("store", store).slot("statistics", self.statistics_slot(splits == 1)),
                 params: Record::new(&params),
                 binds,
-                grid: [band.len().div_ceil(tile.m) as u32 * params.tiles_n, 1, splits as u32],
+                grid: [(whole.count * whole.tiles) as u32 * params.tiles_n, 1, splits as u32],
             });
             if splits > 1 {
                 let bytes = self.partial_bytes(io, band.len(), splits);
@@ -192,11 +218,19 @@ impl Gemm {
     fn reduce(&self, io: &Io<'_>, band: &Range<usize>, params: &GemmParams, epilogue: Vec<Bind>) -> Dispatch {
         let mut binds = vec![What::Scratch(0).into()];
         binds.extend(epilogue);
+        let strips = self.strips(io, band, PIXELS, self.statistics);
+        let params = GemmParams {
+            tiles_n: io.y.quads().div_ceil(16),
+            strip_rows: strips.rows as u32,
+            strip_tiles: strips.tiles as u32,
+            ..*params
+        };
+        let shader = Shader::new("matmul_reduce", io.limits).slot("statistics", self.statistics_slot(true));
         Dispatch {
-            shader: Shader::new("matmul_reduce", io.limits).with("GEGLU", self.geglu).with("EPILOGUE", 2),
-            params: Record::new(params),
+            shader: shader.with("GEGLU", self.geglu).with("EPILOGUE", 2),
+            params: Record::new(&params),
             binds,
-            grid: linear(band.len() * io.y.quads() as usize),
+            grid: [(strips.count * strips.tiles) as u32 * params.tiles_n, 1, 1],
         }
     }
 
@@ -208,6 +242,17 @@ impl Gemm {
         };
         let odd = !io.w[0].k.is_multiple_of(4);
         Shader::new(file, io.limits).slot("rows", rows).with("GEGLU", self.geglu).with("ODD", odd)
+    }
+
+    /// How tiles of `height` rows lie in a band: through all of its samples, or in each anew.
+    fn strips(&self, io: &Io<'_>, band: &Range<usize>, height: usize, anew: bool) -> Strips {
+        let rows = if anew { io.y.shape.pixels().min(band.len()) } else { band.len() };
+        Strips { rows, count: band.len().div_ceil(rows), tiles: rows.div_ceil(height) }
+    }
+
+    /// What leaves statistics in the dispatch that stores the output, or in one that does not.
+    fn statistics_slot(&self, stores: bool) -> &'static str {
+        if stores && self.statistics { "statistics_output" } else { "statistics_none" }
     }
 
     /// Bytes of the parts of a split sum.

@@ -1,14 +1,20 @@
 //! group_norm on a GPU. `naive`: a workgroup per sample and group. `merged`: moments of each channel over tiles of pixels
-//! go to a scratch buffer, then every workgroup joins those of its groups and normalises its part.
+//! go to a scratch buffer, then every workgroup joins those of its groups and normalises its part. Where the producers of
+//! the sources have left statistics the first dispatch is not needed, unless there are so many tiles of them that joining
+//! some first is cheaper.
 //!
 //! What rounds (tiles, the order in which they are joined) depends on a sample's shape and on nothing else, unless bindings
 //! are so small that a tile of pixels does not fit into one.
 
+mod records;
+
 use super::bands::{Slice, cut, rows_that_fit, whole_fits};
-use super::{ALIGN, Bind, Dispatch, Io, Launch, Limits, Record, Shader, Variant, View, What, params};
+use super::{ALIGN, Bind, Dispatch, Io, Launch, Limits, Record, Shader, Storage, Variant, View, What};
 use crate::kernels::group_norm::GroupNorm;
+use crate::kernels::statistics::PIXELS;
 use crate::kernels::{Dims, Kernel};
 use crate::tensor::Shape;
+use records::{ApplyParams, JoinParams, NaiveParams, StatsParams};
 use std::ops::Range;
 
 /// Slowest first.
@@ -16,132 +22,6 @@ pub const VARIANTS: &[Variant<GroupNorm>] = &[
     Variant { name: "naive", supports: supports_naive, launch: naive },
     Variant { name: "merged", supports: supports_merged, launch: merged },
 ];
-
-params! {
-    /// See `shaders/group_norm_naive.wgsl`.
-    NaiveParams {
-        /// Bundles of a sample.
-        bundles: u32,
-        /// Groups of a bundle.
-        bundle: u32,
-        /// Groups.
-        groups: u32,
-        /// Channels of a group.
-        size: u32,
-        /// Pixels of a sample.
-        pixels: u32,
-        /// Channels.
-        c: u32,
-        /// Channels of the first source.
-        c0: u32,
-        /// Quads of an output row.
-        quads: u32,
-        /// Added to the variance.
-        eps: f32,
-        /// First quad of the first source.
-        x0_start: u32,
-        /// Quads from one row of it to the next.
-        x0_pitch: u32,
-        /// Rows after which it repeats.
-        x0_rows: u32,
-        /// First quad of the second source.
-        x1_start: u32,
-        /// Quads from one row of it to the next.
-        x1_pitch: u32,
-        /// Rows after which it repeats.
-        x1_rows: u32,
-        /// First quad of y.
-        y_start: u32,
-    }
-}
-
-params! {
-    /// See `shaders/group_norm_stats.wgsl`.
-    StatsParams {
-        /// Strips of 16 quads, of both sources.
-        strips: u32,
-        /// Those of the first source.
-        strips0: u32,
-        /// Quads of the first source.
-        quads0: u32,
-        /// Quads of the second source, 0 without one.
-        quads1: u32,
-        /// Tiles of a sample in this dispatch.
-        tiles: u32,
-        /// The first of them.
-        tile0: u32,
-        /// Pixels of a tile.
-        tile_rows: u32,
-        /// Pixels of a sample in this dispatch.
-        pixels: u32,
-        /// First quad of the first source.
-        x0_start: u32,
-        /// Quads from one row of it to the next.
-        x0_pitch: u32,
-        /// Rows after which it repeats.
-        x0_rows: u32,
-        /// First quad of the second source.
-        x1_start: u32,
-        /// Quads from one row of it to the next.
-        x1_pitch: u32,
-        /// Rows after which it repeats.
-        x1_rows: u32,
-        /// vec4s from one sample's moments to the next.
-        stats_stride: u32,
-    }
-}
-
-params! {
-    /// See `shaders/group_norm_apply.wgsl`.
-    ApplyParams {
-        /// Strips of 16 quads of a row.
-        strips: u32,
-        /// Blocks of rows of a sample in this dispatch.
-        blocks: u32,
-        /// Rows of a block.
-        block_rows: u32,
-        /// Pixels of a sample in this dispatch.
-        pixels: u32,
-        /// Tiles of a sample.
-        tiles: u32,
-        /// Pixels of a tile.
-        tile_rows: u32,
-        /// Pixels of a sample.
-        sample_pixels: u32,
-        /// Channels of a group.
-        size: u32,
-        /// Groups that are joined side by side, a power of two.
-        columns: u32,
-        /// Channels.
-        c: u32,
-        /// Channels of the first source.
-        c0: u32,
-        /// Quads of an output row.
-        quads: u32,
-        /// Quads of the first source.
-        quads0: u32,
-        /// Quads of the second source, 0 without one.
-        quads1: u32,
-        /// Added to the variance.
-        eps: f32,
-        /// First quad of the first source.
-        x0_start: u32,
-        /// Quads from one row of it to the next.
-        x0_pitch: u32,
-        /// Rows after which it repeats.
-        x0_rows: u32,
-        /// First quad of the second source.
-        x1_start: u32,
-        /// Quads from one row of it to the next.
-        x1_pitch: u32,
-        /// Rows after which it repeats.
-        x1_rows: u32,
-        /// vec4s from one sample's moments to the next.
-        stats_stride: u32,
-        /// First quad of y.
-        y_start: u32,
-    }
-}
 
 /// Quads that `group_norm_stats` and `group_norm_apply` take side by side.
 const STRIP: usize = 16;
@@ -185,6 +65,18 @@ impl<'a> Sizes<'a> {
         [of(0, self.x0), of(self.second, self.x1)]
     }
 
+    /// The statistics of samples `samples` that the producers of both sources have left.
+    fn given(&self, io: &Io<'_>, samples: &Range<usize>) -> [Slice; 2] {
+        let of = |i: usize| {
+            let v = &io.x[i];
+            let count = samples.len().min(v.shape.b);
+            let first = if samples.len() >= v.shape.b { 0 } else { samples.start % v.shape.b };
+            let rows = v.shape.pixels();
+            Slice::new(What::X(i), v, first * rows..(first + count) * rows, Storage::F32)
+        };
+        [of(1 + self.second), of(1 + 2 * self.second)]
+    }
+
     /// All samples at once, if that fits; else one by one.
     fn samples(&self, io: &Io<'_>, also: bool) -> Vec<Range<usize>> {
         let all = also && [self.x0, self.x1, &io.y].iter().all(|v| whole_fits(v, io.limits));
@@ -199,7 +91,7 @@ fn supports_naive(op: &GroupNorm, x: &[Shape], w: &[Dims], limits: &Limits) -> b
         let v = View::whole(*s);
         whole_fits(&v, limits) || rows_that_fit(v.pitch, limits) >= s.pixels()
     };
-    op.output(x, w).is_ok_and(|y| fits(&y[0])) && x.iter().all(fits)
+    !op.given && op.output(x, w).is_ok_and(|y| fits(&y[0])) && x.iter().all(fits)
 }
 
 fn naive(op: &GroupNorm, io: &Io<'_>) -> Launch {
@@ -252,15 +144,23 @@ fn stats_bytes(tiles: usize, quads: usize) -> u64 {
 
 fn supports_merged(op: &GroupNorm, x: &[Shape], w: &[Dims], limits: &Limits) -> bool {
     let Ok(y) = op.output(x, w) else { return false };
+    let (x, given) = x.split_at(op.sources());
     let views: Vec<View> = x.iter().map(|s| View::whole(*s)).collect();
     let widest = views.iter().map(|v| v.pitch).max().unwrap_or(4);
     let tiles = y[0].pixels().div_ceil(tile_rows(y[0].pixels(), widest, limits));
     let quads: usize = views.iter().map(|v| v.quads() as usize).sum();
     let a_row = |s: &Shape| rows_that_fit(View::whole(*s).pitch, limits) > 0;
-    a_row(&y[0]) && x.iter().all(a_row) && stats_bytes(tiles, quads) <= limits.max_binding
+    // Given tiles of one sample are bound together, f32 whatever else is.
+    let f32_limits = Limits { storage: Storage::F32, ..limits.clone() };
+    let given_fit = |s: &Shape| rows_that_fit(View::whole(*s).pitch, &f32_limits) >= s.pixels();
+    let all_fit = a_row(&y[0]) && x.iter().all(a_row) && given.iter().all(given_fit);
+    all_fit && stats_bytes(tiles, quads) <= limits.max_binding
 }
 
-/// The moments' layout.
+/// Given tiles of a sample that every workgroup of the last dispatch joins itself: 64x64 pixels.
+const MOST_GIVEN: usize = 64;
+
+/// The moments' layout: given, if there are no bytes of them.
 struct Stats {
     tile_rows: usize,
     tiles: usize,
@@ -268,8 +168,16 @@ struct Stats {
 }
 
 impl Stats {
-    fn new(s: &Sizes<'_>, limits: &Limits) -> Self {
+    fn new(s: &Sizes<'_>, limits: &Limits, given: bool) -> Self {
         let own = |v: &View| View::whole(v.shape).pitch;
+        if given && s.pixels.div_ceil(PIXELS) <= MOST_GIVEN {
+            return Self { tile_rows: PIXELS, tiles: s.pixels.div_ceil(PIXELS), bytes: 0 };
+        }
+        if given {
+            let tile_rows = (s.pixels / 32).next_multiple_of(PIXELS);
+            let tiles = s.pixels.div_ceil(tile_rows);
+            return Self { tile_rows, tiles, bytes: stats_bytes(tiles, s.quads0 + s.quads1) };
+        }
         let tile_rows = tile_rows(s.pixels, own(s.x0).max(own(s.x1)), limits);
         let tiles = s.pixels.div_ceil(tile_rows);
         Self { tile_rows, tiles, bytes: stats_bytes(tiles, s.quads0 + s.quads1) }
@@ -283,17 +191,23 @@ impl Stats {
 
 fn merged(op: &GroupNorm, io: &Io<'_>) -> Launch {
     let Some(s) = Sizes::new(op, io) else { return Launch::default() };
-    let stats = Stats::new(&s, io.limits);
+    let stats = Stats::new(&s, io.limits, op.given);
     let total = io.y.shape.b as u64 * stats.bytes;
-    let samples = s.samples(io, total <= io.limits.max_binding);
+    let given = &io.x[op.sources()..];
+    let bytes = |v: &View| (4 * v.shape.rows() * v.pitch) as u64;
+    let samples = s.samples(io, given.iter().map(bytes).fold(total, u64::max) <= io.limits.max_binding);
     let mut dispatches = Vec::new();
-    for some in &samples {
-        dispatches.extend(stats_dispatches(&s, &stats, io, some));
+    for some in samples.iter().filter(|_| stats.bytes > 0) {
+        if op.given {
+            dispatches.push(join_dispatch(&s, &stats, io, some));
+        } else {
+            dispatches.extend(stats_dispatches(&s, &stats, io, some));
+        }
     }
     for some in &samples {
         dispatches.extend(apply_dispatches(op, &s, &stats, io, some));
     }
-    Launch { dispatches, scratch: vec![total] }
+    Launch { dispatches, scratch: [total].into_iter().filter(|b| *b > 0).collect() }
 }
 
 /// Ranges of pixels: all, or where only one sample is seen, what fits.
@@ -341,6 +255,37 @@ fn stats_dispatches(s: &Sizes<'_>, stats: &Stats, io: &Io<'_>, samples: &Range<u
     pixel_bands(s, io, samples.len(), stats.tile_rows).into_iter().map(one).collect()
 }
 
+fn join_dispatch(s: &Sizes<'_>, stats: &Stats, io: &Io<'_>, samples: &Range<usize>) -> Dispatch {
+    let strips0 = s.quads0.div_ceil(STRIP);
+    let strips = strips0 + s.quads1.div_ceil(STRIP);
+    let [given0, given1] = s.given(io, samples);
+    let params = JoinParams {
+        first: 0,
+        strips: strips as u32,
+        strips0: strips0 as u32,
+        quads0: s.quads0 as u32,
+        quads1: s.quads1 as u32,
+        tiles: stats.tiles as u32,
+        joined: (stats.tile_rows / PIXELS) as u32,
+        given_tiles: s.pixels.div_ceil(PIXELS) as u32,
+        given_rows: PIXELS as u32,
+        sample_pixels: s.pixels as u32,
+        given0_start: given0.start,
+        given0_pitch: io.x[1 + s.second].pitch_quads(),
+        given0_rows: given0.rows,
+        given1_start: given1.start,
+        given1_pitch: io.x[1 + 2 * s.second].pitch_quads(),
+        given1_rows: given1.rows,
+        stats_stride: (stats.bytes / 16) as u32,
+    };
+    Dispatch {
+        shader: Shader::new("group_norm_join", io.limits),
+        params: Record::new(&params),
+        binds: vec![given0.bind, given1.bind, stats.bind(What::ScratchOut(0), samples)],
+        grid: [(samples.len() * stats.tiles * strips) as u32, 1, 1],
+    }
+}
+
 fn apply_dispatches(
     op: &GroupNorm,
     s: &Sizes<'_>,
@@ -354,6 +299,10 @@ fn apply_dispatches(
     let columns = most.min(op.groups).min(4 * STRIP).next_power_of_two();
     // Enough rows to make up for the joining, few enough to fill a large GPU.
     let block_rows = (s.pixels / 128).max(256);
+    let given = (stats.bytes == 0).then(|| s.given(io, samples));
+    let given_view = |i: usize| {
+        given.as_ref().map_or((0, 1, 1), |g| (g[i].start, io.x[1 + s.second * (1 + i)].pitch_quads(), g[i].rows))
+    };
     let one = |pixels: Range<usize>| {
         let [x0, x1] = s.slices(samples, &pixels, io.limits);
         let from = samples.start * s.pixels + pixels.start;
@@ -385,12 +334,26 @@ fn apply_dispatches(
             x1_rows: x1.rows,
             stats_stride: (stats.bytes / 16) as u32,
             y_start: y.start,
+            given_tiles: stats.tiles as u32,
+            given0_start: given_view(0).0,
+            given0_pitch: given_view(0).1,
+            given0_rows: given_view(0).2,
+            given1_start: given_view(1).0,
+            given1_pitch: given_view(1).1,
+            given1_rows: given_view(1).2,
         };
-        let moments = stats.bind(What::Scratch(0), samples);
+        let (slot, moments) = match &given {
+            Some(given) => ("tiles_given", given.iter().map(|g| g.bind).collect()),
+            None => ("tiles_own", vec![stats.bind(What::Scratch(0), samples)]),
+        };
+        let mut binds = vec![x0.bind, x1.bind, What::W(0).into(), What::W(1).into()];
+        binds.extend(moments);
+        binds.push(y.bind);
+        let shader = Shader::new("group_norm_apply", io.limits).slot("tiles", slot);
         Dispatch {
-            shader: Shader::new("group_norm_apply", io.limits).with("ACT", op.act),
+            shader: shader.with("ACT", op.act).with("Y", binds.len() as u32),
             params: Record::new(&params),
-            binds: vec![x0.bind, x1.bind, What::W(0).into(), What::W(1).into(), moments, y.bind],
+            binds,
             grid: [(samples.len() * blocks * strips) as u32, 1, 1],
         }
     };

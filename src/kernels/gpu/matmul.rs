@@ -22,6 +22,7 @@ impl Product for Matmul {
             act: self.act,
             geglu: self.geglu,
             residual: self.residual,
+            statistics: self.statistics.is_some(),
         }
     }
 }

@@ -27,7 +27,7 @@ pub fn naive(p: &Product<'_>, io: &mut Io<'_>, workers: &Workers) {
         }
     });
     if let Some(to) = &mut io.statistics {
-        statistics::naive(to, io.y.data, p.shape, pitch);
+        statistics::naive(to, p.tiles, io.y.data, p.shape, pitch);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Products on tensor cores: f16 operands, f32 sums.
 
+use super::choice::{self, Rate};
 use super::{Gemm, Product, Tile, fits};
 use crate::kernels::Dims;
 use crate::kernels::gpu::{Coop, Io, Launch, Limits, Storage};
@@ -23,7 +24,7 @@ pub(in crate::kernels::gpu) fn coop_supports<K: Product>(op: &K, x: &[Shape], w:
     let real = f16 && limits.subgroup == Some(LANES);
     let gemm = op.gemm();
     let Some(shape) = shape(&gemm, y[0].pixels(), w, limits, coop) else { return false };
-    let splits = gemm.splits(y[0].pixels(), w, shape.tile.k);
+    let splits = gemm.splits(y[0].pixels(), w, shape.tile, Rate::Matrix);
     (real || coop.emulated) && gemm.whole_quads(x) && fits(op, x, w, limits, splits)
 }
 
@@ -42,7 +43,7 @@ pub(in crate::kernels::gpu) fn coop<K: Product>(op: &K, io: &Io<'_>) -> Launch {
         .with("BK", shape.tile.k as u32)
         .with("SUBGROUPS_M", above)
         .with("SUBGROUPS_N", beside);
-    gemm.tiles(io, shape.tile, gemm.splits(pixels, io.w, shape.tile.k), &shader)
+    gemm.tiles(io, shape.tile, gemm.splits(pixels, io.w, shape.tile, Rate::Matrix), &shader)
 }
 
 /// The best shape that the device's workgroup memory holds.
@@ -50,14 +51,14 @@ fn shape(gemm: &Gemm, pixels: usize, w: &[Dims], limits: &Limits, coop: Coop) ->
     let tile = |side, k| Tile { m: side, n: side, k };
     let large = [32, 16].map(|k| Shape2 { tile: tile(128, k), subgroups: [4, 2] });
     let small = [32, 16].map(|k| Shape2 { tile: tile(64, k), subgroups: [2, 2] });
-    let wanted = |s: &Shape2| s.tile.m == 64 || gemm.large(pixels, w);
+    let wanted = |s: &Shape2| s.tile.m == 64 || choice::fills(s.tile, pixels, gemm.columns(w));
     large.into_iter().chain(small).find(|s| wanted(s) && bytes(s, coop) <= limits.workgroup_bytes as usize)
 }
 
-/// Workgroup memory of `matmul_coop.wgsl`: two tiles with rows padded by 8, and a fragment for each subgroup.
+/// Workgroup memory of `matmul_coop.wgsl`: two tiles with rows padded by 8, and a patch for each subgroup.
 fn bytes(shape: &Shape2, coop: Coop) -> usize {
     let Tile { m, n, k } = shape.tile;
     let half = if coop.emulated { 4 } else { 2 };
-    let patches = shape.subgroups.iter().product::<u32>() * coop.size * coop.size * 4;
+    let patches = shape.subgroups.iter().product::<u32>() * 16 * coop.size * 4;
     half * (m * (k + 8) + k * (n + 8)) + patches as usize
 }

@@ -2,6 +2,7 @@
 
 use super::{Gemm, Rows};
 use crate::kernels::gpu::{Bind, Const, Io, Storage, View, What, params, window};
+use crate::kernels::statistics::{PIXELS, Tiles};
 use crate::tensor::Shape;
 use std::ops::Range;
 
@@ -30,6 +31,10 @@ params! {
         taps: u32,
         /// Tiles side by side.
         tiles_n: u32,
+        /// Rows after which tiles begin anew.
+        strip_rows: u32,
+        /// Tiles above each other in them.
+        strip_tiles: u32,
         /// Parts of the sum.
         splits: u32,
         /// Slabs in each.
@@ -68,6 +73,8 @@ params! {
         residual_samples: u32,
         /// Where row 0 of the output would be.
         y_base: u32,
+        /// Where row 0 of the statistics would be.
+        statistics_base: u32,
         /// Pixels of a row of the output's picture.
         out_w: u32,
         /// 1 or 2.
@@ -100,8 +107,9 @@ impl Gemm {
         if fits(&whole) {
             return (vec![whole], true);
         }
-        // A picture is cut between its rows.
-        let unit = if matches!(self.rows, Rows::Linear) { 1 } else { io.y.shape.w };
+        // A picture is cut between its rows, and between tiles of statistics.
+        let line = if matches!(self.rows, Rows::Linear) { 1 } else { io.y.shape.w };
+        let unit = if self.statistics { common_multiple(line, PIXELS) } else { line };
         let mut size = pixels;
         loop {
             let sample = |s: usize| (0..pixels).step_by(size).map(move |p| s + p..s + pixels.min(p + size));
@@ -114,7 +122,7 @@ impl Gemm {
         }
     }
 
-    /// What the main kernel binds for a band (the last four are the epilogue's), and its parameters.
+    /// What the main kernel binds for a band (all from the fourth on are the epilogue's), and its parameters.
     pub(super) fn bind(&self, io: &Io<'_>, band: &Range<usize>) -> (Vec<Bind>, GemmParams) {
         let storage = io.limits.storage;
         let sources = 1 + usize::from(self.two_sources);
@@ -130,7 +138,9 @@ impl Gemm {
         let residual = if self.residual { operand(last, same_rows(&io.x[last], band, io.y.shape)) } else { no_quads };
         let y = Windowed::new(What::Y, &io.y, band.clone(), storage);
         let bias = if self.bias { What::W(1).into() } else { nothing(What::W(0), 16) };
-        let binds = vec![x0.bind, x1.bind, What::W(0).into(), bias, row.bind, residual.bind, y.bind];
+        let left = self.statistics.then(|| self.statistics_of(io, band));
+        let mut binds = vec![x0.bind, x1.bind, What::W(0).into(), bias, row.bind, residual.bind, y.bind];
+        binds.extend(left.map(|s| s.bind));
         let params = GemmParams {
             row_begin: band.start as u32,
             row_end: band.end as u32,
@@ -147,9 +157,17 @@ impl Gemm {
             residual_pitch: residual.pitch,
             residual_samples: residual.samples,
             y_base: y.base,
+            statistics_base: left.map_or(0, |s| s.base),
             ..self.shape_params(io)
         };
         (binds, params)
+    }
+
+    /// The statistics of a band: those of all samples, or some of one, whose tiles begin where the band does.
+    fn statistics_of(&self, io: &Io<'_>, band: &Range<usize>) -> Windowed {
+        let (y, tiles) = (io.y.shape, Tiles::Pixels);
+        let row = |pixel: usize| 2 * (pixel / y.pixels() * tiles.count(y) + (pixel % y.pixels()).div_ceil(PIXELS));
+        Windowed::new(What::Statistics, &View::whole(tiles.shape(y)), row(band.start)..row(band.end), Storage::F32)
     }
 
     /// What the parameters say of shapes and switches.
@@ -205,6 +223,15 @@ impl Gemm {
         let first = sample % src.b * src.pixels();
         first + top * src.w..first + (bottom + 1) * src.w
     }
+}
+
+/// The least common multiple.
+fn common_multiple(a: usize, b: usize) -> usize {
+    let (mut x, mut y) = (a, b);
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    a / x * b
 }
 
 /// The rows of an operand with the output's pixels that belong to a band: all, or some of one sample.
