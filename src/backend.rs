@@ -55,6 +55,10 @@ pub struct Numerics {
     pub device: Option<&'static str>,
     /// Where it is not f32: `f16` (storage) or `bf16` (products).
     pub precision: Option<&'static str>,
+    /// Whether products ran on tensor cores.
+    pub tensor_cores: bool,
+    /// The kind of another device that computed a part of it and was then given up.
+    pub after: Option<&'static str>,
 }
 
 /// Bytes that a loaded plan occupies.

@@ -136,7 +136,7 @@ impl Backend for Gpu {
 
     fn numerics(&self) -> Numerics {
         let f16 = self.device.options().storage == Storage::F16;
-        Numerics { device: Some("gpu"), precision: f16.then_some("f16") }
+        Numerics { device: Some("gpu"), precision: f16.then_some("f16"), ..Numerics::default() }
     }
 
     fn notes(&self) -> Vec<String> {
