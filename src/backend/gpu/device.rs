@@ -206,7 +206,7 @@ impl Device {
     }
 
     /// FLOPs that a submission may have.
-    pub(crate) fn budget(&self) -> u64 {
+    pub fn budget(&self) -> u64 {
         self.budget.load(Ordering::Relaxed)
     }
 

@@ -3,6 +3,8 @@
 //! Only what the self-test cannot find has a place here: a driver that ends the process, hangs the device, or lies about
 //! what it offers. A kernel that computes wrongly is found on the device and refused there.
 
+use std::fmt;
+
 /// What can be switched off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -10,6 +12,15 @@ pub enum Part {
     TensorCores,
     /// The device's clock; times are then the host's.
     Clock,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TensorCores => "tensor cores",
+            Self::Clock => "timestamps",
+        })
+    }
 }
 
 /// An adapter as its driver describes it.
