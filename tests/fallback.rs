@@ -1,6 +1,5 @@
 //! A GPU that fails, played by a CPU that fails on purpose: what is done instead, what is said, and that no picture is lost.
 
-use lienzo::image::Image;
 use lienzo::backend::cpu::{Cpu, WeightType};
 use lienzo::backend::{Backend, Memory, Numerics, Program, Run, Value};
 use lienzo::diffusion::bpe::Tokenizer;
@@ -10,6 +9,7 @@ use lienzo::diffusion::{Event, Request};
 use lienzo::engine::Engine;
 use lienzo::error::{Error, Kind, Result};
 use lienzo::graph::plan::Plan;
+use lienzo::image::Image;
 use lienzo::kernels::Caps;
 use lienzo::simd::Isa;
 use lienzo::tensor::{Shape, Tensor};
@@ -191,7 +191,8 @@ fn a_device_lost_in_the_middle_is_replaced() {
     let model = embedded();
     let want = wanted(&model);
     // In the first picture, in the second, and between a picture's latents and its pixels.
-    for (plan, n) in [("text", 1), ("context", 1), ("time", 1), ("step", 2), ("step", 4), ("decode", 1), ("decode", 2)] {
+    for (plan, n) in [("text", 1), ("context", 1), ("time", 1), ("step", 2), ("step", 4), ("decode", 1), ("decode", 2)]
+    {
         let engine = Engine::new(Arc::new(Card::new(Fails::Run(plan, n, Kind::DeviceLost)))).or(Arc::new(cpu()));
         let heard = draw(&engine, &model);
         assert!(heard.result.is_ok(), "{plan} {n}: {:?}", heard.result);
@@ -246,8 +247,7 @@ fn a_stage_that_finds_no_room_gets_the_device_to_itself_and_then_the_cpu() {
 fn what_is_too_large_for_the_device_goes_to_the_cpu() {
     let model = embedded();
     let too_big = Kind::TooBig { need: 2, have: 1 };
-    let heard =
-        draw(&Engine::new(Arc::new(Card::new(Fails::Load("decode", 9, too_big)))).or(Arc::new(cpu())), &model);
+    let heard = draw(&Engine::new(Arc::new(Card::new(Fails::Load("decode", 9, too_big)))).or(Arc::new(cpu())), &model);
     assert!(heard.result.is_ok() && heard.said().contains("going on with cpu"), "{}", heard.said());
     assert_eq!(rgb(&heard), wanted(&model));
 }

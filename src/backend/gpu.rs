@@ -146,7 +146,12 @@ impl Backend for Gpu {
 
     fn numerics(&self) -> Numerics {
         let f16 = self.device.options().storage == Storage::F16;
-        Numerics { device: Some("gpu"), precision: f16.then_some("f16"), tensor_cores: self.tensor_cores.load(Ordering::Relaxed), after: None }
+        Numerics {
+            device: Some("gpu"),
+            precision: f16.then_some("f16"),
+            tensor_cores: self.tensor_cores.load(Ordering::Relaxed),
+            after: None,
+        }
     }
 
     fn notes(&self) -> Vec<String> {

@@ -141,7 +141,8 @@ fn finite(v: f64) -> Value {
 }
 
 /// The first line of a CSV file.
-pub const CSV_HEADER: &str = "name,device,isa,threads,chosen,sample,seconds,flops,bytes,error,bound,encode_s,dispatches,submits";
+pub const CSV_HEADER: &str =
+    "name,device,isa,threads,chosen,sample,seconds,flops,bytes,error,bound,encode_s,dispatches,submits";
 
 /// What the CSV lines of one row share.
 pub struct CsvRow<'a> {
@@ -163,10 +164,9 @@ impl CsvRow<'_> {
     /// One line for every sample.
     pub fn lines(&self, machine: &Machine, runs: &[f64]) -> String {
         let error = self.error.map_or_else(|| ",".into(), |(error, bound)| format!("{error:e},{bound:e}"));
-        let encoding = self.encoding.map_or_else(
-            || ",,".into(),
-            |e| format!("{:e},{},{}", e.host.as_secs_f64(), e.dispatches, e.submits),
-        );
+        let encoding = self
+            .encoding
+            .map_or_else(|| ",,".into(), |e| format!("{:e},{},{}", e.host.as_secs_f64(), e.dispatches, e.submits));
         let line = |(i, seconds): (usize, &f64)| {
             format!(
                 "{},\"{}\",{},{},{},{i},{seconds:e},{},{},{error},{encoding}\n",

@@ -72,7 +72,8 @@ fn gpus(quick: bool) -> Result<()> {
         };
         print_all(&format!("       measured: copy {:.1} GB/s, FMA {:.1} GFLOP/s\n", r.copy * 1e-9, r.fma * 1e-9))?;
         if let Some(coop) = device.limits().coop {
-            let verdict = Verdict::of(&Bench::new(device), coop).map_or_else(|e| format!("not used: {e}"), |v| v.to_string());
+            let verdict =
+                Verdict::of(&Bench::new(device), coop).map_or_else(|e| format!("not used: {e}"), |v| v.to_string());
             print_all(&format!("       tensor cores {verdict}\n"))?;
         }
     }

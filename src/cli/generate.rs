@@ -135,7 +135,8 @@ pub struct GenerateArgs {
     /// Print what would be computed, and how much memory it takes, and stop
     #[arg(long)]
     plan: bool,
-    /// Refuse to start if more memory is needed, for example 2.4GB
+    /// Refuse to start if more memory is needed, for example 2.4GB; on a GPU, use no more of its memory: first smaller
+    /// batches, then the CPU
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     /// Read the weights from the file as they are needed, at every step, instead of keeping them

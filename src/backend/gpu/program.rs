@@ -108,7 +108,14 @@ impl GpuProgram {
     /// The steps that some pieces belong to, in words.
     fn place(&self, pieces: &Range<usize>) -> String {
         let of = |piece: usize| self.steps.iter().position(|s| s.contains(&piece)).unwrap_or_default();
-        let name = |i: usize| format!("{} ({}/{})", self.plan.steps[i].name, self.plan.steps[i].op.name(), self.plan.steps[i].variant_name);
+        let name = |i: usize| {
+            format!(
+                "{} ({}/{})",
+                self.plan.steps[i].name,
+                self.plan.steps[i].op.name(),
+                self.plan.steps[i].variant_name
+            )
+        };
         match (of(pieces.start), of(pieces.end.saturating_sub(1))) {
             (a, b) if a == b => name(a),
             (a, b) => format!("{} to {}", name(a), name(b)),

@@ -51,7 +51,9 @@ pub fn samples() -> Vec<Sample> {
     ];
     let all: Vec<Case> = cases().into_iter().filter(|c| c.role == Role::Bench && !c.op.after_norm_read()).collect();
     let found = wanted.into_iter().filter_map(|(op, x, w, flops)| {
-        let fits = |c: &&Case| c.op.name() == op && c.x[0].rows() == x.rows() && c.x[0].c == x.c && w.is_none_or(|w| c.w[0] == w);
+        let fits = |c: &&Case| {
+            c.op.name() == op && c.x[0].rows() == x.rows() && c.x[0].c == x.c && w.is_none_or(|w| c.w[0] == w)
+        };
         all.iter().find(fits).map(|case| Sample { case: case.clone(), flops })
     });
     found.collect()
@@ -125,9 +127,15 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (coop, plain) = (self.coop * 1e3, self.plain * 1e3);
         match (self.faster(), self.coop.is_finite()) {
-            (true, _) => write!(f, "used: measured once, the products of a guided step take {coop:.2} ms with them, {plain:.2} ms without"),
+            (true, _) => write!(
+                f,
+                "used: measured once, the products of a guided step take {coop:.2} ms with them, {plain:.2} ms without"
+            ),
             (false, true) => {
-                write!(f, "not used: measured once, the products of a guided step take {coop:.2} ms with them, {plain:.2} ms without")
+                write!(
+                    f,
+                    "not used: measured once, the products of a guided step take {coop:.2} ms with them, {plain:.2} ms without"
+                )
             }
             (false, false) => write!(f, "not used: a kernel for them computed wrongly when they were measured"),
         }
@@ -152,7 +160,10 @@ pub(super) fn decide(bench: &Bench) -> (Option<Coop>, Option<String>) {
     let Some(coop) = limits.coop.filter(|_| half) else { return (None, None) };
     let known = Verdict::known(bench, coop).is_some();
     match Verdict::of(bench, coop) {
-        Ok(v) => (v.faster().then_some(coop), (!known).then(|| format!("tensor cores of {} are {v}", bench.device().describe()))),
+        Ok(v) => (
+            v.faster().then_some(coop),
+            (!known).then(|| format!("tensor cores of {} are {v}", bench.device().describe())),
+        ),
         Err(e) => (None, Some(format!("tensor cores are not used: {e}"))),
     }
 }
@@ -171,7 +182,10 @@ mod tests {
         // One that computes wrongly, and nothing that could be measured.
         assert!(!verdict(1.0, f64::INFINITY).faster() && !verdict(0.0, 0.0).faster());
         let line = verdict(0.022, 0.0081).to_string();
-        assert!(line.starts_with("used: ") && line.contains("8.10 ms with") && line.contains("22.00 ms without"), "{line}");
+        assert!(
+            line.starts_with("used: ") && line.contains("8.10 ms with") && line.contains("22.00 ms without"),
+            "{line}"
+        );
         assert!(verdict(1.0, f64::INFINITY).to_string().contains("computed wrongly"));
     }
 

@@ -258,10 +258,14 @@ mod tests {
             Parameters::parse(&text).get(key).map(str::to_owned)
         };
         assert_eq!(says(&mut metadata, "Device").as_deref(), Some("gpu"));
-        assert_eq!((says(&mut metadata, "Precision").as_deref(), says(&mut metadata, "Tensor cores")), (Some("f16"), None));
+        assert_eq!(
+            (says(&mut metadata, "Precision").as_deref(), says(&mut metadata, "Tensor cores")),
+            (Some("f16"), None)
+        );
         // It computes something.
         let cancel = AtomicBool::new(false);
-        let tokens = lienzo::tensor::Tensor::zeros(lienzo::tensor::Shape::tokens(1, model.clip.positions, model.clip.width));
+        let tokens =
+            lienzo::tensor::Tensor::zeros(lienzo::tensor::Shape::tokens(1, model.clip.positions, model.clip.width));
         lienzo::diffusion::Stages::text(&engine.session(&model, &cancel), tokens, 1).unwrap();
         assert_eq!(says(&mut metadata, "Tensor cores").as_deref(), Some("True"));
         let before = metadata.text(&request, 0).unwrap().unwrap();
