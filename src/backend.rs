@@ -55,6 +55,10 @@ pub struct Numerics {
     pub device: Option<&'static str>,
     /// Where it is not f32: `f16` (storage) or `bf16` (products).
     pub precision: Option<&'static str>,
+    /// Whether products ran on tensor cores.
+    pub tensor_cores: bool,
+    /// The kind of another device that computed a part of it and was then given up.
+    pub after: Option<&'static str>,
 }
 
 /// Bytes that a loaded plan occupies.
@@ -101,6 +105,17 @@ pub enum Run<'a> {
     Stepped(&'a mut dyn FnMut(usize, &mut Tensor) -> Result<()>),
 }
 
+/// What a run through a device's queue takes on the host, beside waiting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Encoding {
+    /// Time to encode all commands and to hand them over.
+    pub host: Duration,
+    /// Calls of shaders, the pieces of long ones counted singly.
+    pub dispatches: usize,
+    /// Submissions to the queue.
+    pub submits: usize,
+}
+
 /// A plan with its weights packed and its memory allocated.
 pub trait Program: Send {
     /// The plan it was made from.
@@ -111,6 +126,11 @@ pub trait Program: Send {
 
     /// Runs all steps.
     fn run(&mut self, how: Run<'_>) -> Result<()>;
+
+    /// What the last fast run took on the host, where the work goes through a device's queue.
+    fn encoding(&self) -> Option<Encoding> {
+        None
+    }
 
     /// An output of the last run.
     fn get(&mut self, output: &str) -> Result<Value>;

@@ -64,6 +64,15 @@ pub trait UnetCall {
 
 /// A request to pictures: prompt, tokens, embedding, then for each picture noise, latents, pixels.
 pub fn generate(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, listen: &mut Listener<'_>) -> Result<()> {
+    let result = story(stages, tokens, request, listen);
+    if result.is_err() {
+        // What was tried before it failed; who listens no more has the error itself.
+        let _ = tell_notes(stages, listen);
+    }
+    result
+}
+
+fn story(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, listen: &mut Listener<'_>) -> Result<()> {
     let model = stages.model();
     request.check(model)?;
     if let Some(outpaint) = &request.outpaint {
@@ -134,6 +143,10 @@ impl<'a> Work<'a> {
             if let Some(previewer) = previewer
                 && previewer.show(p, batch.start, &mut |event| listen(request.finished_event(event))).is_break()
             {
+                return ControlFlow::Break(());
+            }
+            // A device may have been given up.
+            if stages.notes().into_iter().any(|note| listen(Event::Note(note)).is_break()) {
                 return ControlFlow::Break(());
             }
             listen(Event::Done(p.at.evaluation + 1))

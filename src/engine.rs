@@ -1,14 +1,16 @@
 //! The long-lived object: backends, plans and loaded programs by size; it turns requests into pictures.
 
 pub mod residency;
+mod session;
 
-use crate::backend::{Backend, Memory, Program, Run, Value};
+pub use session::Session;
+
+use crate::backend::{Backend, Memory, Numerics, Program};
 use crate::diffusion::unet::UnetShape;
-use crate::diffusion::{Stages, UnetCall, clip, unet, vae};
+use crate::diffusion::{clip, unet, vae};
 use crate::error::{Error, Kind, Result};
 use crate::graph::Graph;
 use crate::graph::plan::Plan;
-use crate::tensor::{Shape, Tensor};
 use crate::weights::Model;
 use residency::{Keep, Residency};
 use std::collections::{HashMap, VecDeque};
@@ -80,6 +82,8 @@ pub struct Engine {
     programs: Mutex<HashMap<(usize, Stage, bool), Loaded>>,
     /// What users should know of the engine's own decisions.
     notes: Mutex<Vec<String>>,
+    /// The kind of the last device that computed something before it was given up.
+    after: Mutex<Option<&'static str>>,
 }
 
 /// Refused variants after which a device is given up: more than any op has.
@@ -88,7 +92,17 @@ const MOST_REFUSALS: usize = 32;
 impl Engine {
     /// An engine on one backend.
     pub fn new(backend: Arc<dyn Backend>) -> Self {
-        Self { backends: Mutex::new([backend].into()), programs: Mutex::default(), notes: Mutex::default() }
+        Self::chain([backend].into())
+    }
+
+    /// Backends, of which each takes over from the one before it; there is at least one.
+    fn chain(backends: VecDeque<Arc<dyn Backend>>) -> Self {
+        Self {
+            backends: Mutex::new(backends),
+            programs: Mutex::default(),
+            notes: Mutex::default(),
+            after: Mutex::default(),
+        }
     }
 
     /// Another backend that takes over where those before it run out of memory, are lost or have no kernel left.
@@ -106,29 +120,63 @@ impl Engine {
 
     /// What users should know since this was last called.
     pub fn notes(&self) -> Vec<String> {
-        let mut notes = self.backend().notes();
-        notes.append(&mut self.notes.lock().unwrap_or_else(|e| e.into_inner()));
+        let mut notes = std::mem::take(&mut *lock(&self.notes));
+        notes.append(&mut self.backend().notes());
         notes
     }
 
+    fn note(&self, note: String) {
+        lock(&self.notes).push(note);
+    }
+
     fn lock_backends(&self) -> MutexGuard<'_, VecDeque<Arc<dyn Backend>>> {
-        self.backends.lock().unwrap_or_else(|e| e.into_inner())
+        lock(&self.backends)
+    }
+
+    /// What a picture's metadata say of the arithmetic that made it, as of now: a backend may have taken over meanwhile.
+    pub fn numerics(&self) -> Numerics {
+        Numerics { after: *lock(&self.after), ..self.backend().numerics() }
+    }
+
+    /// All that [`Engine::numerics`] may say before this engine is done, whatever fails: what a picture is recognised by.
+    pub fn possible_numerics(&self) -> Vec<Numerics> {
+        let backends = self.lock_backends();
+        let mut all = Vec::new();
+        for (i, backend) in backends.iter().enumerate() {
+            let own = backend.numerics();
+            let before = backends.iter().take(i).map(|b| b.numerics().device).chain([None, *lock(&self.after)]);
+            for after in before {
+                all.extend([true, false].map(|tensor_cores| Numerics { after, tensor_cores, ..own }));
+            }
+        }
+        all
     }
 
     /// Whether another backend has taken over after this error of `failed`.
     fn fall_back(&self, failed: &Arc<dyn Backend>, error: &Error) -> bool {
         let can = matches!(error.kind(), Kind::OutOfMemory | Kind::TooBig { .. } | Kind::DeviceLost | Kind::Refused);
+        can && self.give_up(failed, &error.to_string())
+    }
+
+    /// Goes on without a backend, if another stands behind it, and says why.
+    pub fn give_up(&self, failed: &Arc<dyn Backend>, why: &str) -> bool {
         let mut backends = self.lock_backends();
-        if !can || backends.len() < 2 {
+        if backends.len() < 2 {
             return false;
         }
         // Another thread may have been here first.
-        if Arc::ptr_eq(&backends[0], failed) {
-            backends.pop_front();
-            let note = format!("{error}; going on with {}", backends[0].name());
-            drop(backends);
-            self.notes.lock().unwrap_or_else(|e| e.into_inner()).push(note);
-            self.lock().clear();
+        if !Arc::ptr_eq(&backends[0], failed) {
+            return true;
+        }
+        backends.pop_front();
+        let next = backends[0].name();
+        drop(backends);
+        // What it has found out explains why.
+        lock(&self.notes).append(&mut failed.notes());
+        self.note(format!("{why}; going on with {next}"));
+        let loaded = std::mem::take(&mut *self.lock());
+        if !loaded.is_empty() {
+            *lock(&self.after) = failed.numerics().device.or(*lock(&self.after));
         }
         true
     }
@@ -183,8 +231,18 @@ impl Engine {
         let mut refusals = 0;
         loop {
             let backend = self.backend();
-            let plan = Plan::new(stage.graph(model)?, &backend.caps()).map(|p| Arc::new(Plan { streamed, ..p }));
-            match plan.and_then(|plan| backend.load(plan, model)) {
+            let plan = match Plan::new(stage.graph(model)?, &backend.caps()) {
+                Ok(plan) => Arc::new(Plan { streamed, ..plan }),
+                // Nothing is left that this device could run.
+                Err(e) => {
+                    let e = if *e.kind() == Kind::Refused { refused(backend.as_ref(), e) } else { e };
+                    if self.fall_back(&backend, &e) {
+                        continue;
+                    }
+                    return Err(e);
+                }
+            };
+            match backend.load(plan, model) {
                 Ok(program) => {
                     let loaded: Loaded = Arc::new(Mutex::new(program));
                     self.lock().insert(key, loaded.clone());
@@ -192,176 +250,35 @@ impl Engine {
                 }
                 // The backend knows now what to do without: plan anew.
                 Err(e) if *e.kind() == Kind::Refused && refusals < MOST_REFUSALS => refusals += 1,
+                Err(e) if *e.kind() == Kind::OutOfMemory && self.make_room(&e) => {}
                 Err(e) if self.fall_back(&backend, &e) => refusals = 0,
                 Err(e) => return Err(e),
             }
         }
     }
 
+    /// Forgets all that is loaded, so that one stage may have the device to itself; whether there was anything.
+    fn make_room(&self, error: &Error) -> bool {
+        let loaded = std::mem::take(&mut *self.lock());
+        if !loaded.is_empty() {
+            self.note(format!("{error}; trying again with nothing else loaded"));
+        }
+        !loaded.is_empty()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<(usize, Stage, bool), Loaded>> {
-        self.programs.lock().unwrap_or_else(|e| e.into_inner())
+        lock(&self.programs)
     }
 }
 
-/// A model on an engine: what [`crate::diffusion`] calls.
-#[derive(Clone, Copy)]
-pub struct Session<'a> {
-    engine: &'a Engine,
-    model: &'a Arc<Model>,
-    cancel: &'a AtomicBool,
-    keep: Keep,
+/// Locks whatever happened before: what these mutexes guard is consistent between any two statements, and a program that
+/// panicked half-way is set anew before it runs again.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-impl Session<'_> {
-    /// The same, keeping less (or more) loaded from one stage to the next.
-    #[must_use]
-    pub fn keeping(self, keep: Keep) -> Self {
-        Self { keep, ..self }
-    }
-
-    fn program(&self, stage: Stage) -> Result<Loaded> {
-        self.engine.program(self.model, stage, self.keep)
-    }
-
-    /// Loads a stage, sets its inputs, runs it, returns one output.
-    fn once(&self, stage: Stage, input: &str, value: Tensor, output: &str) -> Result<Tensor> {
-        let value = value.into();
-        self.retried(|| {
-            let program = self.program(stage)?;
-            let mut program = lock(&program);
-            program.set(input, &value)?;
-            program.run(Run::Fast { cancel: self.cancel })?;
-            take(program.get(output)?)
-        })
-    }
-
-    /// Runs `work`, again where a backend failed in it and another has taken over.
-    fn retried<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
-        loop {
-            let backend = self.engine.backend();
-            match work() {
-                Err(e) if self.engine.fall_back(&backend, &e) => {}
-                result => return result,
-            }
-        }
-    }
-
-    /// A decoder's output that is not finite is computed again with wider storage, where there is one.
-    fn finite(&self, stage: Stage, input: &str, value: Tensor, output: &str) -> Result<Tensor> {
-        let result = self.once(stage, input, value.clone(), output)?;
-        if result.data().iter().all(|v| v.is_finite()) {
-            return Ok(result);
-        }
-        let Some(wider) = self.engine.backend().wider() else { return Ok(result) };
-        let note = format!("{input} of this picture exceed f16 on the way; computed again with f32 storage");
-        self.engine.notes.lock().unwrap_or_else(|e| e.into_inner()).push(note);
-        let engine = Engine::new(wider);
-        Session { engine: &engine, ..*self }.once(stage, input, value, output)
-    }
-}
-
-fn lock(program: &Loaded) -> MutexGuard<'_, Box<dyn Program>> {
-    // A program that panicked half-way is set anew before it runs again.
-    program.lock().unwrap_or_else(|e| e.into_inner())
-}
-
-fn take(value: Value) -> Result<Tensor> {
-    Ok(Arc::unwrap_or_clone(value.host()?))
-}
-
-impl Stages for Session<'_> {
-    fn model(&self) -> &Model {
-        self.model
-    }
-
-    fn notes(&self) -> Vec<String> {
-        self.engine.notes()
-    }
-
-    fn text(&self, tokens: Tensor, clip_skip: usize) -> Result<Tensor> {
-        let chunks = tokens.shape().b;
-        self.once(Stage::Text { chunks, clip_skip }, "tokens", tokens, "hidden").map_err(|e| e.at("text"))
-    }
-
-    fn unet(&self, shape: UnetShape, context: Tensor, times: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>> {
-        let stage = Stage::Context { contexts: shape.contexts, tokens: shape.tokens };
-        let context = context.into();
-        let kv = self.retried(|| {
-            let program = self.program(stage)?;
-            let mut program = lock(&program);
-            program.set("context", &context)?;
-            program.run(Run::Fast { cancel: self.cancel }).map_err(|e| e.at("context"))?;
-            let names = self.model.unet.cross_attentions().into_iter().map(|(name, _)| name);
-            names.map(|name| Ok((name.clone(), program.get(&name)?))).collect::<Result<Vec<_>>>()
-        })?;
-        let mut call =
-            SessionUnet { session: *self, shape, kv, rows: HashMap::new(), width: self.model.unet.time_width() };
-        if let Some(times) = times.filter(|t| !t.is_empty()) {
-            call.announce(times)?;
-        }
-        Ok(Box::new(call))
-    }
-
-    fn decode(&self, latents: Tensor) -> Result<Tensor> {
-        let s = latents.shape();
-        self.finite(Stage::Decode { size: (s.b, s.h, s.w) }, "latents", latents, "image").map_err(|e| e.at("decode"))
-    }
-
-    fn encode(&self, image: Tensor) -> Result<Tensor> {
-        let s = image.shape();
-        self.finite(Stage::Encode { size: (s.b, s.h, s.w) }, "image", image, "moments").map_err(|e| e.at("encode"))
-    }
-}
-
-/// The U-Net with a prompt's keys and values set and the time rows it has computed so far.
-///
-/// The program is asked for at each call: it may have been released meanwhile, to make room for the decoder.
-struct SessionUnet<'a> {
-    session: Session<'a>,
-    shape: UnetShape,
-    kv: Vec<(String, Value)>,
-    /// Time rows by the timestep's bits.
-    rows: HashMap<u32, Vec<f32>>,
-    width: usize,
-}
-
-impl SessionUnet<'_> {
-    /// Computes the rows of timesteps that have none yet, all in one run.
-    fn announce(&mut self, times: &[f32]) -> Result<()> {
-        let mut new: Vec<f32> = times.iter().copied().filter(|t| !self.rows.contains_key(&t.to_bits())).collect();
-        new.dedup();
-        if new.is_empty() {
-            return Ok(());
-        }
-        let timesteps = Tensor::new(Shape::tokens(1, new.len(), 1), new.clone())?;
-        let stage = Stage::Time { timesteps: new.len() };
-        let rows = self.session.once(stage, "timesteps", timesteps, "rows").map_err(|e| e.at("time"))?;
-        for (t, row) in new.iter().zip(rows.data().chunks_exact(self.width)) {
-            self.rows.insert(t.to_bits(), row.to_vec());
-        }
-        Ok(())
-    }
-}
-
-impl UnetCall for SessionUnet<'_> {
-    fn predict(&mut self, latents: &Tensor, times: &[f32]) -> Result<Tensor> {
-        self.announce(times)?;
-        let missing = || Error::other("a timestep has no row");
-        let rows = times.iter().map(|t| self.rows.get(&t.to_bits()).ok_or_else(missing)).collect::<Result<Vec<_>>>()?;
-        let time =
-            Tensor::new(Shape::new(times.len(), 1, 1, self.width), rows.into_iter().flatten().copied().collect())?;
-        let (latents, time) = (latents.clone().into(), time.into());
-        self.session.retried(|| {
-            let program = self.session.program(Stage::Step(self.shape))?;
-            let mut program = lock(&program);
-            // Another call may have used this program since: two chunk counts alternate, a batch of pictures does not.
-            for (name, value) in &self.kv {
-                program.set(name, value)?;
-            }
-            program.set("latents", &latents)?;
-            program.set("time", &time)?;
-            program.run(Run::Fast { cancel: self.session.cancel }).map_err(|e| e.at("step"))?;
-            take(program.get("output")?)
-        })
-    }
+/// A device none of whose kernels can be used.
+fn refused(backend: &dyn Backend, error: Error) -> Error {
+    let message = format!("{} cannot be used: {error}; update its driver, or use --device cpu", backend.name());
+    Error::new(Kind::Refused, message)
 }

@@ -28,7 +28,7 @@ use shapes::{check_affine, check_extras, check_weights, f32_bytes, join_sources,
 #[cfg(feature = "gpu")]
 pub(crate) use shrink::shrink;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::simd::Isa;
 use crate::tensor::Shape;
 use statistics::Tiles;
@@ -363,6 +363,9 @@ impl Caps {
 
 /// Picks the variant that runs a step, and gives its number and name: the last one that supports it and is not refused.
 /// The only chooser.
+///
+/// # Errors
+/// `Refused`: nothing is left.
 pub fn choose(op: &Op, x: &[Shape], w: &[Dims], caps: &Caps) -> Result<(usize, &'static str)> {
     let all: Vec<(&'static str, bool)> = match &caps.target {
         Target::Cpu(_) => cpu::variants(op, x, w).iter().map(|v| (v.name, v.supported)).collect(),
@@ -371,5 +374,8 @@ pub fn choose(op: &Op, x: &[Shape], w: &[Dims], caps: &Caps) -> Result<(usize, &
     all.iter()
         .rposition(|(name, supported)| *supported && !caps.refused.contains(&(op.name(), name)))
         .map(|i| (i, all[i].0))
-        .ok_or_else(|| Error::other(format!("{}: no variant is left that supports {x:?}", op.name())))
+        .ok_or_else(|| {
+            let message = format!("{}: no variant is left that supports {x:?}", op.name());
+            Error::new(Kind::Refused, message)
+        })
 }

@@ -4,6 +4,7 @@
 //! these tests say that they were skipped, and fail under `LIENZO_REQUIRE_GPU=1`.
 
 use lienzo::backend::gpu::check::Bench;
+use lienzo::backend::gpu::tensor_cores::{Sample, Verdict};
 use lienzo::backend::gpu::{Device, Options, adapters};
 use lienzo::check::{CASE_VARIABLE, Layout, Prepared, WeightType, full_name};
 use lienzo::kernels::gpu::{Coop, Limits, Storage, variants};
@@ -127,6 +128,26 @@ fn emulated_tensor_cores() {
         let cases = some("matmul").chain(some("conv2d")).chain(left).chain(heads).collect();
         check_variants(cases, |v| v == "coop", options, weights, |l| Limits { coop, ..l });
     }
+}
+
+/// Whether tensor cores pay is measured with the kernels that use them; here emulated, on small cases.
+#[test]
+fn tensor_cores_are_measured_against_the_other_kernels() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(device) = device(F16) else { return };
+    let limits = Limits { coop: Some(Coop { size: 8, emulated: true }), ..device.limits().clone() };
+    let bench = Bench::new(device);
+    let pays = |c: &Case| variants(&c.op, &c.x, &c.w, &limits).iter().any(|v| v.supported && v.name == "coop");
+    let heads = of("attention").into_iter().filter(|c| c.name.contains("_1x8_causal"));
+    let all: Vec<Case> = of("matmul").into_iter().filter(pays).take(1).chain(heads.take(1)).collect();
+    let samples: Vec<Sample> = all.into_iter().map(|case| Sample { case, flops: 1e9 }).collect();
+    assert_eq!(samples.len(), 2);
+    let found = Verdict::measure(&bench, &limits, &samples).expect("both run");
+    assert!(found.plain > 0.0 && found.plain.is_finite() && found.coop > 0.0 && found.coop.is_finite(), "{found:?}");
+    assert_eq!(found.faster(), found.coop < 0.95 * found.plain, "{found:?}");
+    // A device without any has nothing to measure, and does not use them.
+    let none = Verdict::measure(&bench, &Limits { coop: None, ..limits }, &samples).expect("nothing to run");
+    assert!(none == Verdict { plain: 0.0, coop: 0.0 } && !none.faster());
 }
 
 #[test]

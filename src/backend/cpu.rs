@@ -112,7 +112,7 @@ impl Backend for Cpu {
     }
 
     fn numerics(&self) -> Numerics {
-        Numerics { device: None, precision: self.caps.is_bf16().then_some("bf16") }
+        Numerics { precision: self.caps.is_bf16().then_some("bf16"), ..Numerics::default() }
     }
 
     fn memory_limit(&self) -> Option<u64> {

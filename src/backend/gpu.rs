@@ -1,8 +1,10 @@
 //! The GPU backend: plans on Vulkan, Metal or DX12 through wgpu.
 
+pub mod adapter;
 pub mod check;
 pub mod device;
 mod disk;
+pub mod faults;
 mod pack;
 mod pipeline;
 mod program;
@@ -10,20 +12,24 @@ mod record;
 pub mod roofline;
 mod selftest;
 mod shader;
+pub mod tensor_cores;
 mod timer;
 mod transfer;
+mod unwind;
 mod weights;
 
-pub use device::{Adapter, Device, Options, adapters};
+pub use adapter::{Adapter, adapters};
+pub use device::{Device, Options};
 
 use super::{Backend, Memory, Numerics, Program};
 use crate::error::{Error, Kind, Result};
 use crate::graph::plan::{Plan, Step};
 use crate::kernels::Caps;
-use crate::kernels::gpu::Storage;
+use crate::kernels::gpu::{Limits, Storage};
 use crate::weights::Model;
 use pipeline::Pipelines;
 use selftest::Verdicts;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 use weights::Store;
@@ -37,22 +43,26 @@ pub struct Gpu {
     notes: Mutex<Vec<String>>,
     /// The self-test and what it has found so far.
     trial: Mutex<(check::Bench, Verdicts)>,
+    /// Whether a loaded plan runs on tensor cores.
+    tensor_cores: AtomicBool,
 }
 
 impl Gpu {
     /// A backend on an opened device.
     pub fn new(device: Arc<Device>) -> Self {
-        let caps = Caps::gpu(device.limits().clone());
         let pipelines = Arc::new(Pipelines::new(device.clone()));
         let bench = check::Bench::with(pipelines.clone());
         let verdicts = Verdicts::load(&bench);
+        let (coop, note) = tensor_cores::decide(&bench);
+        let caps = Caps::gpu(Limits { coop, ..device.limits().clone() });
         Self {
             device,
             pipelines,
             caps: Mutex::new(caps),
             store: Store::default(),
-            notes: Mutex::default(),
+            notes: Mutex::new(note.into_iter().collect()),
             trial: Mutex::new((bench, verdicts)),
+            tensor_cores: AtomicBool::new(false),
         }
     }
 
@@ -136,7 +146,12 @@ impl Backend for Gpu {
 
     fn numerics(&self) -> Numerics {
         let f16 = self.device.options().storage == Storage::F16;
-        Numerics { device: Some("gpu"), precision: f16.then_some("f16") }
+        Numerics {
+            device: Some("gpu"),
+            precision: f16.then_some("f16"),
+            tensor_cores: self.tensor_cores.load(Ordering::Relaxed),
+            after: None,
+        }
     }
 
     fn notes(&self) -> Vec<String> {
@@ -154,6 +169,9 @@ impl Backend for Gpu {
         self.build(&plan)?;
         self.trust(&plan)?;
         let weights = self.store.load(&self.device, model, &plan.weights)?;
+        if plan.steps.iter().any(|s| s.variant_name == tensor_cores::VARIANT) {
+            self.tensor_cores.store(true, Ordering::Relaxed);
+        }
         Ok(Box::new(program::GpuProgram::new(self.device.clone(), &self.pipelines, plan, weights)?))
     }
 }

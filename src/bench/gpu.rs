@@ -3,12 +3,17 @@
 use super::ceiling::Ceilings;
 use super::kernels::{Event, Options, Row, select};
 use super::stats::Sampling;
+use crate::backend::gpu::Gpu;
 use crate::backend::gpu::check::Bench;
 use crate::backend::gpu::roofline::Roofline;
+use crate::backend::gpu::tensor_cores::Verdict;
 use crate::check::{Layout, Prepared, WeightType, full_name};
 use crate::error::Result;
-use crate::kernels::gpu::{Storage, variants};
+use crate::graph::plan::Plan;
+use crate::kernels::gpu::{Limits, Storage, variants};
 use crate::kernels::{Caps, Case, choose};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 /// Without a filter, what all cases together may take.
@@ -25,8 +30,13 @@ pub fn ceilings(roofline: Roofline) -> Ceilings {
     Ceilings { fma_peak: roofline.fma, read: roofline.copy, copy: roofline.copy }
 }
 
-/// Checks and times; gives whether every check passed.
-pub fn run(options: &Options<'_>, roofline: Roofline, bench: &Bench, tell: &mut dyn FnMut(Event<'_>)) -> Result<bool> {
+/// Checks and times on a device whose plans are made for `caps`; gives whether every check passed.
+pub fn run(
+    options: &Options<'_>,
+    roofline: Roofline,
+    (bench, caps): (&Bench, &Caps),
+    tell: &mut dyn FnMut(Event<'_>),
+) -> Result<bool> {
     let mut cases = select(options.filter)?;
     let hurried = options.filter.is_none() && !options.all;
     if hurried {
@@ -40,7 +50,7 @@ pub fn run(options: &Options<'_>, roofline: Roofline, bench: &Bench, tell: &mut 
             continue;
         }
         tell(Event::Case(i, cases.len(), &name));
-        passed &= one(options, roofline, bench, case, tell)?;
+        passed &= one(options, roofline, (bench, caps), case, tell)?;
     }
     Ok(passed)
 }
@@ -53,14 +63,14 @@ fn estimate(case: &Case, variant: &str, roofline: Roofline) -> Duration {
 fn one(
     options: &Options<'_>,
     roofline: Roofline,
-    bench: &Bench,
+    (bench, caps): (&Bench, &Caps),
     case: &Case,
     tell: &mut dyn FnMut(Event<'_>),
 ) -> Result<bool> {
     let limits = bench.device().limits();
     let weights = if limits.weights == Storage::F32 { WeightType::F32 } else { WeightType::F16 };
     let infos = variants(&case.op, &case.x, &case.w, limits);
-    let (chosen, _) = choose(&case.op, &case.x, &case.w, &Caps::gpu(limits.clone()))?;
+    let (chosen, _) = choose(&case.op, &case.x, &case.w, caps)?;
     let (mut prepared, mut passed) = (None, true);
     for (i, info) in infos.iter().enumerate().rev().filter(|(_, info)| info.supported) {
         let expected = estimate(case, info.name, roofline);
@@ -96,4 +106,101 @@ fn one(
         }));
     }
     Ok(passed)
+}
+
+/// What a plan is on a device, as text: what of the device is used, how many calls and submissions one run takes, then its
+/// steps by op and variant.
+pub fn explain(gpu: &Gpu, plan: &Plan) -> String {
+    let device = gpu.device();
+    let mut out = format!("device: {}, {:?} storage\n", device.describe(), device.limits().storage);
+    for fault in device.adapter().faults() {
+        let _ = writeln!(out, "known fault: {} off: {} ({})", fault.off, fault.why, fault.source);
+    }
+    let bench = Bench::new(device.clone());
+    let verdict = device.limits().coop.map(|c| (c, Verdict::known(&bench, c)));
+    let _ = match verdict {
+        None => writeln!(out, "tensor cores: none that can be used"),
+        Some((c, Some(v))) => writeln!(out, "tensor cores: {0}x{0}x{0}, {v}", c.size),
+        Some((c, None)) => writeln!(out, "tensor cores: {0}x{0}x{0}, not measured: they multiply f16 only", c.size),
+    };
+    let pieces = pieces(plan, device.limits());
+    let calls: usize = plan.dispatches();
+    let submits = submits(&pieces, device.budget());
+    let _ = writeln!(
+        out,
+        "plan {}: {calls} dispatches, {} after long ones are cut, {submits} submits of at most {:.0} GFLOP to begin with",
+        plan.name,
+        pieces.len(),
+        device.budget() as f64 * 1e-9
+    );
+    let mut kinds: BTreeMap<(&str, &str), (usize, usize)> = BTreeMap::new();
+    for step in &plan.steps {
+        let (steps, calls) = kinds.entry((step.op.name(), step.variant_name)).or_default();
+        *steps += 1;
+        *calls += step.launch.dispatches.len();
+    }
+    for ((op, variant), (steps, calls)) in kinds {
+        let _ = writeln!(out, "  {op}/{variant}: {steps} steps, {calls} dispatches");
+    }
+    out
+}
+
+/// FLOPs of every call of a plan, long dispatches cut as a device with these limits cuts them.
+pub fn pieces(plan: &Plan, limits: &Limits) -> Vec<u64> {
+    let mut all = Vec::new();
+    for (d, flops) in plan.steps.iter().flat_map(|s| s.launch.shares(s.cost.flops)) {
+        let x = d.grid[0];
+        let length = limits.piece(x, flops).max(1);
+        let piece = |first: u32| flops / u64::from(x) * u64::from(length.min(x - first));
+        all.extend((0..x).step_by(length as usize).map(piece));
+    }
+    all
+}
+
+/// Submissions of calls with these FLOPs, each of at most `budget` or of one call.
+pub fn submits(pieces: &[u64], budget: u64) -> usize {
+    let (mut count, mut room) = (0, 0);
+    for flops in pieces {
+        if count == 0 || *flops > room {
+            (count, room) = (count + 1, budget);
+        }
+        room = room.saturating_sub(*flops);
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diffusion::unet::UnetShape;
+    use crate::engine::Stage;
+    use crate::weights::Model;
+
+    #[test]
+    fn submissions_are_filled_up_to_the_budget() {
+        assert_eq!(submits(&[], 10), 0);
+        assert_eq!(submits(&[3, 3, 4, 1], 10), 2);
+        // One call that is too long goes alone.
+        assert_eq!(submits(&[25, 1, 1], 10), 2);
+        assert_eq!(submits(&[1, 25, 1], 10), 3);
+    }
+
+    /// What a guided step of SD 1.5 takes of a queue, from the plan alone.
+    #[test]
+    fn a_step_of_sd15_is_few_calls() {
+        let shape = UnetShape { samples: 1, contexts: 2, times: 1, h: 64, w: 64, tokens: 77 };
+        let limits = Limits::webgpu(Storage::F16);
+        let graph = Stage::Step(shape).graph(&Model::random_sd15()).unwrap();
+        let plan = Plan::new(graph, &Caps::gpu(limits.clone())).unwrap();
+        let all = pieces(&plan, &limits);
+        let total: u64 = all.iter().sum();
+        println!("{} dispatches, {} pieces, {} submits", plan.dispatches(), all.len(), submits(&all, 20_000_000_000));
+        // Division by workgroups loses a little.
+        assert!(total <= plan.cost().flops && total as f64 > 0.99 * plan.cost().flops as f64);
+        assert!(all.len() >= plan.dispatches() && all.len() < 2 * plan.dispatches());
+        assert!(all.iter().all(|f| *f <= limits.max_flops));
+        // 1.6 TFLOP at 20 GFLOP each, one more for each that could not be filled.
+        assert!((80..=160).contains(&submits(&all, 20_000_000_000)));
+        assert_eq!(submits(&all, u64::MAX), 1);
+    }
 }

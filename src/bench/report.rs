@@ -3,6 +3,7 @@
 use super::ceiling::Ceilings;
 use super::kernels::Row;
 use super::stage::{Outcome, Request};
+use crate::backend::Encoding;
 use serde_json::{Value, json};
 
 /// What all rows of a run share.
@@ -117,7 +118,17 @@ pub fn json_stage(name: &str, request: &Request, outcome: &Outcome, machine: &Ma
         "peak_rss_bytes": outcome.peak_rss,
         "fma_peak": outcome.fma_peak,
         "output_rms": outcome.output_rms,
+        // Where a queue is fed, as on a GPU; for one run.
+        "encode_s": outcome.encoding.map(|e| e.host.as_secs_f64()),
+        "dispatches": outcome.encoding.map(|e| e.dispatches),
+        "submits": outcome.encoding.map(|e| e.submits),
     })
+}
+
+/// A run's work on the host, as a line of text.
+pub fn encoding(e: &Encoding, name: &str) -> String {
+    let host = time(e.host.as_secs_f64());
+    format!("each {name}: {host} on the host to encode {} dispatches in {} submits", e.dispatches, e.submits)
 }
 
 /// `sd15/step/512x512`.
@@ -130,7 +141,8 @@ fn finite(v: f64) -> Value {
 }
 
 /// The first line of a CSV file.
-pub const CSV_HEADER: &str = "name,device,isa,threads,chosen,sample,seconds,flops,bytes,error,bound";
+pub const CSV_HEADER: &str =
+    "name,device,isa,threads,chosen,sample,seconds,flops,bytes,error,bound,encode_s,dispatches,submits";
 
 /// What the CSV lines of one row share.
 pub struct CsvRow<'a> {
@@ -144,15 +156,20 @@ pub struct CsvRow<'a> {
     pub bytes: u64,
     /// Error and bound, where there is a reference.
     pub error: Option<(f64, f64)>,
+    /// A run's work on the host, where a queue is fed.
+    pub encoding: Option<Encoding>,
 }
 
 impl CsvRow<'_> {
     /// One line for every sample.
     pub fn lines(&self, machine: &Machine, runs: &[f64]) -> String {
         let error = self.error.map_or_else(|| ",".into(), |(error, bound)| format!("{error:e},{bound:e}"));
+        let encoding = self
+            .encoding
+            .map_or_else(|| ",,".into(), |e| format!("{:e},{},{}", e.host.as_secs_f64(), e.dispatches, e.submits));
         let line = |(i, seconds): (usize, &f64)| {
             format!(
-                "{},\"{}\",{},{},{},{i},{seconds:e},{},{},{error}\n",
+                "{},\"{}\",{},{},{},{i},{seconds:e},{},{},{error},{encoding}\n",
                 self.name, machine.device, machine.isa, machine.threads, self.chosen, self.flops, self.bytes
             )
         };
@@ -165,6 +182,7 @@ mod tests {
     use super::*;
     use crate::bench::stage::Part;
     use crate::kernels::Cost;
+    use std::time::Duration;
 
     fn machine() -> Machine {
         Machine { device: "cpu, 2 threads, avx2".into(), processor: "x".into(), threads: 2, isa: "avx2".into() }
@@ -196,10 +214,34 @@ mod tests {
         assert_eq!(json["name"], "matmul/b2/panels");
         assert_eq!(json["median_s"], 0.002);
         assert_eq!(json["runs_s"].as_array().unwrap().len(), 3);
-        let csv = CsvRow { name: "a/b", chosen: true, flops: 7, bytes: 8, error: None };
+        let csv = CsvRow { name: "a/b", chosen: true, flops: 7, bytes: 8, error: None, encoding: None };
         let lines = csv.lines(&machine(), &[0.5, 0.25]);
-        assert_eq!(lines.lines().nth(1).unwrap(), "a/b,\"cpu, 2 threads, avx2\",avx2,2,true,1,2.5e-1,7,8,,");
+        assert_eq!(lines.lines().nth(1).unwrap(), "a/b,\"cpu, 2 threads, avx2\",avx2,2,true,1,2.5e-1,7,8,,,,,");
+        let spent = Encoding { host: Duration::from_micros(1500), dispatches: 412, submits: 3 };
+        let with = CsvRow { encoding: Some(spent), ..csv }.lines(&machine(), &[0.5]);
+        assert!(with.ends_with(",7,8,,,1.5e-3,412,3\n"), "{with}");
+        assert_eq!(encoding(&spent, "step"), "each step: 1.50 ms on the host to encode 412 dispatches in 3 submits");
         assert_eq!(CSV_HEADER.split(',').count() + 2, lines.lines().next().unwrap().split(',').count());
+    }
+
+    #[test]
+    fn a_stage_on_a_gpu_says_what_it_takes_on_the_host() {
+        let spent = Encoding { host: Duration::from_millis(2), dispatches: 412, submits: 3 };
+        let outcome = |encoding| Outcome {
+            runs: vec![0.5],
+            load: 1.0,
+            cost: Cost { flops: 1, bytes: 1 },
+            fma_peak: 1.0,
+            peak_rss: None,
+            output_rms: 1.0,
+            encoding,
+            profile: None,
+        };
+        let request = Request { part: Part::Step, width: 512, height: 512, runs: 1, profile: false };
+        let on_gpu = json_stage("sd15", &request, &outcome(Some(spent)), &machine());
+        assert!(on_gpu["encode_s"] == 0.002 && on_gpu["dispatches"] == 412 && on_gpu["submits"] == 3, "{on_gpu}");
+        let on_cpu = json_stage("sd15", &request, &outcome(None), &machine());
+        assert!(on_cpu["encode_s"].is_null() && on_cpu["dispatches"].is_null() && on_cpu["submits"].is_null());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::profile::Profile;
 use super::stats::{mad, median};
-use crate::backend::{Backend, Program, Run, Value};
+use crate::backend::{Backend, Encoding, Program, Run, Value};
 use crate::check::Random;
 use crate::diffusion::unet::UnetShape;
 use crate::engine::Stage;
@@ -16,7 +16,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What can be timed as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +87,8 @@ pub struct Outcome {
     pub peak_rss: Option<u64>,
     /// The root mean square of the output.
     pub output_rms: f64,
+    /// What a run takes on the host where a queue is fed: the median time, and the last run's counts.
+    pub encoding: Option<Encoding>,
     /// Where the time goes.
     pub profile: Option<Profile>,
 }
@@ -132,6 +134,7 @@ pub fn run(
     }
     let cancel = AtomicBool::new(false);
     let mut runs = Vec::with_capacity(request.runs);
+    let mut encodings: Vec<Encoding> = Vec::new();
     for i in 0..=request.runs {
         let start = Instant::now();
         program.run(Run::Fast { cancel: &cancel })?;
@@ -141,8 +144,13 @@ pub fn run(
         } else {
             tell(&format!("run {i} of {}: {time:.3} s", request.runs));
             runs.push(time);
+            encodings.extend(program.encoding());
         }
     }
+    let encoding = encodings.last().map(|last| {
+        let hosts: Vec<f64> = encodings.iter().map(|e| e.host.as_secs_f64()).collect();
+        Encoding { host: Duration::from_secs_f64(median(&hosts)), ..*last }
+    });
     let output = first_output(program.as_mut())?;
     let output_rms = finite_rms(request.part, output.data())?;
     let peak_rss = system::peak_resident();
@@ -155,7 +163,7 @@ pub fn run(
         None
     };
     let fma_peak = before.max(peak()?);
-    Ok(Outcome { runs, load, cost: program.plan().cost(), fma_peak, peak_rss, output_rms, profile })
+    Ok(Outcome { runs, load, cost: program.plan().cost(), fma_peak, peak_rss, output_rms, encoding, profile })
 }
 
 /// The stage of a request, at its size.
@@ -274,6 +282,7 @@ mod tests {
             let outcome = run(&cpu, &peak, &model, &request, &mut |_| ()).unwrap();
             assert!(outcome.runs.len() == 1 && outcome.cost.flops > 0 && outcome.fma_peak > 0.0, "{part}");
             assert!(outcome.profile.is_some_and(|p| p.slowest.len() > 3), "{part}");
+            assert!(outcome.encoding.is_none(), "{part}: a CPU has no queue");
         }
         let odd = Request { part: Part::Step, width: 63, height: 64, runs: 1, profile: false };
         assert_eq!(run(&cpu, &peak, &model, &odd, &mut |_| ()).unwrap_err().exit_code(), 2);

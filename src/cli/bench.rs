@@ -12,6 +12,7 @@ use lienzo::bench::report::{self, CsvRow, Machine};
 use lienzo::bench::stage::{self, Part};
 use lienzo::error::{Error, Result, escape};
 use lienzo::graph::plan::Plan;
+use lienzo::kernels::Caps;
 use lienzo::weights::Model;
 use lienzo::{check, system};
 use serde_json::Value;
@@ -38,7 +39,7 @@ pub struct BenchArgs {
     /// Also measure what is skipped for time
     #[arg(long)]
     all: bool,
-    /// Time a stage of a full-size model with random weights: sd15
+    /// Time a stage of a model: sd15 (full size, random weights) or embedded (the one in this program)
     #[arg(long, value_name = "ARCH", group = "whole")]
     arch: Option<String>,
     /// Which stage: step (a guided U-Net step), decode, encode (the VAE) or text (CLIP)
@@ -164,6 +165,7 @@ fn show_kernels(
                 flops: row.cost.flops,
                 bytes: row.cost.bytes,
                 error: Some((row.error, row.bound)),
+                encoding: None,
             };
             files.csv += &csv.lines(machine, &row.runs);
             failures.extend(row.failure.clone());
@@ -181,21 +183,26 @@ fn show_kernels(
     Ok(passed)
 }
 
-/// A model with random weights.
+/// A model with random weights, or the embedded one.
 fn architecture(name: &str) -> Result<Model> {
     match name {
         "sd15" => Ok(Model::random_sd15()),
-        other => Err(Error::usage(format!("--arch {}: not known; there is sd15", escape(other)))),
+        "embedded" => Model::embedded(),
+        other => Err(Error::usage(format!("--arch {}: not known; there are sd15 and embedded", escape(other)))),
     }
 }
 
 /// `--explain`: no weight is read, little is measured.
 fn explain(args: &BenchArgs, cpu: &Cpu) -> Result<()> {
+    print_all(&explain::explain(cpu, &explained(args, &cpu.caps())?)?)
+}
+
+/// The plan that `--explain` is about.
+fn explained(args: &BenchArgs, caps: &Caps) -> Result<Plan> {
     let model = architecture(args.arch.as_deref().unwrap_or("sd15"))?;
     let (part, width, height) = (args.stage.parse()?, args.width, args.height);
     let request = stage::Request { part, width, height, runs: 0, profile: false };
-    let plan = Plan::new(stage::stage(&model, &request)?.graph(&model)?, &cpu.caps())?;
-    print_all(&explain::explain(cpu, &plan)?)
+    Plan::new(stage::stage(&model, &request)?.graph(&model)?, caps)
 }
 
 fn request(args: &BenchArgs) -> Result<stage::Request> {
@@ -236,11 +243,21 @@ fn show_stage(arch: &str, request: &stage::Request, outcome: &stage::Outcome, ma
         report::time(outcome.load),
         outcome.output_rms
     );
+    if let Some(encoding) = &outcome.encoding {
+        println!("{}", report::encoding(encoding, &request.part.to_string()));
+    }
     if let Some(profile) = &outcome.profile {
         print!("{}", profile.table(peak));
     }
     files.rows.push(report::json_stage(arch, request, outcome, machine));
-    let csv = CsvRow { name: &name, chosen: true, flops: outcome.cost.flops, bytes: outcome.cost.bytes, error: None };
+    let csv = CsvRow {
+        name: &name,
+        chosen: true,
+        flops: outcome.cost.flops,
+        bytes: outcome.cost.bytes,
+        error: None,
+        encoding: outcome.encoding,
+    };
     files.csv += &csv.lines(machine, &outcome.runs);
 }
 
@@ -278,6 +295,10 @@ mod gpu {
         for path in [&args.json, &args.csv].into_iter().flatten() {
             check_writable(path)?;
         }
+        if args.explain {
+            let plan = explained(args, &backend.caps())?;
+            return print_all(&gpu::explain(&backend, &plan)).map(|()| ExitCode::SUCCESS);
+        }
         eprintln!("measuring this device's ceilings");
         let roofline = Roofline::measure(&device)?;
         let passed = match &args.arch {
@@ -299,7 +320,8 @@ mod gpu {
                 kernels::select(options.filter)?;
                 let ceilings = gpu::ceilings(roofline);
                 let bench = Bench::new(device);
-                let run = &mut |tell: &mut Tell<'_>| gpu::run(&options, roofline, &bench, tell);
+                let caps = backend.caps();
+                let run = &mut |tell: &mut Tell<'_>| gpu::run(&options, roofline, (&bench, &caps), tell);
                 show_kernels(&machine, &ceilings, &mut files, run)?
             }
         };

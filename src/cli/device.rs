@@ -1,5 +1,8 @@
 //! Where to run: flags go in, a backend (and the one that takes over if it fails) comes out, with a line that says why.
 
+#[cfg(feature = "gpu")]
+mod choice;
+
 use clap::Args;
 use lienzo::backend::Backend as _;
 use lienzo::backend::cpu::{Cpu, WeightType};
@@ -158,6 +161,7 @@ impl DeviceArgs {
 
 #[cfg(feature = "gpu")]
 mod gpu {
+    use super::choice::{self, Card, Choice};
     use super::{DeviceArgs, Estimate, Wish};
     use lienzo::backend::gpu::roofline::Roofline;
     use lienzo::backend::gpu::{Adapter, Device, Gpu, Options, adapters};
@@ -168,45 +172,52 @@ mod gpu {
     use lienzo::simd::Isa;
     use std::sync::Arc;
 
-    /// The share of its FMA peak that a GPU reaches over a whole model, and of its own that a CPU does (Winograd counts as a
-    /// direct convolution). Estimates for a choice, nothing more.
-    const GPU_SHARE: f64 = 0.3;
-    const CPU_SHARE: f64 = 1.0;
-    /// Bytes of weights a second from a file to a device.
-    const LOADING: f64 = 1e9;
-    /// Seconds until a GPU does its first work: a device is opened, pipelines are built or read.
-    const START: f64 = 1.0;
-    /// The least that a request's work takes anywhere, so that nobody opens a device for nothing.
-    const TRIFLE: f64 = 1.0;
-
     impl DeviceArgs {
         pub(super) fn auto(&self, work: &Estimate<'_>) -> Result<Engine> {
-            let gpu_asked = self.asks_f16() && adapters().iter().any(|a| !a.software());
-            let cpu = Arc::new(if gpu_asked { self.behind_gpu()? } else { self.cpu()? });
+            let must = self.asks_f16() && adapters().iter().any(|a| !a.software());
+            let cpu = Arc::new(if must { self.behind_gpu()? } else { self.cpu()? });
             let peak = fma_peak(Isa::from_env()?, cpu.workers());
             let engine = Engine::new(cpu.clone());
             let work = work(&engine)?;
-            let on_cpu = work.flops / (CPU_SHARE * peak) + work.weight_bytes / LOADING;
-            if on_cpu < TRIFLE && !self.asks_f16() {
+            if let Some(reason) = choice::trifle(work, peak).filter(|_| !must) {
+                eprintln!("device: {reason}");
                 return Ok(engine);
             }
-            let Some(adapter) = adapters().into_iter().find(|a| !a.software()) else { return Ok(engine) };
-            match self.open(&adapter).and_then(|d| Roofline::of(&d).map(|r| (d, r))) {
-                Ok((device, roofline)) => {
-                    let on_gpu = START + work.flops / (GPU_SHARE * roofline.fma) + work.weight_bytes / LOADING;
-                    let (name, gpu) = (device.describe(), on_gpu < on_cpu || self.asks_f16());
-                    let winner = if gpu { name.as_str() } else { "the CPU" };
-                    eprintln!(
-                        "device: {winner} (estimated {on_gpu:.1} s on {}, {on_cpu:.1} s on the CPU)",
-                        adapter.name()
-                    );
-                    Ok(if gpu { Engine::new(Arc::new(Gpu::new(device))).or(cpu) } else { engine })
-                }
-                Err(e) => {
-                    eprintln!("note: {e}; going on with the CPU");
-                    Ok(engine)
+            let adapters = adapters();
+            let mut opened: Vec<Option<Arc<Device>>> = vec![None; adapters.len()];
+            let mut cards: Vec<Card> = Vec::new();
+            for (adapter, device) in adapters.iter().zip(&mut opened) {
+                let software = adapter.software();
+                // Not even opened.
+                let fma = if software { Ok(0.0) } else { self.fma(adapter, device) };
+                cards.push(Card { name: adapter.name().to_owned(), software, fma });
+            }
+            loop {
+                let chosen = choice::choose(work, peak, &cards, must);
+                let Some(n) = chosen.card else {
+                    say(&chosen);
+                    return Ok(engine);
+                };
+                match opened[n].take().map_or_else(|| self.open(&adapters[n]), Ok) {
+                    Ok(device) => {
+                        say(&chosen);
+                        return Ok(Engine::new(Arc::new(Gpu::new(device))).or(cpu));
+                    }
+                    // Its rate was remembered, and now it cannot be used.
+                    Err(e) => cards[n].fma = Err(e),
                 }
             }
+        }
+
+        /// An adapter's measured rate; `device` is it, where it had to be opened for that.
+        fn fma(&self, adapter: &Adapter, device: &mut Option<Arc<Device>>) -> Result<f64> {
+            if let Some(known) = Roofline::known(adapter, self.checked) {
+                return Ok(known.fma);
+            }
+            let new = self.open(adapter)?;
+            let rate = Roofline::measure(&new)?.fma;
+            *device = Some(new);
+            Ok(rate)
         }
 
         pub(super) fn gpu(&self, wish: &Wish) -> Result<Engine> {
@@ -269,6 +280,11 @@ mod gpu {
         fn asks_f16(&self) -> bool {
             self.precision.eq_ignore_ascii_case("f16")
         }
+    }
+
+    fn say(chosen: &Choice) {
+        chosen.notes.iter().for_each(|note| eprintln!("note: {note}"));
+        eprintln!("device: {}", chosen.reason);
     }
 }
 

@@ -38,9 +38,12 @@ fn gpus(_: bool) -> Result<()> {
 /// One adapter a paragraph: what it is, what it allows, what it reaches.
 #[cfg(feature = "gpu")]
 fn gpus(quick: bool) -> Result<()> {
+    use lienzo::backend::gpu::check::Bench;
     use lienzo::backend::gpu::roofline::Roofline;
+    use lienzo::backend::gpu::tensor_cores::Verdict;
     use lienzo::backend::gpu::{Device, Options, adapters};
     use lienzo::error::escape;
+    use lienzo::kernels::gpu::Storage;
 
     let all = adapters();
     if all.is_empty() {
@@ -50,15 +53,29 @@ fn gpus(quick: bool) -> Result<()> {
         let (name, kind, interface) = (escape(adapter.name()), adapter.kind(), adapter.interface());
         print_all(&format!("gpu:{i}  {name}, {kind}, {interface}, driver {}\n", escape(&adapter.driver())))?;
         print_all(&format!("       {}\n", adapter.abilities()))?;
+        for fault in adapter.faults() {
+            print_all(&format!("       known fault: {} off: {} ({})\n", fault.off, fault.why, fault.source))?;
+        }
         if quick {
             continue;
         }
         // A device that cannot be used is news, not the end of the list.
-        let measured = Device::open(adapter, Options::default()).and_then(|d| Roofline::measure(&d));
-        print_all(&match measured {
-            Ok(r) => format!("       measured: copy {:.1} GB/s, FMA {:.1} GFLOP/s\n", r.copy * 1e-9, r.fma * 1e-9),
-            Err(e) => format!("       not usable: {e}\n"),
-        })?;
+        let options = Options { storage: Storage::F16, ..Options::default() };
+        let opened = Device::open(adapter, options);
+        let measured = opened.and_then(|d| Roofline::measure(&d).map(|r| (d, r)));
+        let (device, r) = match measured {
+            Ok(measured) => measured,
+            Err(e) => {
+                print_all(&format!("       not usable: {e}\n"))?;
+                continue;
+            }
+        };
+        print_all(&format!("       measured: copy {:.1} GB/s, FMA {:.1} GFLOP/s\n", r.copy * 1e-9, r.fma * 1e-9))?;
+        if let Some(coop) = device.limits().coop {
+            let verdict =
+                Verdict::of(&Bench::new(device), coop).map_or_else(|e| format!("not used: {e}"), |v| v.to_string());
+            print_all(&format!("       tensor cores {verdict}\n"))?;
+        }
     }
     Ok(())
 }

@@ -3,6 +3,8 @@
 mod inpaint;
 mod memory;
 pub use memory::print_all;
+#[cfg(all(test, feature = "gpu"))]
+pub use memory::tests::memory_work;
 pub mod metadata;
 mod recipe;
 mod request;
@@ -133,7 +135,8 @@ pub struct GenerateArgs {
     /// Print what would be computed, and how much memory it takes, and stop
     #[arg(long)]
     plan: bool,
-    /// Refuse to start if more memory is needed, for example 2.4GB
+    /// Refuse to start if more memory is needed, for example 2.4GB; on a GPU, use no more of its memory: first smaller
+    /// batches, then the CPU
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     /// Read the weights from the file as they are needed, at every step, instead of keeping them
@@ -206,6 +209,9 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
     }
     let tokenizer = tokenizer(&model)?;
     let engine = args.device.engine(Some(&|engine| memory::work(engine, &model, &requests, &tokenizer)))?;
+    if let Some(size) = memory::fit(&engine, &model, &requests, &tokenizer, args)? {
+        requests.iter_mut().chain([&mut request]).for_each(|r| r.batch_size = size);
+    }
     let needs = memory::Needs::new(&engine, &model, &requests, &tokenizer)?;
     let keep = memory::check(&needs, args)?;
     if args.plan {
@@ -215,7 +221,7 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
     let Some(output) = &mut output else { return Ok(ExitCode::SUCCESS) };
     request::notes(&model, &request, args, threads);
     request::hints(&model, &typed, &request)?;
-    let mut metadata = Metadata::start(&model, args, engine.backend().numerics(), cancel.clone());
+    let mut metadata = Metadata::start(&model, args, &engine, cancel.clone());
     if args.resume {
         request.skip = resume::finished(output, &request, &mut metadata, args.overwrite)?;
         output.set_overwrite(args.overwrite);
@@ -275,7 +281,7 @@ pub fn cancel_on_ctrl_c(unit: &'static str) -> Arc<AtomicBool> {
 struct Writer<'a> {
     progress: Progress,
     output: &'a OutputPlan,
-    metadata: Metadata,
+    metadata: Metadata<'a>,
     request: &'a Request,
     /// Previews that are on the disk, by the picture's number.
     previews: BTreeSet<usize>,

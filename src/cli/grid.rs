@@ -30,7 +30,7 @@ pub struct Grid<'a> {
     /// Where the single pictures go.
     pub output: &'a OutputPlan,
     /// What is written into them.
-    pub metadata: Metadata,
+    pub metadata: Metadata<'a>,
     /// Whether an older sheet may go.
     pub overwrite: bool,
 }

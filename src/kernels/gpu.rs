@@ -99,6 +99,12 @@ impl Limits {
             max_flops: 20_000_000_000,
         }
     }
+
+    /// Workgroups along x of each piece that a dispatch of `x` of them with so many FLOPs is cut into.
+    pub fn piece(&self, x: u32, flops: u64) -> u32 {
+        let pieces = flops.div_ceil(self.max_flops).max(1).min(u64::from(x).max(1));
+        u64::from(x).div_ceil(pieces).min(u64::from(self.max_groups)) as u32
+    }
 }
 
 /// Bytes at which bindings and parameter records begin.
@@ -338,6 +344,14 @@ pub struct Launch {
     pub dispatches: Vec<Dispatch>,
     /// Scratch buffers; their content is undefined.
     pub scratch: Vec<u64>,
+}
+
+impl Launch {
+    /// FLOPs of each of its dispatches, of so many together: bands of one step share its work by their workgroups.
+    pub fn shares(&self, flops: u64) -> impl Iterator<Item = (&Dispatch, u64)> {
+        let groups: u64 = self.dispatches.iter().map(|d| u64::from(d.grid[0])).sum();
+        self.dispatches.iter().map(move |d| (d, flops / groups.max(1) * u64::from(d.grid[0])))
+    }
 }
 
 impl From<Dispatch> for Launch {

@@ -1,6 +1,10 @@
-//! Adapters and the device that is opened on one of them: what it offers, and its errors from the first moment on.
+//! The device that is opened on an adapter: what it offers, and its errors from the first moment on.
 #![allow(unsafe_code, reason = "wgpu asks for it to switch an experimental feature on")]
 
+use super::adapter::Adapter;
+use super::disk::Owner;
+use super::faults::Part;
+use super::unwind::caught;
 use crate::error::{Error, Kind, Result};
 use crate::kernels::gpu::{Coop, Limits, Storage};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,13 +20,6 @@ const SUBMIT: Duration = Duration::from_millis(100);
 /// FLOPs of a submission to an adapter that has not been measured yet.
 const FIRST_BUDGET: u64 = 20_000_000_000;
 
-/// An adapter, as `lienzo devices` lists it.
-#[derive(Clone)]
-pub struct Adapter {
-    adapter: wgpu::Adapter,
-    info: wgpu::AdapterInfo,
-}
-
 /// How a device is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -34,110 +31,6 @@ pub struct Options {
     pub checked: bool,
     /// Asks for nothing beyond what every WebGPU device has: a test mode.
     pub minimal: bool,
-}
-
-/// The adapters of this machine, the preferred one first: discrete, integrated, virtual, unknown, software.
-///
-/// Where two interfaces show the same card, Vulkan is listed and DX12 left out: only Vulkan has tensor cores in wgpu.
-pub fn adapters() -> Vec<Adapter> {
-    let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    descriptor.backends = backends;
-    descriptor.flags = wgpu::InstanceFlags::empty();
-    let instance = wgpu::Instance::new(descriptor);
-    let found = pollster::block_on(instance.enumerate_adapters(backends));
-    let mut all: Vec<Adapter> = found.into_iter().map(|a| Adapter { info: a.get_info(), adapter: a }).collect();
-    // Stable: adapters of one kind stay in the system's order.
-    all.sort_by_key(|a| (a.rank(), a.info.backend != wgpu::Backend::Vulkan));
-    let mut seen: Vec<(u32, u32, wgpu::Backend, String)> = Vec::new();
-    all.retain(|a| {
-        let i = &a.info;
-        let same = |s: &&(u32, u32, wgpu::Backend, String)| (s.0, s.1) == (i.vendor, i.device) && s.2 != i.backend;
-        let twice = i.device != 0 && seen.iter().any(|s| same(&s));
-        seen.push((i.vendor, i.device, i.backend, i.name.clone()));
-        !twice
-    });
-    all
-}
-
-impl Adapter {
-    fn rank(&self) -> u32 {
-        match self.info.device_type {
-            wgpu::DeviceType::DiscreteGpu => 0,
-            wgpu::DeviceType::IntegratedGpu => 1,
-            wgpu::DeviceType::VirtualGpu => 2,
-            wgpu::DeviceType::Other => 3,
-            wgpu::DeviceType::Cpu => 4,
-        }
-    }
-
-    /// The card's name.
-    pub fn name(&self) -> &str {
-        &self.info.name
-    }
-
-    /// Whether it is a program on the CPU.
-    pub fn software(&self) -> bool {
-        self.info.device_type == wgpu::DeviceType::Cpu
-    }
-
-    /// `discrete`, `integrated`, `virtual`, `software` or `unknown`.
-    pub fn kind(&self) -> &'static str {
-        ["discrete", "integrated", "virtual", "unknown", "software"][self.rank() as usize]
-    }
-
-    /// `Vulkan`, `Metal` or `DX12`.
-    pub fn interface(&self) -> String {
-        format!("{:?}", self.info.backend).replace("Dx12", "DX12")
-    }
-
-    /// The driver and its version, as far as it says.
-    pub fn driver(&self) -> String {
-        format!("{} {}", self.info.driver, self.info.driver_info).trim().to_owned()
-    }
-
-    /// Limits and features that matter here, in words.
-    pub fn abilities(&self) -> String {
-        let l = self.adapter.limits();
-        let f = self.adapter.features();
-        let mut out = format!(
-            "binding {} MiB, workgroup memory {} KiB, {} invocations",
-            l.max_storage_buffer_binding_size >> 20,
-            l.max_compute_workgroup_storage_size >> 10,
-            l.max_compute_invocations_per_workgroup
-        );
-        for (flag, name) in [
-            (wgpu::Features::SHADER_F16, "f16"),
-            (wgpu::Features::SUBGROUP, "subgroups"),
-            (wgpu::Features::TIMESTAMP_QUERY, "timestamps"),
-            (wgpu::Features::PIPELINE_CACHE, "pipeline cache"),
-        ] {
-            if f.contains(flag) {
-                out += &format!(", {name}");
-                if flag == wgpu::Features::SUBGROUP {
-                    out += &format!(" of {} to {}", self.info.subgroup_min_size, self.info.subgroup_max_size);
-                }
-            }
-        }
-        match self.coop() {
-            Some(c) => out + &format!(", tensor cores {0}x{0}x{0}", c.size),
-            None => out,
-        }
-    }
-
-    /// The matrix shape that its tensor cores do from f16 into f32, if wgpu can use them.
-    fn coop(&self) -> Option<Coop> {
-        let f = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
-        if !self.adapter.features().contains(f) {
-            return None;
-        }
-        let (half, single) = (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32);
-        let fits = |p: &&wgpu::CooperativeMatrixProperties| {
-            p.m_size == p.n_size && p.n_size == p.k_size && p.ab_type == half && p.cr_type == single
-        };
-        let all = self.adapter.cooperative_matrix_properties();
-        all.iter().filter(fits).map(|p| Coop { size: p.m_size, emulated: false }).max_by_key(|c| c.size)
-    }
 }
 
 /// The first thing that went wrong on a device outside of a call that reports its own errors.
@@ -168,7 +61,10 @@ impl Device {
     /// # Errors
     /// The driver refuses, or the adapter is below what WebGPU asks of every device.
     pub fn open(adapter: &Adapter, options: Options) -> Result<Arc<Self>> {
-        let mut wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
+        let mut wanted = wgpu::Features::PIPELINE_CACHE;
+        if !adapter.lacks(Part::Clock) {
+            wanted |= wgpu::Features::TIMESTAMP_QUERY;
+        }
         let mut required_limits = wgpu::Limits::defaults();
         let coop = if options.minimal { None } else { adapter.coop() };
         if !options.minimal {
@@ -195,10 +91,7 @@ impl Device {
             trace: wgpu::Trace::Off,
         };
         let opened = pollster::block_on(adapter.adapter.request_device(&descriptor));
-        let (device, queue) = opened.map_err(|e| {
-            let (name, driver) = (adapter.name(), adapter.driver());
-            Error::other(format!("{name} ({driver}) cannot be opened: {e}; update the driver, or use --device cpu"))
-        })?;
+        let (device, queue) = opened.map_err(|e| not_opened(&adapter.describe(), &e.to_string()))?;
         let fault = Arc::new(Mutex::new(None));
         watch(&device, &fault);
         let limits = Self::limits_of(adapter, options, &device.limits(), coop);
@@ -233,6 +126,11 @@ impl Device {
         &self.adapter
     }
 
+    /// Whose files in the cache folder are its own.
+    pub(super) fn owner(&self) -> Owner {
+        Owner::new(&self.adapter, self.options.checked)
+    }
+
     /// How it was opened.
     pub fn options(&self) -> Options {
         self.options
@@ -243,9 +141,16 @@ impl Device {
         self.features.contains(feature)
     }
 
-    /// `NVIDIA H100, Vulkan, driver 580.1`.
+    /// See [`Adapter::describe`].
     pub fn describe(&self) -> String {
-        format!("{}, {}, {}", self.adapter.name(), self.adapter.interface(), self.adapter.driver())
+        self.adapter.describe()
+    }
+
+    /// Loses the device as a driver would: what follows must be an error that says so. For tests.
+    #[doc(hidden)]
+    pub fn lose(&self) {
+        keep(&self.fault, Kind::DeviceLost, lost("lost on purpose"));
+        self.device.destroy();
     }
 
     /// What times are measured with.
@@ -275,10 +180,13 @@ impl Device {
         match complaint {
             None => result.and_then(|v| self.healthy().map(|()| v)),
             Some(wgpu::Error::OutOfMemory { .. }) => {
-                let message = format!("{}: {what}: not enough memory on the device", self.describe());
+                let message = format!("{}: {what}: {NO_ROOM}", self.describe());
                 Err(Error::new(Kind::OutOfMemory, message))
             }
-            Some(e) => Err(Error::other(format!("{}: {what}: {}", self.describe(), first_line(&e.to_string())))),
+            Some(e) => {
+                let (device, why) = (self.describe(), first_line(&e.to_string()));
+                Err(Error::other(format!("{device}: {what}: {why}; update the driver, or use --device cpu")))
+            }
         }
     }
 
@@ -286,16 +194,19 @@ impl Device {
     pub(crate) fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
         let patience = if self.adapter.software() { PATIENCE_SOFTWARE } else { PATIENCE };
         let poll = wgpu::PollType::Wait { submission_index: submission, timeout: Some(patience) };
-        let waited = self.device.poll(poll);
+        let waited = caught(|| self.device.poll(poll));
         self.healthy()?;
-        waited.map(|_| ()).map_err(|e| {
-            let message = format!("{}: no answer ({e}); try again, or use --device cpu", self.describe());
-            Error::new(Kind::DeviceLost, message)
-        })
+        let why = match waited {
+            Some(Ok(_)) => return Ok(()),
+            Some(Err(e)) => e.to_string(),
+            None => "the wait failed".to_owned(),
+        };
+        let message = format!("{}: no answer ({why}); update the driver, or use --device cpu", self.describe());
+        Err(Error::new(Kind::DeviceLost, message))
     }
 
     /// FLOPs that a submission may have.
-    pub(crate) fn budget(&self) -> u64 {
+    pub fn budget(&self) -> u64 {
         self.budget.load(Ordering::Relaxed)
     }
 
@@ -312,22 +223,34 @@ impl Device {
     }
 }
 
+/// What an allocation that failed is answered with.
+const NO_ROOM: &str = "not enough memory on the device; use a smaller size, or --device cpu";
+
+/// An adapter that its driver does not open.
+fn not_opened(card: &str, why: &str) -> Error {
+    Error::other(format!("{card} cannot be opened: {}; update the driver, or use --device cpu", first_line(why)))
+}
+
+fn lost(why: &str) -> String {
+    format!("the device was lost ({why}); update the driver, or use --device cpu")
+}
+
+fn keep(fault: &Mutex<Option<Fault>>, kind: Kind, message: String) {
+    fault.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(Fault { kind, message });
+}
+
 /// Errors that no scope catches and the loss of the device are kept for the next call that can report them.
 fn watch(device: &wgpu::Device, fault: &Arc<Mutex<Option<Fault>>>) {
-    let keep = |fault: &Mutex<Option<Fault>>, kind: Kind, message: String| {
-        fault.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(Fault { kind, message });
-    };
     let kept = fault.clone();
     device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| match e {
-        wgpu::Error::OutOfMemory { .. } => keep(&kept, Kind::OutOfMemory, "not enough memory on the device".into()),
+        wgpu::Error::OutOfMemory { .. } => keep(&kept, Kind::OutOfMemory, NO_ROOM.into()),
         e => keep(&kept, Kind::Other, first_line(&e.to_string())),
     }));
     let kept = fault.clone();
     device.set_device_lost_callback(move |reason, message| {
+        // Ours alone destroys it, at its end.
         if reason != wgpu::DeviceLostReason::Destroyed {
-            let message =
-                format!("the device was lost ({}); update the driver, or use --device cpu", first_line(&message));
-            keep(&kept, Kind::DeviceLost, message);
+            keep(&kept, Kind::DeviceLost, lost(&first_line(&message)));
         }
     });
 }
@@ -337,4 +260,16 @@ fn first_line(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     let chosen = lines.iter().find(|l| l.contains("error")).or(lines.last()).copied().unwrap_or("unknown error");
     crate::error::escape(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_adapter_that_is_not_opened_is_named_with_driver_and_remedy() {
+        let error = not_opened("Card 1, Vulkan, maker 1.2", "tree\n  validation error: no queue\n");
+        let want = "Card 1, Vulkan, maker 1.2 cannot be opened: validation error: no queue; update the driver, or use --device cpu";
+        assert_eq!(error.to_string(), want);
+    }
 }

@@ -1,7 +1,7 @@
 //! What is remembered of a device between runs: pipelines, verdicts of the self-test. One file each in the system's cache
 //! folder, readable by its owner alone; a missing, damaged, foreign or unwritable one counts as empty, never as an error.
 
-use super::device::Device;
+use super::adapter::Adapter;
 use crate::system::cache_dir;
 use sha2::{Digest as _, Sha256};
 use std::fs;
@@ -13,45 +13,50 @@ const MAX_BYTES: u64 = 256 << 20;
 /// Bytes of the digest of who wrote a file and of what it holds.
 const DIGEST: usize = 32;
 
-/// Version, adapter, driver: what all the files are for. A change of any of them begins anew.
-fn owner(device: &Device) -> String {
-    let checked = if device.options().checked { "checked" } else { "trusted" };
-    format!("lienzo {}\n{}\n{checked}\n", env!("CARGO_PKG_VERSION"), device.describe())
+/// Whose files they are: version, adapter, driver, and whether shaders are checked. A change of any of them begins anew.
+#[derive(Clone, Debug)]
+pub(super) struct Owner(String);
+
+impl Owner {
+    pub(super) fn new(adapter: &Adapter, checked: bool) -> Self {
+        let checked = if checked { "checked" } else { "trusted" };
+        Self(format!("lienzo {}\n{}\n{checked}\n", env!("CARGO_PKG_VERSION"), adapter.describe()))
+    }
 }
 
-fn file(device: &Device, what: &str) -> Option<PathBuf> {
-    let digest = Sha256::digest(owner(device).as_bytes());
+fn file(owner: &Owner, what: &str) -> Option<PathBuf> {
+    let digest = Sha256::digest(owner.0.as_bytes());
     let short: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
     Some(cache_dir()?.join(format!("gpu-{short}-{what}")))
 }
 
-fn digest(device: &Device, data: &[u8]) -> [u8; DIGEST] {
+fn digest(owner: &Owner, data: &[u8]) -> [u8; DIGEST] {
     let mut hash = Sha256::new();
-    hash.update(owner(device).as_bytes());
+    hash.update(owner.0.as_bytes());
     hash.update(data);
     hash.finalize().into()
 }
 
 /// What was saved last, if nothing has changed since.
-pub(super) fn load(device: &Device, what: &str) -> Option<Vec<u8>> {
-    let path = file(device, what)?;
+pub(super) fn load(owner: &Owner, what: &str) -> Option<Vec<u8>> {
+    let path = file(owner, what)?;
     let meta = fs::symlink_metadata(&path).ok()?;
     if !meta.is_file() || meta.len() > MAX_BYTES || !private(&meta) {
         return None;
     }
     let bytes = fs::read(path).ok()?;
     let (head, data) = bytes.split_at_checked(DIGEST)?;
-    (head == digest(device, data)).then(|| data.to_vec())
+    (head == digest(owner, data)).then(|| data.to_vec())
 }
 
 /// Saves through a temporary file, so that two processes cannot tear it.
-pub(super) fn save(device: &Device, what: &str, data: &[u8]) {
-    let Some(path) = file(device, what) else { return };
+pub(super) fn save(owner: &Owner, what: &str, data: &[u8]) {
+    let Some(path) = file(owner, what) else { return };
     let Some(dir) = path.parent() else { return };
     let temporary = dir.join(format!(".gpu-{}-{what}.tmp", std::process::id()));
     let written = fs::create_dir_all(dir).and_then(|()| {
         let mut out = create(&temporary)?;
-        out.write_all(&digest(device, data))?;
+        out.write_all(&digest(owner, data))?;
         out.write_all(data)
     });
     if written.and_then(|()| fs::rename(&temporary, &path)).is_err() {

@@ -35,7 +35,7 @@ pub(super) struct Pipelines {
 impl Pipelines {
     pub(super) fn new(device: Arc<Device>) -> Self {
         let cache = device.has(wgpu::Features::PIPELINE_CACHE).then(|| {
-            let data = disk::load(&device, "pipelines");
+            let data = disk::load(&device.owner(), "pipelines");
             let descriptor =
                 wgpu::PipelineCacheDescriptor { label: Some("lienzo"), data: data.as_deref(), fallback: true };
             // SAFETY: the data was returned by `get_data` for this adapter and driver: its file is owner-only, and version,
@@ -75,7 +75,7 @@ impl Pipelines {
         if let (Some(cache), false) = (&self.cache, missing.is_empty()) {
             // Seconds of compiling are worth a file; without one, the next run compiles again.
             if let Some(data) = cache.get_data() {
-                disk::save(&self.device, "pipelines", &data);
+                disk::save(&self.device.owner(), "pipelines", &data);
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use super::record::{Recorded, Recorder, Region};
 use super::timer::Timer;
 use super::transfer::{Download, to_bytes};
 use super::weights::{Resident, buffer};
-use crate::backend::{Program, Run, Value};
+use crate::backend::{Encoding, Program, Run, Value};
 use crate::error::{Error, Result};
 use crate::graph::plan::{Place, Plan};
 use crate::kernels::gpu::What;
@@ -31,6 +31,8 @@ pub(super) struct GpuProgram {
     /// What each input was set to: setting the same tensor again costs nothing.
     set: Vec<Option<Arc<Tensor>>>,
     download: Download,
+    /// Of the last fast run.
+    encoding: Option<Encoding>,
     /// Held so that the slabs live.
     _weights: Vec<Arc<Resident>>,
 }
@@ -88,6 +90,7 @@ impl GpuProgram {
             buffers,
             set,
             download: Download::default(),
+            encoding: None,
             _weights: weights,
         })
     }
@@ -103,16 +106,34 @@ impl GpuProgram {
         self.device.queue.submit([encoder.finish()])
     }
 
-    /// All pieces in submissions of about the device's budget, a few of them under way at a time.
-    fn fast(&self, cancel: &AtomicBool) -> Result<()> {
-        let mut waiting: VecDeque<(wgpu::SubmissionIndex, u64)> = VecDeque::new();
+    /// The steps that some pieces belong to, in words.
+    fn place(&self, pieces: &Range<usize>) -> String {
+        let of = |piece: usize| self.steps.iter().position(|s| s.contains(&piece)).unwrap_or_default();
+        let name = |i: usize| {
+            format!(
+                "{} ({}/{})",
+                self.plan.steps[i].name,
+                self.plan.steps[i].op.name(),
+                self.plan.steps[i].variant_name
+            )
+        };
+        match (of(pieces.start), of(pieces.end.saturating_sub(1))) {
+            (a, b) if a == b => name(a),
+            (a, b) => format!("{} to {}", name(a), name(b)),
+        }
+    }
+
+    /// All pieces in submissions of about the device's budget, a few of them under way at a time; what it took the host.
+    fn fast(&self, cancel: &AtomicBool) -> Result<Encoding> {
+        let mut waiting: VecDeque<(wgpu::SubmissionIndex, u64, Range<usize>)> = VecDeque::new();
         let mut done = Instant::now();
-        let mut finish = |(submission, flops): (wgpu::SubmissionIndex, u64)| -> Result<()> {
-            self.device.wait(Some(submission))?;
+        let mut finish = |(submission, flops, pieces): (wgpu::SubmissionIndex, u64, Range<usize>)| -> Result<()> {
+            self.device.wait(Some(submission)).map_err(|e| e.at(self.place(&pieces)))?;
             self.device.learn(flops, done.elapsed());
             done = Instant::now();
             Ok(())
         };
+        let mut spent = Encoding { dispatches: self.recorded.len(), ..Encoding::default() };
         let mut first = 0;
         while first < self.recorded.len() {
             if cancel.load(Ordering::Relaxed) {
@@ -124,13 +145,18 @@ impl GpuProgram {
                 flops += self.recorded.flops(last);
                 last += 1;
             }
-            waiting.push_back((self.submit(first..last), flops));
+            let begun = Instant::now();
+            let submission = self.submit(first..last);
+            spent.host += begun.elapsed();
+            spent.submits += 1;
+            waiting.push_back((submission, flops, first..last));
             if waiting.len() >= UNDER_WAY {
                 waiting.pop_front().map_or(Ok(()), &mut finish)?;
             }
             first = last;
         }
-        waiting.into_iter().try_for_each(finish)
+        waiting.into_iter().try_for_each(finish)?;
+        Ok(spent)
     }
 
     /// Each step's own time, by the device's clock where it has one.
@@ -152,7 +178,7 @@ impl GpuProgram {
         }
         for pieces in &self.steps {
             let start = Instant::now();
-            self.device.wait(Some(self.submit(pieces.clone())))?;
+            self.device.wait(Some(self.submit(pieces.clone()))).map_err(|e| e.at(self.place(pieces)))?;
             times.push(start.elapsed());
         }
         Ok(())
@@ -160,7 +186,8 @@ impl GpuProgram {
 
     fn stepped(&mut self, visit: &mut dyn FnMut(usize, &mut Tensor) -> Result<()>) -> Result<()> {
         for i in 0..self.steps.len() {
-            self.device.wait(Some(self.submit(self.steps[i].clone())))?;
+            let pieces = self.steps[i].clone();
+            self.device.wait(Some(self.submit(pieces.clone()))).map_err(|e| e.at(self.place(&pieces)))?;
             let id = self.plan.steps[i].y;
             let mut value = self.read(id)?;
             visit(i, &mut value)?;
@@ -208,10 +235,17 @@ impl Program for GpuProgram {
             return Err(Error::other(format!("plan {}: input '{}' is not set", self.plan.name, self.plan.inputs[n].0)));
         }
         match how {
-            Run::Fast { cancel } => self.fast(cancel),
+            Run::Fast { cancel } => {
+                self.encoding = Some(self.fast(cancel)?);
+                Ok(())
+            }
             Run::Timed(times) => self.timed(times),
             Run::Stepped(visit) => self.stepped(visit),
         }
+    }
+
+    fn encoding(&self) -> Option<Encoding> {
+        self.encoding
     }
 
     fn get(&mut self, output: &str) -> Result<Value> {

@@ -2,7 +2,7 @@
 
 use super::device::Device;
 use super::pipeline::{Pipeline, Pipelines, written};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::kernels::gpu::{ALIGN, Dispatch, Launch, What};
 use std::ops::Range;
 use std::sync::Arc;
@@ -71,10 +71,7 @@ impl<'a> Recorder<'a> {
         resolve: &dyn Fn(What) -> Result<Region>,
     ) -> Result<Range<usize>> {
         let first = self.pieces.len();
-        let groups: u64 = launch.dispatches.iter().map(|d| u64::from(d.grid[0])).sum();
-        for d in &launch.dispatches {
-            // Bands of one step share its work by their workgroups.
-            let share = flops / groups.max(1) * u64::from(d.grid[0]);
+        for (d, share) in launch.shares(flops) {
             self.dispatch(d, share, resolve)?;
         }
         Ok(first..self.pieces.len())
@@ -88,11 +85,12 @@ impl<'a> Recorder<'a> {
             let bytes = left.map(|l| b.bytes.unwrap_or(l).min(l).next_multiple_of(4));
             let bytes = bytes.ok_or_else(|| Error::other(format!("{}: a binding is empty", d.shader.file)))?;
             if bytes > limits.max_binding {
+                let (device, have) = (self.device.describe(), limits.max_binding);
                 let message = format!(
-                    "{}: a binding of {bytes} bytes, and this device allows {}; use a smaller size, or --device cpu",
-                    d.shader.file, limits.max_binding
+                    "{device}: {}: a binding of {bytes} bytes, and {have} are allowed; use a smaller size, or --device cpu",
+                    d.shader.file
                 );
-                return Err(Error::other(message));
+                return Err(Error::new(Kind::TooBig { need: bytes, have }, message));
             }
             Ok(Region { start: whole.start + b.start, bytes, ..whole })
         });
@@ -100,8 +98,7 @@ impl<'a> Recorder<'a> {
         let group = self.calls.len();
         self.calls.push(Call { pipeline: self.pipelines.get(&d.shader)?, regions });
         let [x, y, z] = d.grid;
-        let by_work = flops.div_ceil(limits.max_flops).max(1).min(u64::from(x));
-        let length = u64::from(x).div_ceil(by_work).min(u64::from(limits.max_groups)) as u32;
+        let length = limits.piece(x, flops);
         let mut first = 0;
         while first < x {
             let count = length.min(x - first);

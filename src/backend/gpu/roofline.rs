@@ -1,8 +1,9 @@
 //! A device's ceilings, measured by our own kernels and remembered between runs.
 
+use super::adapter::Adapter;
 use super::check::{Bench, guard};
 use super::device::Device;
-use super::disk;
+use super::disk::{self, Owner};
 use crate::error::Result;
 use crate::kernels::gpu::roofline::{FMA_FLOPS, copy, fma};
 use crate::kernels::gpu::{Launch, Limits, Storage};
@@ -27,10 +28,15 @@ const GROUPS: [u32; 4] = [64, 1024, 8192, 65_535];
 impl Roofline {
     /// As measured once on this adapter and driver; `Roofline::measure` where that was never done.
     pub fn of(device: &Arc<Device>) -> Result<Self> {
-        match disk::load(device, "roofline").and_then(|bytes| Self::parse(&bytes)) {
+        match Self::known(device.adapter(), device.options().checked) {
             Some(known) => Ok(known),
             None => Self::measure(device),
         }
+    }
+
+    /// As measured earlier on this adapter and driver, without opening it; none where that was never done.
+    pub fn known(adapter: &Adapter, checked: bool) -> Option<Self> {
+        disk::load(&Owner::new(adapter, checked), "roofline").and_then(|bytes| Self::parse(&bytes))
     }
 
     /// Measures, and remembers: a fraction of a second on a graphics card, a few seconds on a software adapter.
@@ -40,7 +46,7 @@ impl Roofline {
         let fma = rate(&bench, &|groups| fma(groups, device.limits()), per_group(FMA_FLOPS))?;
         let copy = rate(&bench, &|groups| copy(groups, device.limits()), per_group(32))?;
         let found = Self { fma, copy };
-        disk::save(device, "roofline", format!("{fma:e} {copy:e}").as_bytes());
+        disk::save(&device.owner(), "roofline", format!("{fma:e} {copy:e}").as_bytes());
         Ok(found)
     }
 

@@ -32,7 +32,7 @@ pub(super) struct Verdicts {
 impl Verdicts {
     /// From the last run.
     pub(super) fn load(bench: &Bench) -> Self {
-        let bytes = disk::load(bench.device(), "verdicts").unwrap_or_default();
+        let bytes = disk::load(&bench.device().owner(), "verdicts").unwrap_or_default();
         let text = String::from_utf8(bytes).unwrap_or_default();
         let line = |l: &str| l.split_once(' ').map(|(digest, verdict)| (digest.to_owned(), verdict == "passed"));
         Self { known: text.lines().filter_map(line).collect(), checked: 0 }
@@ -41,7 +41,7 @@ impl Verdicts {
     fn save(&self, bench: &Bench) {
         let line = |(digest, ok): (&String, &bool)| format!("{digest} {}\n", if *ok { "passed" } else { "failed" });
         let text: String = self.known.iter().map(line).collect();
-        disk::save(bench.device(), "verdicts", text.as_bytes());
+        disk::save(&bench.device().owner(), "verdicts", text.as_bytes());
     }
 
     /// Checks what of a plan has never been checked on this device; gives the first variant that is not to be trusted.

@@ -56,7 +56,8 @@ impl<'a> Needs<'a> {
 
     /// What stays loaded within a limit, and bytes of the whole process at the worst moment.
     fn peak(&self, limit: Option<u64>, low_memory: bool) -> Result<(Keep, u64)> {
-        let beside = BASE + self.beside;
+        // A GPU's memory is its own: what the process needs beside is elsewhere.
+        let beside = if self.engine.backend().numerics().device.is_some() { 0 } else { BASE + self.beside };
         let budget = limit.map(|l| l.saturating_sub(beside));
         let r = self.engine.residency(self.model, &self.stages, self.alternating, budget, low_memory)?;
         Ok((r.keep, beside + r.peak))
@@ -114,6 +115,66 @@ pub fn work(engine: &Engine, model: &Model, requests: &[Request], tokens: &Token
 fn limit(engine: &Engine, args: &GenerateArgs) -> Result<Option<u64>> {
     let asked = args.max_memory.as_deref().map(parse_size).transpose()?;
     Ok(asked.into_iter().chain(engine.backend().memory_limit().map(|l| l / 4 * 3)).min())
+}
+
+/// What is done about a request on a device with a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    /// It fits.
+    AsAsked,
+    /// It fits if pictures are computed one at a time, which changes none of them.
+    OneAtATime,
+    /// It does not: the device is left.
+    Leave,
+}
+
+impl Fit {
+    /// From bytes: the budget, what the request needs on the device, and what it needs there with batches of one.
+    fn decide(budget: u64, asked: u64, single: Option<u64>) -> Self {
+        match (asked <= budget, single) {
+            (true, _) => Self::AsAsked,
+            (false, Some(single)) if single <= budget => Self::OneAtATime,
+            _ => Self::Leave,
+        }
+    }
+}
+
+/// Applies `--max-memory` to the memory of a GPU: smaller batches, then the backend behind it, each said. Gives the batch size
+/// if it is another.
+pub fn fit(
+    engine: &Engine,
+    model: &Model,
+    requests: &[Request],
+    tokens: &Tokenizer,
+    args: &GenerateArgs,
+) -> Result<Option<usize>> {
+    let device = engine.backend();
+    let Some(budget) = args.max_memory.as_deref().map(parse_size).transpose()? else { return Ok(None) };
+    if device.numerics().device.is_none() {
+        return Ok(None);
+    }
+    let peak = |requests: &[Request]| Ok(Needs::new(engine, model, requests, tokens)?.peak(Some(budget), false)?.1);
+    let asked = peak(requests)?;
+    let several = requests.iter().any(|r| r.together() > 1);
+    let single: Vec<Request> = requests.iter().cloned().map(|r| Request { batch_size: 1, ..r }).collect();
+    let single = several.then(|| peak(&single)).transpose()?;
+    let (name, limit) = (device.name(), format_bytes(budget));
+    match Fit::decide(budget, asked, single) {
+        Fit::AsAsked => eprintln!("note: --max-memory {limit} holds for {name}: {} needed there", format_bytes(asked)),
+        Fit::OneAtATime => {
+            let (asked, single) = (format_bytes(asked), format_bytes(single.unwrap_or_default()));
+            eprintln!("note: {asked} needed on {name}, --max-memory allows {limit}: one picture at a time ({single})");
+            return Ok(Some(1));
+        }
+        Fit::Leave if args.force => {}
+        Fit::Leave => {
+            let why = format!("{} needed on {name}, --max-memory allows {limit}", format_bytes(asked));
+            if engine.give_up(&device, &why) {
+                engine.notes().iter().for_each(|note| eprintln!("note: {note}"));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Refuses what the machine, its container or `--max-memory` cannot hold; short free memory is only a warning.
@@ -194,8 +255,27 @@ fn parse_size(text: &str) -> Result<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::parse_size;
+pub mod tests {
+    use super::*;
+
+    /// What a command line asks of the embedded model.
+    #[cfg(feature = "gpu")]
+    pub fn memory_work(line: &[&str]) -> Result<Work> {
+        use clap::Parser as _;
+        use lienzo::backend::cpu::{Cpu, WeightType};
+        use std::sync::Arc;
+
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: GenerateArgs,
+        }
+        let args = Line::parse_from(line).args;
+        let model = Model::embedded()?;
+        let request = args.request(&model, (args.prompt()?, String::new()), 1)?;
+        let engine = Engine::new(Arc::new(Cpu::new(1, lienzo::simd::Isa::best(), WeightType::Auto)?));
+        work(&engine, &model, &[request], &Tokenizer::clip())
+    }
 
     #[test]
     fn sizes_are_read() {
@@ -204,6 +284,19 @@ mod tests {
         }
         for text in ["", "GB", "-1GB", "2 potatoes", "nan"] {
             assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_budget_costs_batches_first_and_then_the_device() {
+        for (budget, asked, single, want) in [
+            (100, 100, None, Fit::AsAsked),
+            (100, 90, Some(50), Fit::AsAsked),
+            (100, 101, Some(100), Fit::OneAtATime),
+            (100, 101, Some(101), Fit::Leave),
+            (100, 101, None, Fit::Leave),
+        ] {
+            assert_eq!(Fit::decide(budget, asked, single), want, "{budget} {asked} {single:?}");
         }
     }
 }

@@ -7,6 +7,7 @@ use lienzo::diffusion::denoise::schedule::Prediction;
 use lienzo::diffusion::denoise::sigmas::ScheduleKind;
 use lienzo::diffusion::denoise::timesteps::Timesteps;
 use lienzo::diffusion::inpaint::Fill;
+use lienzo::engine::Engine;
 use lienzo::error::{Error, Result};
 use lienzo::image::parameters::Parameters;
 use lienzo::image::resize::ResizeMode;
@@ -22,20 +23,21 @@ struct Hashes {
     vae: Option<String>,
 }
 
-/// What is known before the picture is; the files' hashes are computed beside the sampling.
-pub struct Metadata {
+/// What is known before the picture is; the files' hashes are computed beside the sampling. The engine is asked for its
+/// arithmetic when a text is written: a device may have been given up meanwhile.
+pub struct Metadata<'e> {
     wanted: bool,
     model_name: String,
     vae_name: Option<String>,
     hashes: Option<JoinHandle<Result<Hashes>>>,
     known: Option<Hashes>,
     exact_weights: bool,
-    numerics: Numerics,
+    engine: &'e Engine,
 }
 
-impl Metadata {
-    /// Begins hashing the model, and the VAE of `--vae`, in the background. `numerics` are the backend's.
-    pub fn start(model: &Arc<Model>, args: &GenerateArgs, numerics: Numerics, cancel: Arc<AtomicBool>) -> Self {
+impl<'e> Metadata<'e> {
+    /// Begins hashing the model, and the VAE of `--vae`, in the background.
+    pub fn start(model: &Arc<Model>, args: &GenerateArgs, engine: &'e Engine, cancel: Arc<AtomicBool>) -> Self {
         let wanted = !args.disable_image_metadata;
         let vae = args.model.vae.clone();
         let name = |p: &std::path::PathBuf| p.file_name().map(|s| s.to_string_lossy().into_owned());
@@ -49,11 +51,25 @@ impl Metadata {
             })
         });
         let exact_weights = args.device.weight_type.eq_ignore_ascii_case("f32");
-        Self { wanted, model_name: model.name.clone(), vae_name, hashes, known: None, exact_weights, numerics }
+        Self { wanted, model_name: model.name.clone(), vae_name, hashes, known: None, exact_weights, engine }
     }
 
-    /// The text for picture `index`; none with `--disable-image-metadata`.
+    /// The text for picture `index`, which has just been made; none with `--disable-image-metadata`.
     pub fn text(&mut self, request: &Request, index: usize) -> Result<Option<String>> {
+        self.text_of(request, index, self.engine.numerics())
+    }
+
+    /// Whether this is what picture `index` would say of itself, whichever of the engine's devices makes it.
+    pub fn fits(&mut self, text: &str, request: &Request, index: usize) -> Result<bool> {
+        for numerics in self.engine.possible_numerics() {
+            if self.text_of(request, index, numerics)?.as_deref() == Some(text) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn text_of(&mut self, request: &Request, index: usize, numerics: Numerics) -> Result<Option<String>> {
         if !self.wanted {
             return Ok(None);
         }
@@ -120,15 +136,26 @@ impl Metadata {
         if self.exact_weights {
             put("Weight type", "f32".into());
         }
-        for (key, value) in [("Precision", self.numerics.precision), ("Device", self.numerics.device)] {
-            if let Some(value) = value {
-                put(key, value.into());
-            }
-        }
+        arithmetic(numerics, &mut put);
         put("Version", format!("Lienzo v{}", env!("CARGO_PKG_VERSION")));
         let parameters =
             Parameters { prompt: request.prompt.clone(), negative_prompt: request.negative_prompt.clone(), entries };
         Ok(Some(parameters.to_text()))
+    }
+}
+
+/// What changes a picture's last bits, where it is not f32 on the CPU.
+fn arithmetic(numerics: Numerics, put: &mut impl FnMut(&str, String)) {
+    if let Some(precision) = numerics.precision {
+        put("Precision", precision.into());
+    }
+    match (numerics.after, numerics.device) {
+        (None, None) => {}
+        (None, Some(device)) => put("Device", device.into()),
+        (Some(first), then) => put("Device", format!("{first}, then {}", then.unwrap_or("cpu"))),
+    }
+    if numerics.tensor_cores {
+        put("Tensor cores", "True".into());
     }
 }
 
@@ -167,4 +194,100 @@ fn schedule_label(request: &Request) -> String {
     let (asked, own) = (request.sampling.schedule, request.sampling.sampler.schedule);
     let kind = if asked == ScheduleKind::Automatic && own != ScheduleKind::Uniform { own } else { asked };
     kind.name().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+    use lienzo::backend::cpu::{Cpu, WeightType};
+    use lienzo::backend::{Backend, Memory, Program};
+    use lienzo::graph::plan::Plan;
+    use lienzo::kernels::Caps;
+    use lienzo::simd::Isa;
+    use std::sync::atomic::Ordering;
+
+    /// A CPU under the name of a GPU, which uses tensor cores once it has loaded something.
+    struct Card(Cpu, AtomicBool);
+
+    impl Backend for Card {
+        fn name(&self) -> String {
+            "Card 1, Vulkan, maker 1.2".into()
+        }
+
+        fn caps(&self) -> Caps {
+            self.0.caps()
+        }
+
+        fn memory(&self, plan: &Plan, model: &Model) -> Memory {
+            self.0.memory(plan, model)
+        }
+
+        fn numerics(&self) -> Numerics {
+            let tensor_cores = self.1.load(Ordering::Relaxed);
+            Numerics { device: Some("gpu"), precision: Some("f16"), tensor_cores, after: None }
+        }
+
+        fn load(&self, plan: Arc<Plan>, model: &Arc<Model>) -> Result<Box<dyn Program>> {
+            self.1.store(true, Ordering::Relaxed);
+            self.0.load(plan, model)
+        }
+    }
+
+    fn cpu() -> Cpu {
+        Cpu::new(1, Isa::best(), WeightType::Auto).unwrap()
+    }
+
+    fn args() -> GenerateArgs {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: GenerateArgs,
+        }
+        Line::parse_from(["generate", "a red apple"]).args
+    }
+
+    #[test]
+    fn a_picture_says_which_device_made_it() {
+        let engine = Engine::new(Arc::new(Card(cpu(), AtomicBool::new(false)))).or(Arc::new(cpu()));
+        let model = Arc::new(Model::embedded().unwrap());
+        let mut metadata = Metadata::start(&model, &args(), &engine, Arc::default());
+        let request = args().request(&model, ("a red apple".into(), String::new()), 1).unwrap();
+        let says = |metadata: &mut Metadata<'_>, key: &str| {
+            let text = metadata.text(&request, 0).unwrap().unwrap();
+            Parameters::parse(&text).get(key).map(str::to_owned)
+        };
+        assert_eq!(says(&mut metadata, "Device").as_deref(), Some("gpu"));
+        assert_eq!(
+            (says(&mut metadata, "Precision").as_deref(), says(&mut metadata, "Tensor cores")),
+            (Some("f16"), None)
+        );
+        // It computes something.
+        let cancel = AtomicBool::new(false);
+        let tokens =
+            lienzo::tensor::Tensor::zeros(lienzo::tensor::Shape::tokens(1, model.clip.positions, model.clip.width));
+        lienzo::diffusion::Stages::text(&engine.session(&model, &cancel), tokens, 1).unwrap();
+        assert_eq!(says(&mut metadata, "Tensor cores").as_deref(), Some("True"));
+        let before = metadata.text(&request, 0).unwrap().unwrap();
+        // It is lost.
+        assert!(engine.give_up(&engine.backend(), "lost"));
+        assert_eq!(says(&mut metadata, "Device").as_deref(), Some("gpu, then cpu"));
+        assert_eq!((says(&mut metadata, "Precision"), says(&mut metadata, "Tensor cores")), (None, None));
+        let after = metadata.text(&request, 0).unwrap().unwrap();
+        assert!(metadata.fits(&after, &request, 0).unwrap());
+        // The same command again, before anything is lost, knows both for its own, and nobody else's.
+        let engine = Engine::new(Arc::new(Card(cpu(), AtomicBool::new(false)))).or(Arc::new(cpu()));
+        let mut metadata = Metadata::start(&model, &args(), &engine, Arc::default());
+        assert!(metadata.fits(&before, &request, 0).unwrap() && metadata.fits(&after, &request, 0).unwrap());
+        assert!(!metadata.fits(&after.replace("Steps: ", "Steps: 1"), &request, 0).unwrap());
+    }
+
+    #[test]
+    fn a_device_that_was_given_up_before_it_did_anything_is_not_named() {
+        let engine = Engine::new(Arc::new(Card(cpu(), AtomicBool::new(false)))).or(Arc::new(cpu()));
+        assert!(engine.give_up(&engine.backend(), "refused"));
+        assert_eq!(engine.numerics(), Numerics::default());
+        // The last one stays.
+        assert!(!engine.give_up(&engine.backend(), "refused"));
+    }
 }

@@ -14,8 +14,9 @@ use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
 
 /// Settings that change no picture here, or are looked at elsewhere in this file.
-const HARMLESS: [&str; 18] = [
+const HARMLESS: [&str; 19] = [
     "Device",
+    "Tensor cores",
     "TI hashes",
     "Model",
     "Model hash",

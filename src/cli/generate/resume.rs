@@ -35,7 +35,7 @@ pub fn adopt_seed(args: &mut GenerateArgs, output: &OutputPlan, count: usize) {
 pub fn finished(
     output: &OutputPlan,
     request: &Request,
-    metadata: &mut Metadata,
+    metadata: &mut Metadata<'_>,
     overwrite: bool,
 ) -> Result<BTreeSet<usize>> {
     let mut out = BTreeSet::new();
@@ -44,7 +44,7 @@ pub fn finished(
         if path.symlink_metadata().is_err() {
             continue;
         }
-        if text_of(&path).is_some_and(|text| metadata.text(request, index).is_ok_and(|own| own == Some(text))) {
+        if text_of(&path).is_some_and(|text| metadata.fits(&text, request, index).unwrap_or(false)) {
             out.insert(index);
         } else if !overwrite {
             let name = escape(&path.to_string_lossy());

@@ -1,0 +1,151 @@
+//! `--device auto`: how much work, and what each device is known to do a second, go in; the one to take and why comes out.
+
+use super::Work;
+use lienzo::error::{Result, escape};
+
+/// The share of its FMA peak that a GPU reaches over a whole model, and of its own that a CPU does (Winograd counts as a
+/// direct convolution). Estimates for a choice, nothing more.
+const GPU_SHARE: f64 = 0.3;
+const CPU_SHARE: f64 = 1.0;
+/// Bytes of weights a second from a file to a device.
+const LOADING: f64 = 1e9;
+/// Seconds until a GPU does its first work: a device is opened, pipelines are built or read.
+const START: f64 = 1.0;
+
+/// A graphics card, as plain data.
+#[derive(Debug)]
+pub struct Card {
+    /// Its name.
+    pub name: String,
+    /// Whether it is a program on the processor: never taken here.
+    pub software: bool,
+    /// f32 multiply-adds, in FLOP/s, or why it cannot be used.
+    pub fma: Result<f64>,
+}
+
+/// What was decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Which card; none is the CPU.
+    pub card: Option<usize>,
+    /// One line.
+    pub reason: String,
+    /// Cards that could not be asked, in sentences.
+    pub notes: Vec<String>,
+}
+
+/// Seconds on a CPU with this FMA peak.
+pub fn on_cpu(work: Work, peak: f64) -> f64 {
+    work.flops / (CPU_SHARE * peak) + work.weight_bytes / LOADING
+}
+
+fn on_gpu(work: Work, fma: f64) -> f64 {
+    START + work.flops / (GPU_SHARE * fma) + work.weight_bytes / LOADING
+}
+
+/// The reason where no card can be faster than the CPU is; none where it is worth while to ask them.
+pub fn trifle(work: Work, peak: f64) -> Option<String> {
+    let cpu = on_cpu(work, peak);
+    let start = START + work.weight_bytes / LOADING;
+    (cpu <= start).then(|| format!("the CPU (estimated {cpu:.1} s; to start a GPU takes as long)"))
+}
+
+/// The least estimated time wins; the CPU where it is as good. `must`: a card is taken whatever it takes, if there is one.
+pub fn choose(work: Work, peak: f64, cards: &[Card], must: bool) -> Choice {
+    let cpu = on_cpu(work, peak);
+    let mut times: Vec<(usize, f64)> = Vec::new();
+    let mut notes = Vec::new();
+    for (i, card) in cards.iter().enumerate().filter(|(_, c)| !c.software) {
+        match &card.fma {
+            Ok(fma) => times.push((i, on_gpu(work, *fma))),
+            Err(e) => notes.push(format!("{e}; going on without it")),
+        }
+    }
+    // Of equals the first: cards are listed in order of preference.
+    let best = times.iter().copied().reduce(|a, b| if b.1 < a.1 { b } else { a });
+    let card = best.filter(|(_, time)| must || *time < cpu).map(|(i, _)| i);
+    let name = |i: usize| escape(&cards[i].name);
+    let winner = card.map_or_else(|| "the CPU".to_owned(), name);
+    let listed: Vec<String> = times.iter().map(|(i, time)| format!("{time:.1} s on {}", name(*i))).collect();
+    let reason = match listed.is_empty() {
+        true => format!("{winner} (estimated {cpu:.1} s; no GPU can be used)"),
+        false => format!("{winner} (estimated {}, {cpu:.1} s on the CPU)", listed.join(", ")),
+    };
+    Choice { card, reason, notes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::generate::memory_work;
+    use lienzo::error::Error;
+
+    /// 20 guided steps of SD 1.5 at 512x512 and the decoder.
+    const SD15: Work = Work { flops: 20.0 * 1.6e12 + 2.5e12, weight_bytes: 2.1e9 };
+    /// Two cores.
+    const PEAK: f64 = 200e9;
+
+    fn card(name: &str, fma: f64) -> Card {
+        Card { name: name.into(), software: false, fma: Ok(fma) }
+    }
+
+    fn taken(work: Work, cards: &[Card]) -> (Option<usize>, String) {
+        let choice = choose(work, PEAK, cards, false);
+        (choice.card, choice.reason)
+    }
+
+    #[test]
+    fn a_program_on_the_processor_is_never_taken() {
+        // However fast it says that it is, and even if a card is a must.
+        let cards = [Card { software: true, ..card("llvmpipe", 1e15) }];
+        for must in [false, true] {
+            let choice = choose(SD15, PEAK, &cards, must);
+            assert!(choice.card.is_none() && choice.notes.is_empty(), "{choice:?}");
+            assert_eq!(choice.reason, "the CPU (estimated 174.6 s; no GPU can be used)");
+        }
+    }
+
+    #[test]
+    fn the_least_estimated_time_is_taken_and_said() {
+        let cards = [card("Discrete", 10e12), card("Integrated", 1e12)];
+        let (taken_card, reason) = taken(SD15, &cards);
+        assert_eq!(taken_card, Some(0));
+        assert_eq!(reason, "Discrete (estimated 14.6 s on Discrete, 118.1 s on Integrated, 174.6 s on the CPU)");
+        // Order is preference among equals, not more.
+        assert_eq!(taken(SD15, &[card("Slow", 1e12), card("Fast", 10e12)]).0, Some(1));
+        assert_eq!(taken(SD15, &[card("One", 10e12), card("Two", 10e12)]).0, Some(0));
+        // A card that is slower than the processor.
+        assert_eq!(taken(SD15, &[card("Old", 0.3e12)]).0, None);
+    }
+
+    #[test]
+    fn starting_a_card_counts() {
+        let little = Work { flops: 250e9, weight_bytes: 0.0 };
+        assert!(trifle(little, PEAK).is_none());
+        assert_eq!(taken(little, &[card("Fast", 10e12)]).0, Some(0));
+        assert_eq!(taken(little, &[card("Slower", 1e12)]).0, None);
+        let less = Work { flops: 100e9, ..little };
+        assert_eq!(taken(less, &[card("Fast", 1e15)]).0, None);
+        assert_eq!(trifle(less, PEAK).as_deref(), Some("the CPU (estimated 0.5 s; to start a GPU takes as long)"));
+        // f16 was asked for, which the CPU has not.
+        assert_eq!(choose(less, PEAK, &[card("Fast", 1e15)], true).card, Some(0));
+    }
+
+    #[test]
+    fn the_embedded_model_goes_to_the_cpu() {
+        let work = memory_work(&["generate", "a red apple"]).unwrap();
+        assert!(work.flops > 1e9 && work.weight_bytes > 1e6, "{work:?}");
+        assert!(trifle(work, PEAK).is_some(), "{work:?}");
+        assert_eq!(taken(work, &[card("Fast", 60e12)]).0, None);
+    }
+
+    #[test]
+    fn a_card_that_is_refused_is_named_and_gone_without() {
+        let why = "Broken, Vulkan, maker 1.2 cannot be opened: lost; update the driver, or use --device cpu";
+        let broken = Card { fma: Err(Error::other(why)), ..card("Broken", 0.0) };
+        let choice = choose(SD15, PEAK, &[broken, card("Second", 10e12)], false);
+        assert_eq!(choice.card, Some(1));
+        assert_eq!(choice.notes, [format!("{why}; going on without it")]);
+        assert!(!choice.reason.contains("Broken"), "{}", choice.reason);
+    }
+}

@@ -1,0 +1,342 @@
+//! A GPU that fails, played by a CPU that fails on purpose: what is done instead, what is said, and that no picture is lost.
+
+use lienzo::backend::cpu::{Cpu, WeightType};
+use lienzo::backend::{Backend, Memory, Numerics, Program, Run, Value};
+use lienzo::diffusion::bpe::Tokenizer;
+use lienzo::diffusion::denoise::plan::Settings;
+use lienzo::diffusion::denoise::samplers;
+use lienzo::diffusion::{Event, Request};
+use lienzo::engine::Engine;
+use lienzo::error::{Error, Kind, Result};
+use lienzo::graph::plan::Plan;
+use lienzo::image::Image;
+use lienzo::kernels::Caps;
+use lienzo::simd::Isa;
+use lienzo::tensor::{Shape, Tensor};
+use lienzo::weights::Model;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+const CARD: &str = "Card 1, Vulkan, maker 1.2";
+
+/// When the card fails, and how.
+#[derive(Clone, Debug)]
+enum Fails {
+    Never,
+    /// In the n-th run of a plan and all that follow.
+    Run(&'static str, usize, Kind),
+    /// While loading a plan, so many times.
+    Load(&'static str, usize, Kind),
+    /// It loads and runs, and a plan's output is not finite.
+    NotFinite(&'static str),
+    /// No kernel of it is right: every variant of an op is refused.
+    Refused(&'static str),
+}
+
+/// A card: a CPU whose work is a GPU's in name, until it fails.
+struct Card {
+    cpu: Cpu,
+    fails: Fails,
+    /// Runs (or loads) of the plan that fails.
+    count: Arc<AtomicUsize>,
+    /// How the same card with wider storage fails, if there is one.
+    wider: Option<Fails>,
+}
+
+impl Card {
+    fn new(fails: Fails) -> Self {
+        Self { cpu: cpu(), fails, count: Arc::default(), wider: None }
+    }
+}
+
+fn failure(kind: &Kind) -> Error {
+    Error::new(kind.clone(), format!("{CARD}: it failed; update the driver, or use --device cpu"))
+}
+
+impl Backend for Card {
+    fn name(&self) -> String {
+        CARD.into()
+    }
+
+    fn caps(&self) -> Caps {
+        let mut caps = self.cpu.caps();
+        if let Fails::Refused(op) = self.fails {
+            let names = ["naive", "simd", "panels", "bf16", "winograd", "upsample4", "upsample9"];
+            caps.refused.extend(names.map(|variant| (op, variant)));
+        }
+        caps
+    }
+
+    fn memory(&self, plan: &Plan, model: &Model) -> Memory {
+        self.cpu.memory(plan, model)
+    }
+
+    fn numerics(&self) -> Numerics {
+        Numerics { device: Some("gpu"), ..Numerics::default() }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        // Once, as if a self-test had been run.
+        let first = matches!(self.fails, Fails::Run(..)) && self.count.fetch_or(1 << 32, Ordering::Relaxed) < 1 << 32;
+        if first { vec!["12 kernels checked".into()] } else { Vec::new() }
+    }
+
+    fn wider(&self) -> Option<Arc<dyn Backend>> {
+        self.wider.clone().map(|fails| Arc::new(Self::new(fails)) as Arc<dyn Backend>)
+    }
+
+    fn load(&self, plan: Arc<Plan>, model: &Arc<Model>) -> Result<Box<dyn Program>> {
+        if let Fails::Load(name, times, kind) = &self.fails
+            && *name == plan.name
+            && self.count.fetch_add(1, Ordering::Relaxed) < *times
+        {
+            return Err(failure(kind));
+        }
+        let inner = self.cpu.load(plan, model)?;
+        Ok(Box::new(Running { inner, fails: self.fails.clone(), count: self.count.clone() }))
+    }
+}
+
+struct Running {
+    inner: Box<dyn Program>,
+    fails: Fails,
+    count: Arc<AtomicUsize>,
+}
+
+impl Program for Running {
+    fn plan(&self) -> &Plan {
+        self.inner.plan()
+    }
+
+    fn set(&mut self, input: &str, value: &Value) -> Result<()> {
+        self.inner.set(input, value)
+    }
+
+    fn run(&mut self, how: Run<'_>) -> Result<()> {
+        if let Fails::Run(name, n, kind) = &self.fails
+            && *name == self.plan().name
+            && (self.count.fetch_add(1, Ordering::Relaxed) & 0xffff) + 1 >= *n
+        {
+            return Err(failure(kind));
+        }
+        self.inner.run(how)
+    }
+
+    fn get(&mut self, output: &str) -> Result<Value> {
+        let value = self.inner.get(output)?;
+        match self.fails {
+            Fails::NotFinite(name) if name == self.plan().name => {
+                let mut broken = Tensor::clone(value.host()?.as_ref());
+                broken.data_mut()[0] = f32::NAN;
+                Ok(broken.into())
+            }
+            _ => Ok(value),
+        }
+    }
+}
+
+fn cpu() -> Cpu {
+    Cpu::new(1, Isa::best(), WeightType::Auto).expect("a thread")
+}
+
+/// What came of a request for two pictures of two steps.
+struct Heard {
+    pictures: Vec<Image>,
+    notes: Vec<String>,
+    result: Result<()>,
+}
+
+impl Heard {
+    /// The notes as one text.
+    fn said(&self) -> String {
+        self.notes.join("\n")
+    }
+}
+
+fn draw(engine: &Engine, model: &Arc<Model>) -> Heard {
+    let sampler = samplers::find_named("euler").expect("a sampler").sampler;
+    let request = Request { count: 2, ..Request::new("a red apple", (64, 64), Settings::new(sampler, 2)) };
+    let (mut pictures, mut notes) = (Vec::new(), Vec::new());
+    let cancel = AtomicBool::new(false);
+    let session = engine.session(model, &cancel);
+    let result = lienzo::diffusion::generate(&session, &Tokenizer::clip(), &request, &mut |event| {
+        match event {
+            Event::Picture { image, .. } => pictures.push(image),
+            Event::Note(note) => notes.push(note),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    Heard { pictures, notes, result }
+}
+
+fn embedded() -> Arc<Model> {
+    Arc::new(Model::embedded().expect("the embedded model"))
+}
+
+/// The same pictures without any card.
+fn wanted(model: &Arc<Model>) -> Vec<Vec<u8>> {
+    let heard = draw(&Engine::new(Arc::new(cpu())), model);
+    heard.result.expect("the CPU draws");
+    heard.pictures.into_iter().map(|p| p.rgb).collect()
+}
+
+fn rgb(heard: &Heard) -> Vec<Vec<u8>> {
+    heard.pictures.iter().map(|p| p.rgb.clone()).collect()
+}
+
+#[test]
+fn a_device_lost_in_the_middle_is_replaced() {
+    let model = embedded();
+    let want = wanted(&model);
+    // In the first picture, in the second, and between a picture's latents and its pixels.
+    for (plan, n) in [("text", 1), ("context", 1), ("time", 1), ("step", 2), ("step", 4), ("decode", 1), ("decode", 2)]
+    {
+        let engine = Engine::new(Arc::new(Card::new(Fails::Run(plan, n, Kind::DeviceLost)))).or(Arc::new(cpu()));
+        let heard = draw(&engine, &model);
+        assert!(heard.result.is_ok(), "{plan} {n}: {:?}", heard.result);
+        assert_eq!(rgb(&heard), want, "{plan} {n}");
+        let said = heard.said();
+        for part in [CARD, "update the driver", "going on with cpu, 1 threads", "12 kernels checked"] {
+            assert!(said.contains(part), "{plan} {n}: '{part}' is not in '{said}'");
+        }
+        assert_eq!(said.matches("going on").count(), 1, "{said}");
+        assert_eq!((engine.numerics().device, engine.numerics().after), (None, Some("gpu")));
+    }
+}
+
+#[test]
+fn without_another_device_the_pictures_that_are_made_are_kept() {
+    let model = embedded();
+    let want = wanted(&model);
+    let engine = Engine::new(Arc::new(Card::new(Fails::Run("step", 3, Kind::DeviceLost))));
+    let heard = draw(&engine, &model);
+    let error = heard.result.as_ref().expect_err("nothing could go on");
+    assert_eq!(*error.kind(), Kind::DeviceLost);
+    let message = error.to_string();
+    for part in ["step", CARD, "update the driver, or use --device cpu"] {
+        assert!(message.contains(part), "'{part}' is not in '{message}'");
+    }
+    assert_eq!(rgb(&heard), want[..1]);
+    // What the card had to say is said although the run failed.
+    assert!(heard.said().contains("12 kernels checked"), "{}", heard.said());
+}
+
+#[test]
+fn a_stage_that_finds_no_room_gets_the_device_to_itself_and_then_the_cpu() {
+    let model = embedded();
+    let want = wanted(&model);
+    for (times, left) in [(1, false), (2, true)] {
+        let card = Card::new(Fails::Load("step", times, Kind::OutOfMemory));
+        let engine = Engine::new(Arc::new(card)).or(Arc::new(cpu()));
+        let heard = draw(&engine, &model);
+        assert!(heard.result.is_ok(), "{:?}", heard.result);
+        assert_eq!(rgb(&heard), want, "{times}");
+        assert!(heard.said().contains("trying again with nothing else loaded"), "{}", heard.said());
+        assert_eq!(heard.said().contains("going on with cpu"), left, "{}", heard.said());
+        assert_eq!(engine.numerics().device.is_none(), left);
+    }
+    // The first stage has it to itself already.
+    let card = Card::new(Fails::Load("text", 1, Kind::OutOfMemory));
+    let heard = draw(&Engine::new(Arc::new(card)).or(Arc::new(cpu())), &model);
+    assert!(heard.result.is_ok() && !heard.said().contains("trying again"), "{}", heard.said());
+}
+
+#[test]
+fn what_is_too_large_for_the_device_goes_to_the_cpu() {
+    let model = embedded();
+    let too_big = Kind::TooBig { need: 2, have: 1 };
+    let heard = draw(&Engine::new(Arc::new(Card::new(Fails::Load("decode", 9, too_big)))).or(Arc::new(cpu())), &model);
+    assert!(heard.result.is_ok() && heard.said().contains("going on with cpu"), "{}", heard.said());
+    assert_eq!(rgb(&heard), wanted(&model));
+}
+
+#[test]
+fn a_decoder_that_overflows_is_run_again_with_wider_storage() {
+    let model = embedded();
+    let want = wanted(&model);
+    let card = |wider| Card { wider, ..Card::new(Fails::NotFinite("decode")) };
+    // It helps; the wider one is lost; it runs out of memory.
+    let lost = Fails::Run("decode", 1, Kind::DeviceLost);
+    let full = Fails::Load("decode", 9, Kind::OutOfMemory);
+    for (wider, left) in [(Fails::Never, false), (lost, true), (full, true)] {
+        let engine = Engine::new(Arc::new(card(Some(wider.clone())))).or(Arc::new(cpu()));
+        let heard = draw(&engine, &model);
+        assert!(heard.result.is_ok(), "{wider:?}: {:?}", heard.result);
+        assert_eq!(rgb(&heard), want, "{wider:?}");
+        // Each picture is judged by itself, so that a batch equals its single pictures.
+        assert_eq!(heard.said().matches("computed again with f32 storage").count(), 2, "{}", heard.said());
+        assert_eq!(heard.said().contains("going on with cpu"), left, "{}", heard.said());
+    }
+    // Nothing wider, or as broken: an error, never a picture.
+    for wider in [None, Some(Fails::NotFinite("decode"))] {
+        let heard = draw(&Engine::new(Arc::new(card(wider))).or(Arc::new(cpu())), &model);
+        let error = heard.result.expect_err("a picture that is not finite");
+        assert_eq!(*error.kind(), Kind::NonFinite { stage: "decode".into() });
+        assert!(error.to_string().contains("--precision f32") && heard.pictures.is_empty(), "{error}");
+    }
+}
+
+#[test]
+fn a_card_whose_kernels_are_all_refused_is_named_and_left() {
+    let model = embedded();
+    let card = || Arc::new(Card::new(Fails::Refused("matmul")));
+    let heard = draw(&Engine::new(card()).or(Arc::new(cpu())), &model);
+    assert!(heard.result.is_ok(), "{:?}", heard.result);
+    assert_eq!(rgb(&heard), wanted(&model));
+    for part in [CARD, "cannot be used", "matmul: no variant is left", "update its driver", "going on with cpu"] {
+        assert!(heard.said().contains(part), "'{part}' is not in '{}'", heard.said());
+    }
+    let error = draw(&Engine::new(card()), &model).result.expect_err("nothing is left");
+    assert_eq!(*error.kind(), Kind::Refused);
+    assert!(error.to_string().contains("or use --device cpu"), "{error}");
+}
+
+/// What is not the device's fault, or was asked for, is no reason to leave it.
+#[test]
+fn other_errors_stay_errors() {
+    let model = embedded();
+    for kind in [Kind::Cancelled, Kind::BadFile, Kind::Other] {
+        let card = Card::new(Fails::Run("step", 1, kind.clone()));
+        let heard = draw(&Engine::new(Arc::new(card)).or(Arc::new(cpu())), &model);
+        assert_eq!(*heard.result.expect_err("an error").kind(), kind);
+        assert!(!heard.notes.iter().any(|n| n.contains("going on")), "{:?}", heard.notes);
+    }
+}
+
+/// A real device, lost on purpose while its programs are loaded: an error that names it, not a panic, then the CPU.
+#[cfg(feature = "gpu")]
+#[test]
+fn a_real_device_that_is_lost_says_so() {
+    use lienzo::backend::gpu::{Gpu, Options};
+    use lienzo::diffusion::Stages as _;
+
+    let Some(device) = crate::gpu::device(Options::default()) else { return };
+    let model = Arc::new(crate::common::tiny_model());
+    let cancel = AtomicBool::new(false);
+    let gpu = Arc::new(Gpu::new(device.clone()));
+    let tokens = || Tensor::zeros(Shape::tokens(1, model.clip.positions, model.clip.width));
+    let alone = Engine::new(gpu.clone());
+    let behind = Engine::new(gpu).or(Arc::new(cpu()));
+    let before = alone.session(&model, &cancel).text(tokens(), 1).expect("it works");
+    behind.session(&model, &cancel).text(tokens(), 1).expect("it works");
+    device.lose();
+    // A program that is loaded, and one that is not.
+    for result in [
+        alone.session(&model, &cancel).text(tokens(), 1),
+        alone.session(&model, &cancel).decode(Tensor::zeros(Shape::new(1, 4, 4, 4))),
+    ] {
+        let error = result.expect_err("the device is lost");
+        assert_eq!(*error.kind(), Kind::DeviceLost, "{error}");
+        let message = error.to_string();
+        for part in [&device.describe(), "lost", "update the driver, or use --device cpu"] {
+            assert!(message.contains(part), "'{part}' is not in '{message}'");
+        }
+    }
+    let session = behind.session(&model, &cancel);
+    let after = session.text(tokens(), 1).expect("the CPU goes on");
+    let most = before.data().iter().zip(after.data()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(most < 1e-3, "the CPU's text differs by {most}");
+    assert!(behind.notes().join("\n").contains("going on with cpu"));
+}
