@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt  # noqa: E402  (the backend is chosen first)
 MEASURES = {
     "object": ("held-out background", "object, first"), "object, first five": ("held-out background", "object, first five"),
     "background": ("held-out background", "background"), "tint": ("held-out tint", "tint"), "count": ("count", "count"),
-    "place": ("place", "place"),
+    "place": ("place", "place"), "second of a pair": ("pair", "second"),
 }
 
 

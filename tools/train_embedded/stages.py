@@ -19,10 +19,10 @@ def tokenizer(args):
     return Tokenizer(args.work / "tokenizer")
 
 
-def load_text(args, settings):
-    """The pretrained, frozen text encoder."""
+def load_text(args, settings, file="text.pt"):
+    """The pretrained, frozen text encoder; `file` is text_alone.pt before separate.py."""
     network = model.text(settings, len(tokenizer(args).vocab))
-    network.load_state_dict(torch.load(args.work / "text.pt", map_location="cpu", weights_only=True))
+    network.load_state_dict(torch.load(args.work / file, map_location="cpu", weights_only=True))
     return network.to(settings.device).eval().requires_grad_(False)
 
 

@@ -5,6 +5,7 @@ import numpy as np
 
 import compose
 import sample
+import separate
 import settings
 import words
 
@@ -39,6 +40,22 @@ class Data(unittest.TestCase):
         self.assertEqual(subject.caption(scene), "a small apple at the top on an orange background")
         self.assertEqual(subject.caption(compose.Scene(at["cup of coffee"], count=3, tint="red")), "three red cups of coffee")
         self.assertEqual(subject.caption(compose.Scene(at["owl"], second=at["umbrella"])), "an owl and an umbrella")
+
+    def test_halves_of_a_pair(self):
+        """Each half is a caption that the composer could write, with the pair's tint and background."""
+        self.assertEqual(separate.halves("a red cat and an owl", None), ("a red cat on the left", "an owl on the right"))
+        wanted = ("a cup of coffee on the left on a light blue background", "an owl on the right on a light blue background")
+        self.assertEqual(separate.halves("a cup of coffee and an owl on a light blue background", "light blue"), wanted)
+
+    def test_halves_of_every_pair(self):
+        subject, rng, seen = composer(), np.random.default_rng(4), 0
+        while seen < 2000:
+            scene = subject.scene(rng)
+            if scene.second is not None:
+                seen += 1
+                for half in separate.halves(subject.caption(scene, rng), scene.background):
+                    self.assertNotIn(" and ", half)
+                    self.assertEqual(half.count(" background"), int(scene.background is not None))
 
     def test_synonyms_are_separate(self):
         names = [n for c in words.concepts("all") for n in c.names]

@@ -34,7 +34,9 @@ def main():
     if not (work / "folded_vae.pt").exists():
         stage(args, "train_vae.py")
     if not (work / "text.pt").exists():
-        stage(args, "train_text.py")
+        if not (work / "text_alone.pt").exists():
+            stage(args, "train_text.py")
+        stage(args, "separate.py")
     if not (work / "folded_vae.pt").exists() or config.pool.pictures and not (work / "pool.npz").exists():
         stage(args, "encode_latents.py")
     stage(args, "train_diffusion.py")

@@ -1,7 +1,8 @@
 """Captions in, a text encoder that knows what they say out.
 
 Stable Diffusion's text encoder is trained before the U-Net; here there is no CLIP to train it with, so it learns to name object, colours,
-size, place and count from any position at or after the end of the text, and from the mean of all. Trained jointly, the U-Net ignores it."""
+size, place and count from any position at or after the end of the text, and from the mean of all. Trained jointly, the U-Net ignores it.
+separate.py comes next."""
 import time
 
 import numpy as np
@@ -80,7 +81,7 @@ class Trainer:
             right = self.loss(*self.held)[1]
         names = ["object", "background", "tint", "second", "size", "place", "count"]
         print(steps, "steps; held-out accuracy", {n: round(r, 3) for n, r in zip(names, right)}, flush=True)
-        stages.save(self.args.work / "text.pt", self.network.state_dict())
+        stages.save(self.args.work / "text_alone.pt", self.network.state_dict())
 
 
 def main():
