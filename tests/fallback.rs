@@ -160,7 +160,9 @@ fn draw(engine: &Engine, model: &Arc<Model>) -> Heard {
     let (mut pictures, mut notes) = (Vec::new(), Vec::new());
     let cancel = AtomicBool::new(false);
     let session = engine.session(model, &cancel);
-    let result = lienzo::diffusion::generate(&session, &Tokenizer::clip(), &request, &mut |event| {
+    let files = model.tokenizer.as_ref().expect("the embedded model has a vocabulary of its own");
+    let tokenizer = Tokenizer::from_files(&files.vocab, &files.merges).expect("a tokenizer");
+    let result = lienzo::diffusion::generate(&session, &tokenizer, &request, &mut |event| {
         match event {
             Event::Picture { image, .. } => pictures.push(image),
             Event::Note(note) => notes.push(note),
