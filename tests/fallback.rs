@@ -12,7 +12,7 @@ use lienzo::graph::plan::Plan;
 use lienzo::image::Image;
 use lienzo::kernels::Caps;
 use lienzo::simd::Isa;
-use lienzo::tensor::{Shape, Tensor};
+use lienzo::tensor::Tensor;
 use lienzo::weights::Model;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -313,6 +313,7 @@ fn other_errors_stay_errors() {
 fn a_real_device_that_is_lost_says_so() {
     use lienzo::backend::gpu::{Gpu, Options};
     use lienzo::diffusion::Stages as _;
+    use lienzo::tensor::Shape;
 
     let Some(device) = crate::gpu::device(Options::default()) else { return };
     let model = Arc::new(crate::common::tiny_model());
