@@ -176,7 +176,8 @@ impl Engine {
         self.note(format!("{why}; going on with {next}"));
         let loaded = std::mem::take(&mut *self.lock());
         if !loaded.is_empty() {
-            *lock(&self.after) = failed.numerics().device.or(*lock(&self.after));
+            let mut after = lock(&self.after);
+            *after = failed.numerics().device.or(*after);
         }
         true
     }

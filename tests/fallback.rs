@@ -12,7 +12,7 @@ use lienzo::graph::plan::Plan;
 use lienzo::image::Image;
 use lienzo::kernels::Caps;
 use lienzo::simd::Isa;
-use lienzo::tensor::{Shape, Tensor};
+use lienzo::tensor::Tensor;
 use lienzo::weights::Model;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -160,7 +160,9 @@ fn draw(engine: &Engine, model: &Arc<Model>) -> Heard {
     let (mut pictures, mut notes) = (Vec::new(), Vec::new());
     let cancel = AtomicBool::new(false);
     let session = engine.session(model, &cancel);
-    let result = lienzo::diffusion::generate(&session, &Tokenizer::clip(), &request, &mut |event| {
+    let files = model.tokenizer.as_ref().expect("the embedded model has a vocabulary of its own");
+    let tokenizer = Tokenizer::from_files(&files.vocab, &files.merges).expect("a tokenizer");
+    let result = lienzo::diffusion::generate(&session, &tokenizer, &request, &mut |event| {
         match event {
             Event::Picture { image, .. } => pictures.push(image),
             Event::Note(note) => notes.push(note),
@@ -311,6 +313,7 @@ fn other_errors_stay_errors() {
 fn a_real_device_that_is_lost_says_so() {
     use lienzo::backend::gpu::{Gpu, Options};
     use lienzo::diffusion::Stages as _;
+    use lienzo::tensor::Shape;
 
     let Some(device) = crate::gpu::device(Options::default()) else { return };
     let model = Arc::new(crate::common::tiny_model());

@@ -74,7 +74,13 @@ impl Adapter {
     pub fn faults(&self) -> impl Iterator<Item = &'static faults::Fault> {
         let (interface, driver) = (self.interface(), self.driver());
         let card = Card { vendor: self.info.vendor, interface: &interface, driver: &driver, name: self.name() };
-        faults::known(&card).collect::<Vec<_>>().into_iter()
+        let offered = self.adapter.features();
+        // What a driver does not offer is not its fault.
+        let concerns = |f: &&faults::Fault| match f.off {
+            Part::TensorCores => offered.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+            Part::Clock => offered.contains(wgpu::Features::TIMESTAMP_QUERY),
+        };
+        faults::known(&card).filter(concerns).collect::<Vec<_>>().into_iter()
     }
 
     pub(super) fn lacks(&self, part: Part) -> bool {
