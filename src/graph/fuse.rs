@@ -1,5 +1,5 @@
 //! Rewrites of a graph that keep its meaning and save passes over memory. Each has a name, can be switched off in
-//! [`Caps`](crate::kernels::Caps), and is tested on its own.
+//! [`Caps`], and is tested on its own.
 //!
 //! A fused node stands where the consumer stood, so that all its operands have been computed.
 

@@ -71,7 +71,7 @@ impl Adapter {
     }
 
     /// What is known to be wrong with it or its driver.
-    pub fn faults(&self) -> impl Iterator<Item = &'static faults::Fault> {
+    pub fn faults(&self) -> Vec<&'static faults::Fault> {
         let (interface, driver) = (self.interface(), self.driver());
         let card = Card { vendor: self.info.vendor, interface: &interface, driver: &driver, name: self.name() };
         let offered = self.adapter.features();
@@ -80,11 +80,11 @@ impl Adapter {
             Part::TensorCores => offered.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
             Part::Clock => offered.contains(wgpu::Features::TIMESTAMP_QUERY),
         };
-        faults::known(&card).filter(concerns).collect::<Vec<_>>().into_iter()
+        faults::known(&card).filter(concerns).collect()
     }
 
     pub(super) fn lacks(&self, part: Part) -> bool {
-        self.faults().any(|f| f.off == part)
+        self.faults().iter().any(|f| f.off == part)
     }
 
     /// `NVIDIA H100, Vulkan, NVIDIA 580.1`.

@@ -202,9 +202,9 @@ impl Head<'_> {
     fn pack_queries(&self, to: &mut [f32]) {
         let scale = (std::f64::consts::LOG2_E / (self.d as f64).sqrt()) as f32;
         // Lines are written in order; the 32 rows that they come from stay in the cache.
-        for (t, tile) in to.chunks_exact_mut(self.d * COLUMNS).enumerate() {
-            let rows = self.queries.saturating_sub(t * COLUMNS).min(COLUMNS);
-            let from = &self.q[(t * COLUMNS * self.q_pitch).min(self.q.len())..];
+        for (t, tile) in to.chunks_exact_mut(self.d * COLUMNS).take(self.queries.div_ceil(COLUMNS)).enumerate() {
+            let rows = COLUMNS.min(self.queries - t * COLUMNS);
+            let from = &self.q[t * COLUMNS * self.q_pitch..];
             for (c, line) in tile.chunks_exact_mut(COLUMNS).enumerate() {
                 line[rows..].fill(0.0);
                 for (i, x) in line[..rows].iter_mut().enumerate() {
