@@ -230,6 +230,9 @@ pub trait Simd: Copy {
     /// Asks for the cache line at `p`, which need not be valid.
     fn prefetch(self, p: *const f32);
 
+    /// The same for a line that is going to be written: other caches give it up.
+    fn prefetch_to_write(self, p: *const f32);
+
     /// The sum of all lanes, in an order that depends on the set only.
     fn sum(self, a: Self::V) -> f32;
 

@@ -145,6 +145,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch_to_write(self, p: *const f32) {
+        unsafe { std::arch::asm!("prefetchw [{}]", in(reg) p, options(nostack, preserves_flags, readonly)) };
+    }
+
+    #[inline(always)]
     fn sum(self, a: __m256) -> f32 {
         unsafe {
             let h = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));

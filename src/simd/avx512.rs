@@ -175,6 +175,11 @@ macro_rules! implement {
             }
 
             #[inline(always)]
+            fn prefetch_to_write(self, p: *const f32) {
+                unsafe { std::arch::asm!("prefetchw [{}]", in(reg) p, options(nostack, preserves_flags, readonly)) };
+            }
+
+            #[inline(always)]
             fn sum(self, a: __m512) -> f32 {
                 unsafe {
                     let h = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));

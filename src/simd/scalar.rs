@@ -128,6 +128,9 @@ impl Simd for Scalar {
     fn prefetch(self, _: *const f32) {}
 
     #[inline(always)]
+    fn prefetch_to_write(self, _: *const f32) {}
+
+    #[inline(always)]
     fn sum(self, a: Lanes) -> f32 {
         let [a, b, c, d, e, f, g, h] = a.0;
         ((a + e) + (c + g)) + ((b + f) + (d + h))

@@ -5,8 +5,8 @@
 //! batches that repeat and a second source change pointers only.
 //!
 //! A task is a range of output rows by a group of panels. Its loops: blocks of k (about 512, cut by shape alone, so that
-//! rounding depends on nothing else), panels (expanded to f32 once per block), register tiles. Sums of a panel stay in the
-//! worker's scratch between blocks; bias, activation, residual and gating are applied on the way to the output.
+//! rounding depends on nothing else), panels (whose first tile expands them to f32 for the others), register tiles. Sums of a
+//! panel stay in the worker's scratch between blocks; bias, activation, residual and gating are applied on the way to the output.
 #![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint parts of one output")]
 
 pub mod bf16;
@@ -18,7 +18,8 @@ pub use naive::naive;
 
 use super::panels::{PANEL, Packed, Panel};
 use super::statistics::Statistics;
-use super::tile::{Old, Rows, Shared, Split, Tile};
+use super::tile::weights::{Lines, WeightTile};
+use super::tile::{Old, Shared, Split};
 use super::tuning::Tuning;
 use super::{In, Io, Scratch};
 use crate::backend::cpu::workers::Workers;
@@ -30,6 +31,8 @@ use blocks::{BLOCK, Block, Blocks, PIECES};
 
 /// Most panels of a task.
 const GROUP: usize = 10;
+/// Bytes of weights that the last-level cache is taken to hold.
+const CACHED_WEIGHTS: usize = 8 << 20;
 
 /// How output pixels read input pixels.
 #[derive(Clone, Copy)]
@@ -136,15 +139,28 @@ fn tasks(p: &Product<'_>, isa: Isa, io: &mut Io<'_>, workers: &Workers, run: imp
     // Enough tasks for all workers to end together; with few rows only panels can be shared out.
     let wanted = (workers.threads() * 4).div_ceil(chunks.parts);
     let groups = Split::at_most(panels, panels.div_ceil(wanted).clamp(1, GROUP));
+    let by_rows = reads_weights_again(p, chunks.parts, groups.parts);
     workers.for_each(chunks.parts * groups.parts, |task, scratch| {
-        // Neighbouring tasks share their weights: those are read from memory once.
-        let (first_row, rows) = chunks.part(task % chunks.parts);
-        let (first_panel, panels) = groups.part(task / chunks.parts);
+        let (chunk, group) = match by_rows {
+            true => (task / groups.parts, task % groups.parts),
+            false => (task % chunks.parts, task / chunks.parts),
+        };
+        let (first_row, rows) = chunks.part(chunk);
+        let (first_panel, panels) = groups.part(group);
         run(Part { p, first_row, rows, first_panel, panels, zeros: &*zeros, scratch, out, pitch });
     });
     if let Some(to) = &mut io.statistics {
         Statistics::new(to, p.tiles, out, p.shape, pitch).all(isa, workers);
     }
+}
+
+/// Whether neighbouring tasks share their rows, so that the weights are read again for every chunk of rows, rather than
+/// their weights, so that the sources are read again for every group of panels: whichever moves fewer bytes. Weights that
+/// no cache holds are read once.
+fn reads_weights_again(p: &Product<'_>, chunks: usize, groups: usize) -> bool {
+    let weights = p.w.bytes();
+    let sources: usize = p.sources.iter().map(|x| x.shape.rows() * x.pitch * size_of::<f32>()).sum();
+    weights <= CACHED_WEIGHTS && weights * chunks < sources * groups
 }
 
 /// One task.
@@ -175,47 +191,36 @@ impl Task for Part<'_, '_> {
         let mut blocks = Blocks::new(&channels[..self.p.sources.len()], taps).peekable();
         let mut old = Old::Ignore;
         while let Some(block) = blocks.next() {
+            // Sums wait for the next block; of the only one they leave at once, and one tile's place is enough.
+            let kept = block.from > 0 || blocks.peek().is_some();
             // SAFETY: the table has room for `rows` pointers of each of at most PIECES pieces.
             unsafe { point(self.p, self.zeros, &block, self.first_row, self.rows, table) };
             for i in 0..self.panels {
-                let b = expand(s, self.p.w.panel(self.first_panel + i, block.from, block.len), expanded);
+                let lines = Lines::new::<S>(self.p.w.panel(self.first_panel + i, block.from, block.len), expanded);
                 let c = sums[i * self.rows * PANEL..(i + 1) * self.rows * PANEL].as_mut_ptr();
                 for t in 0..tiles.parts {
                     let (row, m) = tiles.part(t);
                     // SAFETY: table, B and C hold what the tiles read and write, by their sizes above.
                     unsafe {
-                        let c = c.add(row * PANEL);
-                        let (mut b, mut old) = (b, old);
+                        let c = if kept { c.add(row * PANEL) } else { sums.as_mut_ptr() };
+                        let (mut b, mut old) = (lines, old);
+                        let at = Finish { first_row: self.first_row + row, m, panel: self.first_panel + i };
+                        if blocks.peek().is_none() {
+                            at.ask(s, self.p, self.out.get(), self.pitch);
+                        }
                         for (p, piece) in block.pieces().iter().enumerate() {
                             let k = piece.len;
-                            let rows = Rows::Pointers(table.add(p * self.rows + row));
-                            Tile { m, k, rows, b, c, old }.run(s);
-                            (b, old) = (b.add(k * PANEL), Old::Add);
+                            let table = table.add(p * self.rows + row);
+                            WeightTile { m, k, table, b, expanded: t > 0, c, old }.run(s);
+                            (b, old) = (b.after::<S>(k), Old::Add);
                         }
                         if blocks.peek().is_none() {
-                            let at = Finish { first_row: self.first_row + row, m, panel: self.first_panel + i };
                             at.store(s, self.p, c, self.out.get(), self.pitch);
                         }
                     }
                 }
             }
             old = Old::Add;
-        }
-    }
-}
-
-/// Lines of B as f32: expanded into `room`, or where they are.
-#[inline(always)]
-fn expand<S: Simd>(s: S, panel: Panel<'_>, room: &mut [f32]) -> *const f32 {
-    match panel {
-        Panel::F32(b) => b.as_ptr(),
-        Panel::F16(b) => {
-            let room = &mut room[..b.len()];
-            for (from, to) in b.chunks_exact(S::LANES).zip(room.chunks_exact_mut(S::LANES)) {
-                // SAFETY: both chunks hold LANES elements.
-                unsafe { s.store(to.as_mut_ptr(), s.load_f16(from.as_ptr())) };
-            }
-            room.as_ptr()
         }
     }
 }
@@ -257,6 +262,7 @@ unsafe fn point(p: &Product<'_>, zeros: &[f32], block: &Block, first: usize, row
 }
 
 /// The way of a finished tile to the output.
+#[derive(Clone, Copy)]
 struct Finish {
     first_row: usize,
     m: usize,
@@ -264,6 +270,26 @@ struct Finish {
 }
 
 impl Finish {
+    /// Asks memory for the lines that [`Finish::store`] reads and writes: they are far apart, which no prefetcher foresees.
+    #[inline(always)]
+    fn ask<S: Simd>(&self, s: S, p: &Product<'_>, out: *mut f32, pitch: usize) {
+        let width = if p.w.geglu() { PANEL / 2 } else { PANEL };
+        let first = self.panel * width;
+        for r in 0..self.m {
+            let at = self.first_row + r;
+            let y = out.wrapping_add(at * pitch + first);
+            s.prefetch_to_write(y);
+            s.prefetch_to_write(y.wrapping_add(width - 1));
+            if let Some(x) = p.residual {
+                let pixels = p.shape.pixels();
+                let (b, pixel) = (at / pixels, at % pixels);
+                let y = x.data.as_ptr().wrapping_add((b % x.shape.b * pixels + pixel) * x.pitch + first);
+                s.prefetch(y);
+                s.prefetch(y.wrapping_add(width - 1));
+            }
+        }
+    }
+
     /// # Safety
     /// `sums` must hold m lines, `out` the whole output, and no other task writes these rows of this panel.
     #[inline(always)]

@@ -2,6 +2,8 @@
 //! tasks.
 #![allow(unsafe_code, reason = "operands are raw rows: one bounds check per element would cost more than the product")]
 
+pub mod weights;
+
 use crate::simd::{Simd, Task};
 use std::marker::PhantomData;
 
@@ -84,6 +86,21 @@ pub enum Old {
     Scale(*const f32),
 }
 
+impl Old {
+    /// The same for the columns from `column` on.
+    ///
+    /// # Safety
+    /// There must be such a column.
+    #[inline(always)]
+    unsafe fn at(self, column: usize) -> Self {
+        match self {
+            // SAFETY: the caller's.
+            Self::Scale(by) => Self::Scale(unsafe { by.add(column) }),
+            other => other,
+        }
+    }
+}
+
 /// `c[r][0 .. 32] = old + sum over i < k of rows[r][i] * b[i][0 .. 32]`, summed in the order of i for every element.
 #[derive(Clone, Copy)]
 pub struct Tile {
@@ -100,6 +117,19 @@ pub struct Tile {
     /// What happens to c's old value.
     pub old: Old,
 }
+
+/// Calls the task that is compiled for the tile's number of rows.
+macro_rules! sizes {
+    ($s:ident, $tile:expr, $task:ident, $arithmetic:ident: $($m:literal)*) => {
+        match $tile.m {
+            // The comparison is constant, so that sizes which a set lacks cost no code.
+            $($m if $m <= S::TILE_ROWS => $s.call($task::<$m, $arithmetic>($tile, PhantomData)),)*
+            _ => debug_assert!(false, "a tile of {} rows", $tile.m),
+        }
+    };
+}
+
+use sizes;
 
 /// How a tile multiplies and adds.
 pub trait Arithmetic {
@@ -148,10 +178,7 @@ impl Tile {
         while column < COLUMNS {
             // SAFETY: the caller's; columns stay below 32.
             unsafe {
-                let old = match self.old {
-                    Old::Scale(by) => Old::Scale(by.add(column)),
-                    other => other,
-                };
+                let old = self.old.at(column);
                 Self { b: self.b.add(column), c: self.c.add(column), old, ..self }.two_vectors::<S, A>(s);
             }
             column += 2 * S::LANES;
@@ -161,19 +188,10 @@ impl Tile {
     /// Picks the compiled size.
     #[inline(always)]
     unsafe fn two_vectors<S: Simd, A: Arithmetic>(self, s: S) {
-        macro_rules! sizes {
-            ($task:ident: $($m:literal)*) => {
-                match self.m {
-                    // The comparison is constant, so that sizes which a set lacks cost no code.
-                    $($m if $m <= S::TILE_ROWS => s.call($task::<$m, A>(self, PhantomData)),)*
-                    _ => debug_assert!(false, "a tile of {} rows", self.m),
-                }
-            };
-        }
         match self.rows {
-            Rows::Pointers(_) => sizes!(Gathered: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
-            Rows::Streamed { .. } => sizes!(Streamed: 1 2 3 4 5 6 7 8 9 10 11 12),
-            Rows::Transposed { .. } => sizes!(Strided: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+            Rows::Pointers(_) => sizes!(s, self, Gathered, A: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+            Rows::Streamed { .. } => sizes!(s, self, Streamed, A: 1 2 3 4 5 6 7 8 9 10 11 12),
+            Rows::Transposed { .. } => sizes!(s, self, Strided, A: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
         }
     }
 }
@@ -204,7 +222,7 @@ impl<const M: usize, A: Arithmetic> Task for Gathered<M, A> {
                     *sum = [A::step(s, a, b0, sum[0]), A::step(s, a, b1, sum[1])];
                 }
             }
-            store(s, &t, acc);
+            store(s, t.c, t.old, acc);
         }
     }
 }
@@ -235,7 +253,7 @@ impl<const M: usize, A: Arithmetic> Task for Streamed<M, A> {
                     *sum = [A::step(s, a, b0, sum[0]), A::step(s, a, b1, sum[1])];
                 }
             }
-            store(s, &t, acc);
+            store(s, t.c, t.old, acc);
         }
     }
 }
@@ -261,23 +279,23 @@ impl<const M: usize, A: Arithmetic> Task for Strided<M, A> {
                     *sum = [A::step(s, a, b0, sum[0]), A::step(s, a, b1, sum[1])];
                 }
             }
-            store(s, &t, acc);
+            store(s, t.c, t.old, acc);
         }
     }
 }
 
-/// The sums, with what was there before, into c.
+/// The sums, with what was there before, into M lines of c.
 ///
 /// # Safety
 /// `Tile::run`'s.
 #[inline(always)]
-unsafe fn store<S: Simd, const M: usize>(s: S, t: &Tile, acc: [[S::V; 2]; M]) {
+unsafe fn store<S: Simd, const M: usize>(s: S, c: *mut f32, old: Old, acc: [[S::V; 2]; M]) {
     // SAFETY: the caller's.
     unsafe {
         for (r, row) in acc.into_iter().enumerate() {
             for (v, sum) in row.into_iter().enumerate() {
-                let to = t.c.add(r * COLUMNS + v * S::LANES);
-                let sum = match t.old {
+                let to = c.add(r * COLUMNS + v * S::LANES);
+                let sum = match old {
                     Old::Ignore => sum,
                     Old::Add => s.add(s.load(to), sum),
                     Old::Scale(by) => s.fma(s.load(to), s.load(by.add(v * S::LANES)), sum),
