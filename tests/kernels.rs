@@ -2,7 +2,7 @@
 
 use lienzo::backend::cpu::workers::Workers;
 use lienzo::check::{CASE_VARIABLE, Layout, Prepared, WeightType, full_name};
-use lienzo::kernels::{Caps, Case, Packing, Role, cases, choose, cpu};
+use lienzo::kernels::{Caps, Case, Op, Packing, Role, cases, choose, cpu};
 use lienzo::simd::Isa;
 
 /// The Test cases, or those of them that the environment names.
@@ -57,6 +57,34 @@ macro_rules! ops {
 }
 
 ops! { matmul conv2d group_norm group_affine layer_norm attention geglu activate add concat upsample timestep_embedding }
+
+#[test]
+fn residuals_are_replaced_in_every_variant() {
+    let mut tried = std::collections::BTreeMap::new();
+    for case in cases().iter().filter(|c| c.role == Role::Test) {
+        let residual = match case.op {
+            Op::Matmul(op) => op.residual,
+            Op::Conv2d(op) => op.residual,
+            _ => false,
+        };
+        let same = case.x.last() == case.op.output(&case.x, &case.w).unwrap().first();
+        for v in cpu::variants(&case.op, &case.x, &case.w).iter().filter(|v| v.supported) {
+            assert_eq!(v.in_place.is_some(), residual && same, "{}, {}", full_name(case), v.name);
+            *tried.entry((case.op.name(), v.name)).or_insert(0) += usize::from(v.in_place.is_some());
+        }
+    }
+    for (op, variant) in [
+        ("matmul", "naive"),
+        ("matmul", "panels"),
+        ("matmul", "bf16"),
+        ("conv2d", "naive"),
+        ("conv2d", "panels"),
+        ("conv2d", "upsample9"),
+        ("conv2d", "winograd"),
+    ] {
+        assert!(tried[&(op, variant)] >= 5, "{op}, {variant}: in place in {} cases", tried[&(op, variant)]);
+    }
+}
 
 #[test]
 fn names_are_unique() {

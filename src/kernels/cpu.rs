@@ -58,8 +58,34 @@ pub struct Io<'a> {
     pub y: Out<'a>,
     /// The second output, for ops that have one.
     pub statistics: Option<Out<'a>>,
+    /// The operand whose place the output takes, if there is one: its `data` is empty, because its values are what `y` holds.
+    pub in_place: Option<InPlace>,
     /// Shared scratch of the declared size; its content is undefined.
     pub scratch: &'a mut [f32],
+}
+
+/// How an output takes the place of an operand, which is gone afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InPlace {
+    /// Operand n is laid out as the output is. Each of its values is read before the output's at the same place is written, by
+    /// the same task, and never again.
+    Element(usize),
+}
+
+impl InPlace {
+    /// Which operand.
+    pub fn operand(self) -> usize {
+        match self {
+            Self::Element(n) => n,
+        }
+    }
+
+    /// Whether shapes allow it.
+    fn fits(self, x: &[Shape], y: Shape) -> bool {
+        match self {
+            Self::Element(n) => x.get(n) == Some(&y),
+        }
+    }
 }
 
 /// Scratch that a kernel needs while it runs, in f32 elements.
@@ -79,8 +105,17 @@ pub struct Variant<K> {
     pub supports: fn(&K, &[Shape], &[Dims]) -> bool,
     /// What it needs while running.
     pub scratch: fn(&K, &[Shape], &[Dims]) -> Scratch,
+    /// Whose place its output may take where shapes allow it.
+    pub in_place: fn(&K) -> Option<InPlace>,
     /// Runs it.
     pub run: fn(&K, Isa, &mut Io<'_>, &Workers),
+}
+
+impl<K> Variant<K> {
+    /// A variant that runs any shapes, needs no scratch and whose output has a place of its own.
+    const fn plain(name: &'static str, run: fn(&K, Isa, &mut Io<'_>, &Workers)) -> Self {
+        Self { name, supports: |_, _, _| true, scratch: |_, _, _| Scratch::default(), in_place: |_| None, run }
+    }
 }
 
 /// A variant as the chooser sees it.
@@ -92,6 +127,8 @@ pub struct VariantInfo {
     pub supported: bool,
     /// What it needs while running.
     pub scratch: Scratch,
+    /// Whose place its output may take.
+    pub in_place: Option<InPlace>,
 }
 
 macro_rules! by_op {
@@ -151,12 +188,14 @@ macro_rules! by_op {
 
 /// The variants of an op, slowest first.
 pub fn variants(op: &Op, x: &[Shape], w: &[Dims]) -> Vec<VariantInfo> {
+    let y = op.output(x, w).ok().and_then(|y| y.first().copied());
     by_op!(op, k, list => list
         .iter()
         .map(|v| {
             let supported = (v.supports)(k, x, w);
             let scratch = if supported { (v.scratch)(k, x, w) } else { Scratch::default() };
-            VariantInfo { name: v.name, supported, scratch }
+            let in_place = (v.in_place)(k).filter(|p| supported && y.is_some_and(|y| p.fits(x, y)));
+            VariantInfo { name: v.name, supported, scratch, in_place }
         })
         .collect())
 }

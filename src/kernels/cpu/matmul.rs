@@ -1,7 +1,7 @@
 //! The CPU's linear layers: operands and packed weights in, one output through the shared product.
 
 use super::gemm::{self, Product, Window};
-use super::{Io, Scratch, Variant};
+use super::{InPlace, Io, Scratch, Variant};
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::Dims;
 use crate::kernels::matmul::Matmul;
@@ -11,10 +11,14 @@ use crate::tensor::Shape;
 
 /// Slowest first.
 pub(crate) static VARIANTS: &[Variant<Matmul>] = &[
-    Variant { name: "naive", supports: |_, _, _| true, scratch: |_, _, _| Scratch::default(), run: naive },
-    Variant { name: "panels", supports: |_, _, _| true, scratch, run: panels },
-    Variant { name: "bf16", supports: |_, _, _| true, scratch: scratch_bf16, run: bf16 },
+    Variant { in_place, ..Variant::plain("naive", naive) },
+    Variant { in_place, scratch, ..Variant::plain("panels", panels) },
+    Variant { in_place, scratch: scratch_bf16, ..Variant::plain("bf16", bf16) },
 ];
+
+fn in_place(op: &Matmul) -> Option<InPlace> {
+    gemm::in_place(op.sources(), op.norm.is_some(), op.row, op.residual)
+}
 
 fn scratch(op: &Matmul, x: &[Shape], _: &[Dims]) -> Scratch {
     let batch = x.iter().map(|s| s.b).max().unwrap_or(1);
