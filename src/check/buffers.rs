@@ -37,6 +37,8 @@ pub(super) struct Buffer {
     offset: usize,
     /// Whether padding must be zero, instead of what it was.
     padded: bool,
+    /// Elements after its rows that the operand had whose place it takes.
+    rest: usize,
 }
 
 impl Buffer {
@@ -47,7 +49,7 @@ impl Buffer {
             Layout::View => (own + 12, 4),
         };
         let data = vec![fill; 2 * guard + shape.rows() * pitch];
-        Self { data, start: guard + offset, shape, pitch, guard, offset, padded: false }
+        Self { data, start: guard + offset, shape, pitch, guard, offset, padded: false, rest: 0 }
     }
 
     pub(super) fn operand(shape: Shape, values: &[f32], layout: Layout, guard: usize) -> Self {
@@ -66,6 +68,13 @@ impl Buffer {
         let mut b = Self::new(shape, layout, SENTINEL, guard);
         b.forget();
         b
+    }
+
+    /// An output with narrower rows that takes the place of an operand, unless that is a view.
+    fn over(operand: &Self, shape: Shape) -> Option<Self> {
+        let room = Self::new(operand.shape, Layout::Own, SENTINEL, operand.guard);
+        let rest = operand.shape.rows() * room.pitch - shape.len();
+        (operand.pitch == room.pitch).then_some(Self { shape, pitch: shape.c, rest, ..room })
     }
 
     /// An output as a GPU has it: its kernels write zeros into the padding.
@@ -115,7 +124,7 @@ impl Buffer {
 
     /// Elements from the first to the last, as a kernel gets them.
     pub(super) fn range(&self) -> std::ops::Range<usize> {
-        self.start..self.start + (self.shape.rows() - 1) * self.pitch + self.shape.c
+        self.start..self.start + (self.shape.rows() - 1) * self.pitch + self.shape.c + self.rest
     }
 
     /// Element i of the dense tensor.
@@ -137,6 +146,8 @@ impl Buffer {
                 if *v != 0.0 {
                     return Some(format!("padding of row {row} is {v} instead of 0"));
                 }
+            } else if (end..end + self.rest).contains(&i) {
+                // What is left of the operand.
             } else if v.to_bits() != SENTINEL.to_bits() {
                 let place = if inside { format!("padding of row {row}") } else { "a guard".into() };
                 return Some(format!("{place} was overwritten with {v}"));
@@ -208,7 +219,11 @@ impl Loaded {
     /// The same with the output in the place of the operand that the variant lets it take, if it lets it take one.
     #[must_use]
     pub fn in_place(mut self, variant: usize) -> Option<Self> {
-        self.in_place = Some(self.variant(variant).in_place?);
+        let how = self.variant(variant).in_place?;
+        if let InPlace::Rows(n) = how {
+            self.y = Buffer::over(&self.x[n], self.y.shape)?;
+        }
+        self.in_place = Some(how);
         Some(self)
     }
 

@@ -70,13 +70,16 @@ pub enum InPlace {
     /// Operand n is laid out as the output is. Each of its values is read before the output's at the same place is written, by
     /// the same task, and never again.
     Element(usize),
+    /// Operand n has the output's rows, as wide as them or wider, and `y` holds all of it: row r of the output goes to where row
+    /// r of the operand or an earlier one was. Rows of the output have no padding.
+    Rows(usize),
 }
 
 impl InPlace {
     /// Which operand.
     pub fn operand(self) -> usize {
         match self {
-            Self::Element(n) => n,
+            Self::Element(n) | Self::Rows(n) => n,
         }
     }
 
@@ -84,6 +87,7 @@ impl InPlace {
     fn fits(self, x: &[Shape], y: Shape) -> bool {
         match self {
             Self::Element(n) => x.get(n) == Some(&y),
+            Self::Rows(n) => x.get(n).is_some_and(|x| x.c >= y.c && x.with_c(y.c) == y) && y.c.is_multiple_of(4),
         }
     }
 }
@@ -106,7 +110,7 @@ pub struct Variant<K> {
     /// What it needs while running.
     pub scratch: fn(&K, &[Shape], &[Dims]) -> Scratch,
     /// Whose place its output may take where shapes allow it.
-    pub in_place: fn(&K) -> Option<InPlace>,
+    pub in_place: fn(&K, &[Shape], &[Dims]) -> Option<InPlace>,
     /// Runs it.
     pub run: fn(&K, Isa, &mut Io<'_>, &Workers),
 }
@@ -114,7 +118,7 @@ pub struct Variant<K> {
 impl<K> Variant<K> {
     /// A variant that runs any shapes, needs no scratch and whose output has a place of its own.
     const fn plain(name: &'static str, run: fn(&K, Isa, &mut Io<'_>, &Workers)) -> Self {
-        Self { name, supports: |_, _, _| true, scratch: |_, _, _| Scratch::default(), in_place: |_| None, run }
+        Self { name, supports: |_, _, _| true, scratch: |_, _, _| Scratch::default(), in_place: |_, _, _| None, run }
     }
 }
 
@@ -194,7 +198,7 @@ pub fn variants(op: &Op, x: &[Shape], w: &[Dims]) -> Vec<VariantInfo> {
         .map(|v| {
             let supported = (v.supports)(k, x, w);
             let scratch = if supported { (v.scratch)(k, x, w) } else { Scratch::default() };
-            let in_place = (v.in_place)(k).filter(|p| supported && y.is_some_and(|y| p.fits(x, y)));
+            let in_place = (v.in_place)(k, x, w).filter(|p| supported && y.is_some_and(|y| p.fits(x, y)));
             VariantInfo { name: v.name, supported, scratch, in_place }
         })
         .collect())

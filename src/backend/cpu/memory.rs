@@ -74,12 +74,13 @@ pub struct Views<'a> {
 
 impl Arena {
     /// Memory for `plan`, after checking that no step's output or scratch overlaps another of its ranges, but where the step
-    /// declares that its output takes exactly an operand's place.
+    /// declares that its output takes an operand's place.
     pub fn for_plan(plan: &Plan) -> Result<Self> {
         for (i, step) in plan.steps.iter().enumerate() {
             let ranges = ranges(plan, i);
-            let replaced = step.in_place.map(|how| slot(plan, step.x[how.operand()].id));
-            let misplaced = replaced.is_some_and(|r| r.as_ref() != Some(&ranges.y));
+            // The output's part of the range that it is given.
+            let own = slot(plan, step.y).unwrap_or(0..0);
+            let misplaced = own.start != ranges.y.start || own.end > ranges.y.end;
             let written = [Some(ranges.y.clone()), ranges.statistics.clone(), ranges.scratch.clone()];
             let overlap = |a: &Range<usize>, b: &Range<usize>| a.start < b.end && b.start < a.end;
             let reads_written = written.iter().flatten().any(|w| ranges.x.iter().flatten().any(|r| overlap(w, r)));
@@ -155,7 +156,7 @@ fn ranges(plan: &Plan, i: usize) -> Ranges {
     Ranges {
         x: step.x.iter().enumerate().map(|(n, v)| if replaced == Some(n) { None } else { of(v.id) }).collect(),
         // An output is never an input's buffer: inputs are written by the caller alone.
-        y: of(step.y).unwrap_or(0..0),
+        y: of(replaced.map_or(step.y, |n| step.x[n].id)).unwrap_or(0..0),
         statistics: step.statistics.and_then(of),
         scratch: (shared > 0).then(|| step.scratch_offset..step.scratch_offset + shared),
     }

@@ -1,7 +1,8 @@
 //! A plan's memory on a CPU: one arena, in which values lie by lifetime, and outputs in the place of operands that end.
 
-use super::{Place, Plan};
+use super::{Place, Plan, Step};
 use crate::graph::Graph;
+use crate::kernels::cpu::InPlace;
 use std::cmp::Reverse;
 
 /// Alignment of every value, in f32 elements: a cache line, which is also the widest vector.
@@ -37,62 +38,90 @@ impl Life {
 /// Lives that begin at one offset: a value, then what takes its place, and so on.
 type Chain = Vec<Life>;
 
+/// Offsets for everything that lives in an arena.
+struct Arranged {
+    placed: Vec<(Life, usize)>,
+    elems: usize,
+}
+
 impl Plan {
     /// Assigns arena offsets: values whose lifetimes overlap never overlap in memory, but where an output takes an operand's
-    /// place. Largest first, each at the lowest offset that is free during its life, which comes within a few percent of the
-    /// live maximum on these graphs.
+    /// place.
     pub(super) fn place(&mut self, graph: &Graph) {
         self.store(graph, Place::Slot { offset: 0 });
         let lives = self.lives();
         self.arena_unshared = lives.iter().map(|l| l.elems).sum();
-        let mut chains = self.chains(&lives);
-        let most = |chain: &Chain| chain.iter().map(|l| l.elems).max();
-        chains.sort_by_key(|c| (Reverse(most(c)), c[0].first, c[c.len() - 1].last));
-        let mut placed: Vec<(Life, usize)> = Vec::with_capacity(lives.len());
-        for chain in chains {
-            let offset = lowest_free(&placed, &chain);
-            for life in chain {
-                self.arena = self.arena.max(offset + life.elems);
-                match life.what {
-                    What::Value(id) => self.values[id].place = Place::Slot { offset },
-                    What::Scratch(step) => self.steps[step].scratch_offset = offset,
-                    What::Buffer(..) => {}
-                }
-                placed.push((life, offset));
+        let can = self.can_take(&lives);
+        let by_rows = |how: &InPlace| matches!(how, InPlace::Rows(_));
+        let mut takes: Vec<Option<InPlace>> = can.iter().map(|how| how.filter(|how| !by_rows(how))).collect();
+        let mut best = self.arrange(&lives, &takes);
+        // Rows go over rows in waves, of which the first are short: only where that makes the whole smaller.
+        for (i, how) in can.iter().enumerate().filter(|(_, how)| how.as_ref().is_some_and(by_rows)) {
+            takes[i] = *how;
+            let other = self.arrange(&lives, &takes);
+            if other.elems < best.elems {
+                best = other;
+            } else {
+                takes[i] = None;
+            }
+        }
+        self.arena = best.elems;
+        for (step, how) in self.steps.iter_mut().zip(takes) {
+            step.in_place = how;
+        }
+        for (life, offset) in best.placed {
+            match life.what {
+                What::Value(id) => self.values[id].place = Place::Slot { offset },
+                What::Scratch(step) => self.steps[step].scratch_offset = offset,
+                What::Buffer(..) => {}
             }
         }
     }
 
-    /// Decides which outputs take an operand's place, of those whose variants can: where a whole stored value is read for the
-    /// last time, and once. `lives` are in the order of the steps.
-    fn chains(&mut self, lives: &[Life]) -> Vec<Chain> {
+    /// For each step whose place its output can take: of those that its variant names, whole stored values that are read for
+    /// the last time, and once.
+    fn can_take(&self, lives: &[Life]) -> Vec<Option<InPlace>> {
+        let ends = |id: usize, step: usize| {
+            lives.iter().any(|l| matches!(l.what, What::Value(v) if v == id) && l.last == step)
+        };
+        let can = |(i, step): (usize, &Step)| {
+            step.in_place.filter(|how| {
+                let v = step.x[how.operand()];
+                let whole = v.offset == 0 && v.shape == self.values[v.id].shape;
+                whole && ends(v.id, i) && step.x.iter().filter(|x| x.id == v.id).count() == 1
+            })
+        };
+        self.steps.iter().enumerate().map(can).collect()
+    }
+
+    /// Largest first, each at the lowest offset that is free during its life, which comes within a few percent of the live
+    /// maximum on these graphs. `lives` are in the order of the steps.
+    fn arrange(&self, lives: &[Life], takes: &[Option<InPlace>]) -> Arranged {
         let mut chains: Vec<Chain> = Vec::with_capacity(lives.len());
-        // By value: its chain and its last step. Inputs have neither.
-        let mut known: Vec<Option<(usize, usize)>> = vec![None; self.values.len()];
+        let mut chain_of = vec![usize::MAX; self.values.len()];
         for life in lives {
             let mut chain = chains.len();
             if let What::Value(id) = life.what {
-                let step = &mut self.steps[life.first];
-                if id == step.y {
-                    let taken = step.in_place.and_then(|how| {
-                        let v = step.x[how.operand()];
-                        let whole = v.offset == 0 && v.shape == self.values[v.id].shape;
-                        let once = step.x.iter().filter(|x| x.id == v.id).count() == 1;
-                        known[v.id].filter(|(_, last)| whole && once && *last == life.first)
-                    });
-                    match taken {
-                        Some((operand, _)) => chain = operand,
-                        None => step.in_place = None,
-                    }
+                let step = &self.steps[life.first];
+                if let Some(how) = takes[life.first].filter(|_| id == step.y) {
+                    chain = chain_of[step.x[how.operand()].id];
                 }
-                known[id] = Some((chain, life.last));
+                chain_of[id] = chain;
             }
             if chain == chains.len() {
                 chains.push(Chain::new());
             }
             chains[chain].push(*life);
         }
-        chains
+        let most = |chain: &Chain| chain.iter().map(|l| l.elems).max();
+        chains.sort_by_key(|c| (Reverse(most(c)), c[0].first, c[c.len() - 1].last));
+        let mut placed: Vec<(Life, usize)> = Vec::with_capacity(lives.len());
+        for chain in chains {
+            let offset = lowest_free(&placed, &chain);
+            placed.extend(chain.into_iter().map(|life| (life, offset)));
+        }
+        let elems = placed.iter().map(|(life, offset)| offset + life.elems).max().unwrap_or(0);
+        Arranged { placed, elems }
     }
 
     /// The lifetimes, in steps, of everything that lives in the arena.

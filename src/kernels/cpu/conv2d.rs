@@ -30,7 +30,7 @@ pub(crate) static VARIANTS: &[Variant<Conv2d>] = &[
     },
 ];
 
-fn in_place(op: &Conv2d) -> Option<InPlace> {
+fn in_place(op: &Conv2d, _: &[Shape], _: &[Dims]) -> Option<InPlace> {
     gemm::in_place(op.sources(), op.norm.is_some(), op.row, op.residual)
 }
 

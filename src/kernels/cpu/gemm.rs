@@ -14,6 +14,7 @@ mod blocks;
 mod finish;
 mod naive;
 mod normed;
+pub mod over;
 
 pub use finish::{Line, write};
 pub use naive::naive;
@@ -292,7 +293,7 @@ pub fn extras<'a>(
     let residual = match io.in_place {
         _ if !residual => None,
         Some(InPlace::Element(_)) => Some(Residual::Output),
-        None => rest.next().map(Residual::Tensor),
+        _ => rest.next().map(Residual::Tensor),
     };
     (norm, row, residual)
 }
