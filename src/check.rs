@@ -226,12 +226,22 @@ impl Prepared {
         }
     }
 
-    /// Runs one variant from fresh buffers and compares.
+    /// Runs one variant from fresh buffers and compares; then, where its output may take an operand's place, once more like
+    /// that, which must give the same bits.
     pub fn check(&self, variant: usize, isa: Isa, layout: Layout, workers: &Workers) -> Result<Outcome> {
         let mut loaded = self.load(layout, workers)?;
         loaded.run(variant, isa, workers);
         let name = cpu::variants(&self.case.op, &self.case.x, &self.case.w)[variant].name;
-        Ok(self.outcome(&loaded, name, isa))
+        let outcome = self.outcome(&loaded, name, isa);
+        let apart = loaded.output();
+        let Some(mut loaded) = loaded.in_place(variant).filter(|_| outcome.passed()) else { return Ok(outcome) };
+        loaded.run(variant, isa, workers);
+        let mut in_place = self.outcome(&loaded, name, isa);
+        in_place.what += ", in place";
+        if loaded.output().iter().zip(&apart).any(|(a, b)| a.to_bits() != b.to_bits()) {
+            in_place.problem.get_or_insert("the bits differ from those of an output of its own".to_owned());
+        }
+        Ok(in_place)
     }
 }
 

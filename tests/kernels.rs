@@ -2,8 +2,10 @@
 
 use lienzo::backend::cpu::workers::Workers;
 use lienzo::check::{CASE_VARIABLE, Layout, Prepared, WeightType, full_name};
-use lienzo::kernels::{Caps, Case, Packing, Role, cases, choose, cpu};
+use lienzo::kernels::cpu::InPlace;
+use lienzo::kernels::{Caps, Case, Op, Packing, Role, cases, choose, cpu};
 use lienzo::simd::Isa;
+use std::collections::BTreeMap;
 
 /// The Test cases, or those of them that the environment names.
 fn chosen() -> Vec<Case> {
@@ -57,6 +59,38 @@ macro_rules! ops {
 }
 
 ops! { matmul conv2d group_norm group_affine layer_norm attention geglu activate add concat upsample timestep_embedding }
+
+#[test]
+fn outputs_take_an_operands_place_in_every_variant() {
+    let mut tried = BTreeMap::new();
+    for case in cases().iter().filter(|c| c.role == Role::Test) {
+        let residual = match case.op {
+            Op::Matmul(op) => op.residual,
+            Op::Conv2d(op) => op.residual,
+            _ => false,
+        };
+        let same = case.x.last() == case.op.output(&case.x, &case.w).unwrap().first();
+        for v in cpu::variants(&case.op, &case.x, &case.w).iter().filter(|v| v.supported) {
+            let by_element = matches!(v.in_place, Some(InPlace::Element(_)));
+            assert_eq!(by_element, residual && same, "{}, {}", full_name(case), v.name);
+            let [elements, rows] = tried.entry((case.op.name(), v.name)).or_insert([0, 0]);
+            *elements += usize::from(by_element);
+            *rows += usize::from(matches!(v.in_place, Some(InPlace::Rows(_))));
+        }
+    }
+    for (op, variant, least) in [
+        ("matmul", "naive", [5, 3]),
+        ("matmul", "panels", [5, 3]),
+        ("matmul", "bf16", [5, 3]),
+        ("conv2d", "naive", [5, 0]),
+        ("conv2d", "panels", [5, 0]),
+        ("conv2d", "upsample9", [5, 0]),
+        ("conv2d", "winograd", [5, 0]),
+    ] {
+        let cases = tried[&(op, variant)];
+        assert!(cases[0] >= least[0] && cases[1] >= least[1], "{op}, {variant}: in place in {cases:?} cases");
+    }
+}
 
 #[test]
 fn names_are_unique() {

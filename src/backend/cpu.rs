@@ -178,6 +178,7 @@ impl CpuProgram {
                 let stored = &self.plan.values[v.id];
                 let whole = match stored.place {
                     Place::Input(n) => inputs[n].as_slice(),
+                    // Empty where the output takes its place.
                     Place::Slot { .. } | Place::Buffer(_) => from_arena.unwrap_or(&[]),
                 };
                 In { data: &whole[v.offset..], shape: v.shape, pitch: stored.pitch }
@@ -197,7 +198,8 @@ impl CpuProgram {
             zero_padding(data, stored);
             Out { data, shape: stored.shape, pitch: stored.pitch }
         });
-        let mut io = Io { x: &x, w: &w, y, statistics, scratch: views.scratch.take().unwrap_or_default() };
+        let scratch = views.scratch.take().unwrap_or_default();
+        let mut io = Io { x: &x, w: &w, y, statistics, in_place: step.in_place, scratch };
         kernels::run(&step.op, step.variant, self.isa, &mut io, &self.workers);
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::cpu::panels::Packed;
-use crate::kernels::cpu::{self, In, Io, Out};
+use crate::kernels::cpu::{self, In, InPlace, Io, Out, VariantInfo};
 #[cfg(feature = "gpu")]
 use crate::kernels::gpu::View;
 use crate::kernels::{Dims, Op};
@@ -37,6 +37,8 @@ pub(super) struct Buffer {
     offset: usize,
     /// Whether padding must be zero, instead of what it was.
     padded: bool,
+    /// Elements after its rows that the operand had whose place it takes.
+    rest: usize,
 }
 
 impl Buffer {
@@ -47,7 +49,7 @@ impl Buffer {
             Layout::View => (own + 12, 4),
         };
         let data = vec![fill; 2 * guard + shape.rows() * pitch];
-        Self { data, start: guard + offset, shape, pitch, guard, offset, padded: false }
+        Self { data, start: guard + offset, shape, pitch, guard, offset, padded: false, rest: 0 }
     }
 
     pub(super) fn operand(shape: Shape, values: &[f32], layout: Layout, guard: usize) -> Self {
@@ -66,6 +68,13 @@ impl Buffer {
         let mut b = Self::new(shape, layout, SENTINEL, guard);
         b.forget();
         b
+    }
+
+    /// An output with narrower rows that takes the place of an operand, unless that is a view.
+    fn over(operand: &Self, shape: Shape) -> Option<Self> {
+        let room = Self::new(operand.shape, Layout::Own, SENTINEL, operand.guard);
+        let rest = operand.shape.rows() * room.pitch - shape.len();
+        (operand.pitch == room.pitch).then_some(Self { shape, pitch: shape.c, rest, ..room })
     }
 
     /// An output as a GPU has it: its kernels write zeros into the padding.
@@ -105,9 +114,17 @@ impl Buffer {
         }
     }
 
+    /// The rows of another buffer, where they would be if this were that.
+    fn take(&mut self, from: &Self) {
+        for row in 0..from.shape.rows() {
+            let values = &from.data[from.start + row * from.pitch..][..from.shape.c];
+            self.data[self.start + row * from.pitch..][..from.shape.c].copy_from_slice(values);
+        }
+    }
+
     /// Elements from the first to the last, as a kernel gets them.
     pub(super) fn range(&self) -> std::ops::Range<usize> {
-        self.start..self.start + (self.shape.rows() - 1) * self.pitch + self.shape.c
+        self.start..self.start + (self.shape.rows() - 1) * self.pitch + self.shape.c + self.rest
     }
 
     /// Element i of the dense tensor.
@@ -129,6 +146,8 @@ impl Buffer {
                 if *v != 0.0 {
                     return Some(format!("padding of row {row} is {v} instead of 0"));
                 }
+            } else if (end..end + self.rest).contains(&i) {
+                // What is left of the operand.
             } else if v.to_bits() != SENTINEL.to_bits() {
                 let place = if inside { format!("padding of row {row}") } else { "a guard".into() };
                 return Some(format!("{place} was overwritten with {v}"));
@@ -146,6 +165,8 @@ pub struct Loaded {
     w: Vec<Packed>,
     y: Buffer,
     statistics: Option<Buffer>,
+    /// The operand whose place the output takes.
+    in_place: Option<InPlace>,
     scratch: Vec<f32>,
 }
 
@@ -163,7 +184,7 @@ impl Loaded {
         let mut outputs = y.iter().map(|s| Buffer::output(*s, layout, GUARD));
         let none = || Buffer::output(Shape::new(1, 1, 1, 1), layout, GUARD);
         let (y, statistics) = (outputs.next().unwrap_or_else(none), outputs.next());
-        Self { op, dims, x, w, y, statistics, scratch: Vec::new() }
+        Self { op, dims, x, w, y, statistics, in_place: None, scratch: Vec::new() }
     }
 
     /// The output with its surroundings.
@@ -177,21 +198,42 @@ impl Loaded {
         &mut self.y.data
     }
 
+    fn variant(&self, variant: usize) -> VariantInfo {
+        let shapes: Vec<Shape> = self.x.iter().map(|b| b.shape).collect();
+        cpu::variants(&self.op, &shapes, &self.dims)[variant]
+    }
+
     /// Forgets the output and scratch, then runs one variant once. What `bench` times is [`Loaded::again`].
     pub fn run(&mut self, variant: usize, isa: Isa, workers: &Workers) {
-        let shapes: Vec<Shape> = self.x.iter().map(|b| b.shape).collect();
-        let scratch = cpu::variants(&self.op, &shapes, &self.dims)[variant].scratch;
+        let scratch = self.variant(variant).scratch;
         workers.reserve(scratch.per_worker);
         self.scratch = vec![f32::NAN; scratch.shared];
         self.y.forget();
+        if let Some(how) = self.in_place {
+            self.y.take(&self.x[how.operand()]);
+        }
         self.statistics.iter_mut().for_each(Buffer::forget);
         self.again(variant, isa, workers);
     }
 
+    /// The same with the output in the place of the operand that the variant lets it take, if it lets it take one.
+    #[must_use]
+    pub fn in_place(mut self, variant: usize) -> Option<Self> {
+        let how = self.variant(variant).in_place?;
+        if let InPlace::Rows(n) = how {
+            self.y = Buffer::over(&self.x[n], self.y.shape)?;
+        }
+        self.in_place = Some(how);
+        Some(self)
+    }
+
     /// Runs a variant once more in the buffers of the last [`Loaded::run`] of the same variant.
     pub fn again(&mut self, variant: usize, isa: Isa, workers: &Workers) {
+        let replaced = self.in_place.map(InPlace::operand);
+        let data = |n: usize, b: &Buffer| if replaced == Some(n) { 0..0 } else { b.range() };
+        let operands = self.x.iter().enumerate();
         let x: Vec<In<'_>> =
-            self.x.iter().map(|b| In { data: &b.data[b.range()], shape: b.shape, pitch: b.pitch }).collect();
+            operands.map(|(n, b)| In { data: &b.data[data(n, b)], shape: b.shape, pitch: b.pitch }).collect();
         let w: Vec<&Packed> = self.w.iter().collect();
         let (range, shape, pitch) = (self.y.range(), self.y.shape, self.y.pitch);
         let y = Out { data: &mut self.y.data[range], shape, pitch };
@@ -199,7 +241,7 @@ impl Loaded {
             let (range, shape, pitch) = (b.range(), b.shape, b.pitch);
             Out { data: &mut b.data[range], shape, pitch }
         });
-        let mut io = Io { x: &x, w: &w, y, statistics, scratch: &mut self.scratch };
+        let mut io = Io { x: &x, w: &w, y, statistics, in_place: self.in_place, scratch: &mut self.scratch };
         cpu::run(&self.op, variant, isa, &mut io, workers);
     }
 

@@ -2,11 +2,12 @@
 //!
 //! Planning needs shapes only, never a weight, so that memory can be judged before a checkpoint is read.
 
+mod arena;
 mod buffers;
 
 use super::{Graph, Value, Weight, fuse};
 use crate::error::{Error, Result};
-use crate::kernels::cpu::Scratch;
+use crate::kernels::cpu::{InPlace, Scratch};
 use crate::kernels::gpu::{Launch, Storage};
 use crate::kernels::{self, Caps, Cost, Op, Packing, Target};
 use crate::tensor::Shape;
@@ -70,6 +71,8 @@ pub struct Step {
     pub variant: usize,
     /// That variant's name.
     pub variant_name: &'static str,
+    /// The operand whose place the output takes; nothing reads it afterwards.
+    pub in_place: Option<InPlace>,
     /// What the variant needs while running.
     pub scratch: Scratch,
     /// Where the shared scratch begins in the arena.
@@ -141,9 +144,6 @@ pub struct Plan {
 /// Steps whose panels are ready or being made while another computes, in a streamed plan.
 pub const AHEAD: usize = 2;
 
-/// Alignment of every value, in f32 elements: a cache line, which is also the widest vector.
-const ALIGN: usize = 16;
-
 impl Plan {
     /// Fuses the graph, chooses variants and assigns memory for a target.
     pub fn new(graph: Graph, caps: &Caps) -> Result<Self> {
@@ -159,9 +159,12 @@ impl Plan {
         for node in &graph.nodes {
             let (x, dims) = (node.shapes(), node.dims());
             let (variant, variant_name) = kernels::choose(&node.op, &x, &dims, caps).map_err(|e| e.at(&node.name))?;
-            let (scratch, launch) = match &caps.target {
-                Target::Cpu(_) => (kernels::cpu::variants(&node.op, &x, &dims)[variant].scratch, Launch::default()),
-                Target::Gpu(limits) => (Scratch::default(), buffers::launch(&graph, node, variant, limits)?),
+            let (scratch, in_place, launch) = match &caps.target {
+                Target::Cpu(_) => {
+                    let v = kernels::cpu::variants(&node.op, &x, &dims)[variant];
+                    (v.scratch, v.in_place, Launch::default())
+                }
+                Target::Gpu(limits) => (Scratch::default(), None, buffers::launch(&graph, node, variant, limits)?),
             };
             let geglu = matches!(node.op, Op::Matmul(m) if m.geglu);
             let packings = node.op.packings();
@@ -178,6 +181,7 @@ impl Plan {
                 statistics: node.statistics,
                 variant,
                 variant_name,
+                in_place,
                 scratch,
                 scratch_offset: 0,
                 launch,
@@ -208,26 +212,6 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Assigns arena offsets: values whose lifetimes overlap never overlap in memory. Largest first, each at the lowest
-    /// offset that is free during its life, which comes within a few percent of the live maximum on these graphs.
-    fn place(&mut self, graph: &Graph) {
-        self.store(graph, Place::Slot { offset: 0 });
-        let mut lives = self.lives();
-        self.arena_unshared = lives.iter().map(|l| l.elems).sum();
-        lives.sort_by_key(|l| (std::cmp::Reverse(l.elems), l.first, l.last));
-        let mut placed: Vec<(Life, usize)> = Vec::with_capacity(lives.len());
-        for life in lives {
-            let offset = lowest_free(&placed, &life);
-            self.arena = self.arena.max(offset + life.elems);
-            match life.what {
-                What::Value(id) => self.values[id].place = Place::Slot { offset },
-                What::Scratch(step) => self.steps[step].scratch_offset = offset,
-                What::Buffer(..) => {}
-            }
-            placed.push((life, offset));
-        }
-    }
-
     /// Lists the stored values; `place` is where those live that are no inputs, until they are placed.
     fn store(&mut self, graph: &Graph, place: Place) {
         let storage = self.storage;
@@ -239,34 +223,6 @@ impl Plan {
         for (i, (_, id)) in graph.inputs.iter().enumerate() {
             self.values[*id].place = Place::Input(i);
         }
-    }
-
-    /// The lifetimes, in steps, of everything that lives in the arena.
-    fn lives(&self) -> Vec<Life> {
-        let mut lives = Vec::new();
-        let mut index = vec![usize::MAX; self.values.len()];
-        for (i, step) in self.steps.iter().enumerate() {
-            for id in step.written() {
-                index[id] = lives.len();
-                let elems = self.values[id].elems().next_multiple_of(ALIGN);
-                lives.push(Life { what: What::Value(id), first: i, last: i, elems });
-            }
-            for v in &step.x {
-                if let Some(life) = lives.get_mut(index[v.id]) {
-                    life.last = i;
-                }
-            }
-            if step.scratch.shared > 0 {
-                let elems = step.scratch.shared.next_multiple_of(ALIGN);
-                lives.push(Life { what: What::Scratch(i), first: i, last: i, elems });
-            }
-        }
-        for (_, id) in &self.outputs {
-            if let Some(life) = lives.get_mut(index[*id]) {
-                life.last = self.steps.len();
-            }
-        }
-        lives
     }
 
     /// The number of an input; its shape must be the plan's.
@@ -383,38 +339,4 @@ fn intern(weights: &mut Vec<PlanWeight>, w: PlanWeight) -> usize {
         weights.push(w);
         weights.len() - 1
     })
-}
-
-#[derive(Clone, Copy)]
-enum What {
-    Value(usize),
-    /// A step's scratch in the arena.
-    Scratch(usize),
-    /// A step's n-th scratch buffer on a GPU.
-    Buffer(usize, usize),
-}
-
-#[derive(Clone, Copy)]
-struct Life {
-    what: What,
-    /// Steps in which it must be there, both included.
-    first: usize,
-    last: usize,
-    elems: usize,
-}
-
-/// The lowest offset at which `life` overlaps nothing that lives at the same time.
-fn lowest_free(placed: &[(Life, usize)], life: &Life) -> usize {
-    let alive = |l: &Life| l.first <= life.last && life.first <= l.last;
-    let mut taken: Vec<(usize, usize)> =
-        placed.iter().filter(|(l, _)| alive(l)).map(|(l, offset)| (*offset, offset + l.elems)).collect();
-    taken.sort_unstable();
-    let mut at = 0;
-    for (start, end) in taken {
-        if at + life.elems <= start {
-            break;
-        }
-        at = at.max(end);
-    }
-    at
 }

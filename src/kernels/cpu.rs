@@ -58,8 +58,38 @@ pub struct Io<'a> {
     pub y: Out<'a>,
     /// The second output, for ops that have one.
     pub statistics: Option<Out<'a>>,
+    /// The operand whose place the output takes, if there is one: its `data` is empty, because its values are what `y` holds.
+    pub in_place: Option<InPlace>,
     /// Shared scratch of the declared size; its content is undefined.
     pub scratch: &'a mut [f32],
+}
+
+/// How an output takes the place of an operand, which is gone afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InPlace {
+    /// Operand n is laid out as the output is. Each of its values is read before the output's at the same place is written, by
+    /// the same task, and never again.
+    Element(usize),
+    /// Operand n has the output's rows, as wide as them or wider, and `y` holds all of it: row r of the output goes to where row
+    /// r of the operand or an earlier one was. Rows of the output have no padding.
+    Rows(usize),
+}
+
+impl InPlace {
+    /// Which operand.
+    pub fn operand(self) -> usize {
+        match self {
+            Self::Element(n) | Self::Rows(n) => n,
+        }
+    }
+
+    /// Whether shapes allow it.
+    fn fits(self, x: &[Shape], y: Shape) -> bool {
+        match self {
+            Self::Element(n) => x.get(n) == Some(&y),
+            Self::Rows(n) => x.get(n).is_some_and(|x| x.c >= y.c && x.with_c(y.c) == y) && y.c.is_multiple_of(4),
+        }
+    }
 }
 
 /// Scratch that a kernel needs while it runs, in f32 elements.
@@ -79,8 +109,17 @@ pub struct Variant<K> {
     pub supports: fn(&K, &[Shape], &[Dims]) -> bool,
     /// What it needs while running.
     pub scratch: fn(&K, &[Shape], &[Dims]) -> Scratch,
+    /// Whose place its output may take where shapes allow it.
+    pub in_place: fn(&K, &[Shape], &[Dims]) -> Option<InPlace>,
     /// Runs it.
     pub run: fn(&K, Isa, &mut Io<'_>, &Workers),
+}
+
+impl<K> Variant<K> {
+    /// A variant that runs any shapes, needs no scratch and whose output has a place of its own.
+    const fn plain(name: &'static str, run: fn(&K, Isa, &mut Io<'_>, &Workers)) -> Self {
+        Self { name, supports: |_, _, _| true, scratch: |_, _, _| Scratch::default(), in_place: |_, _, _| None, run }
+    }
 }
 
 /// A variant as the chooser sees it.
@@ -92,6 +131,8 @@ pub struct VariantInfo {
     pub supported: bool,
     /// What it needs while running.
     pub scratch: Scratch,
+    /// Whose place its output may take.
+    pub in_place: Option<InPlace>,
 }
 
 macro_rules! by_op {
@@ -151,12 +192,14 @@ macro_rules! by_op {
 
 /// The variants of an op, slowest first.
 pub fn variants(op: &Op, x: &[Shape], w: &[Dims]) -> Vec<VariantInfo> {
+    let y = op.output(x, w).ok().and_then(|y| y.first().copied());
     by_op!(op, k, list => list
         .iter()
         .map(|v| {
             let supported = (v.supports)(k, x, w);
             let scratch = if supported { (v.scratch)(k, x, w) } else { Scratch::default() };
-            VariantInfo { name: v.name, supported, scratch }
+            let in_place = (v.in_place)(k, x, w).filter(|p| supported && y.is_some_and(|y| p.fits(x, y)));
+            VariantInfo { name: v.name, supported, scratch, in_place }
         })
         .collect())
 }

@@ -216,6 +216,12 @@ fn small_cases() -> Vec<Case> {
         case(all, (5, 3), &[(4, 33), (2, 5)], 7, &[1, 2], Data::Ramp, Role::Test),
         case(bias, (1, 77), &[(2, 768)], 24, &[], Data::Outliers, Role::Test),
     ];
+    // Many rows, narrower than their source: they can be written over it.
+    list.extend([
+        one(bias, 1700, 40, 20),
+        case(PLAIN, (1, 700), &[(2, 37)], 32, &[], Data::Ramp, Role::Test),
+        case(Matmul { act: Activation::Silu, ..bias }, (1, 531), &[(1, 300)], 36, &[], Data::Normal, Role::Test),
+    ]);
     let normed = Matmul { norm: Some(Activation::Silu), statistics: Some(Tiles::Rows), ..all };
     let plain = Matmul { norm: Some(Activation::None), ..PLAIN };
     list.extend([

@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::graph::plan::{Place, Plan};
+use crate::kernels::cpu::InPlace;
 use std::ops::Range;
 
 /// Makes large allocations return to the system when they are freed.
@@ -61,9 +62,9 @@ pub struct Arena {
 
 /// A step's slices of the arena.
 pub struct Views<'a> {
-    /// For each operand that lives in the arena, the whole stored value.
+    /// For each operand that lives in the arena, the whole stored value; none for one whose place the output takes.
     pub x: Vec<Option<&'a [f32]>>,
-    /// The output.
+    /// The output; before it is written, the operand whose place it takes.
     pub y: &'a mut [f32],
     /// The second output, if there is one.
     pub statistics: Option<&'a mut [f32]>,
@@ -72,19 +73,23 @@ pub struct Views<'a> {
 }
 
 impl Arena {
-    /// Memory for `plan`, after checking that no step's output or scratch overlaps another of its ranges.
+    /// Memory for `plan`, after checking that no step's output or scratch overlaps another of its ranges, but where the step
+    /// declares that its output takes an operand's place.
     pub fn for_plan(plan: &Plan) -> Result<Self> {
-        for i in 0..plan.steps.len() {
+        for (i, step) in plan.steps.iter().enumerate() {
             let ranges = ranges(plan, i);
+            // The output's part of the range that it is given.
+            let own = slot(plan, step.y).unwrap_or(0..0);
+            let misplaced = own.start != ranges.y.start || own.end > ranges.y.end;
             let written = [Some(ranges.y.clone()), ranges.statistics.clone(), ranges.scratch.clone()];
             let overlap = |a: &Range<usize>, b: &Range<usize>| a.start < b.end && b.start < a.end;
             let reads_written = written.iter().flatten().any(|w| ranges.x.iter().flatten().any(|r| overlap(w, r)));
             let pairs = [(0, 1), (0, 2), (1, 2)].map(|(a, b)| (&written[a], &written[b]));
             let twice = pairs.into_iter().any(|(a, b)| a.as_ref().zip(b.as_ref()).is_some_and(|(a, b)| overlap(a, b)));
             let outside = written.iter().flatten().chain(ranges.x.iter().flatten()).any(|r| r.end > plan.arena);
-            if reads_written || twice || outside {
-                let name = &plan.steps[i].name;
-                return Err(Error::other(format!("plan {}: memory ranges of step {name} overlap", plan.name)));
+            if reads_written || twice || outside || misplaced {
+                let message = format!("plan {}: memory ranges of step {} overlap", plan.name, step.name);
+                return Err(Error::other(message));
             }
         }
         Ok(Self { buffer: Buffer::zeroed(plan.arena)? })
@@ -128,23 +133,30 @@ impl Arena {
 }
 
 struct Ranges {
+    /// None also for an operand whose place the output takes.
     x: Vec<Option<Range<usize>>>,
     y: Range<usize>,
     statistics: Option<Range<usize>>,
     scratch: Option<Range<usize>>,
 }
 
-fn ranges(plan: &Plan, i: usize) -> Ranges {
-    let step = &plan.steps[i];
-    let of = |id: usize| match plan.values[id].place {
+/// Where a value lies, if that is in the arena.
+fn slot(plan: &Plan, id: usize) -> Option<Range<usize>> {
+    match plan.values[id].place {
         Place::Slot { offset } => Some(offset..offset + plan.values[id].elems()),
         Place::Input(_) | Place::Buffer(_) => None,
-    };
+    }
+}
+
+fn ranges(plan: &Plan, i: usize) -> Ranges {
+    let step = &plan.steps[i];
+    let of = |id: usize| slot(plan, id);
+    let replaced = step.in_place.map(InPlace::operand);
     let shared = step.scratch.shared;
     Ranges {
-        x: step.x.iter().map(|v| of(v.id)).collect(),
+        x: step.x.iter().enumerate().map(|(n, v)| if replaced == Some(n) { None } else { of(v.id) }).collect(),
         // An output is never an input's buffer: inputs are written by the caller alone.
-        y: of(step.y).unwrap_or(0..0),
+        y: of(replaced.map_or(step.y, |n| step.x[n].id)).unwrap_or(0..0),
         statistics: step.statistics.and_then(of),
         scratch: (shared > 0).then(|| step.scratch_offset..step.scratch_offset + shared),
     }

@@ -179,7 +179,7 @@ impl Work {
     fn run(&mut self, isa: Isa, workers: &Workers) {
         let x = [In { data: &self.x, shape: self.shape, pitch: self.shape.c }];
         let y = Out { data: &mut self.y, shape: self.y_shape, pitch: self.y_shape.c };
-        let mut io = Io { x: &x, w: &[&self.w], y, statistics: None, scratch: &mut self.scratch };
+        let mut io = Io { x: &x, w: &[&self.w], y, statistics: None, in_place: None, scratch: &mut self.scratch };
         cpu::run(&self.op, self.variant, isa, &mut io, workers);
     }
 }

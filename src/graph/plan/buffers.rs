@@ -1,6 +1,7 @@
 //! A plan's memory on a GPU: whole buffers by lifetime, because bindings of one buffer may not be read and written at once.
 
-use super::{Life, Place, Plan, What};
+use super::arena::{Life, What};
+use super::{Place, Plan};
 use crate::error::Result;
 use crate::graph::{Graph, Node, Value};
 use crate::kernels::gpu::{self, Io, Launch, Limits, Storage, View};

@@ -2,17 +2,14 @@
 #![allow(unsafe_code, reason = "tasks write disjoint rows of one output")]
 
 use super::tile::{Lanewise, Shared, map};
-use super::{Io, Scratch, Variant};
+use super::{Io, Variant};
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::Activation;
 use crate::kernels::activate::Activate;
 use crate::simd::{Isa, Simd, Task, dispatch, math};
 
 /// Slowest first.
-pub(crate) static VARIANTS: &[Variant<Activate>] = &[
-    Variant { name: "naive", supports: |_, _, _| true, scratch: |_, _, _| Scratch::default(), run: naive },
-    Variant { name: "lanes", supports: |_, _, _| true, scratch: |_, _, _| Scratch::default(), run: lanes },
-];
+pub(crate) static VARIANTS: &[Variant<Activate>] = &[Variant::plain("naive", naive), Variant::plain("lanes", lanes)];
 
 fn naive(op: &Activate, _: Isa, io: &mut Io<'_>, workers: &Workers) {
     let (x, shape, pitch) = (io.x[0], io.y.shape, io.y.pitch);

@@ -2,17 +2,14 @@
 #![allow(unsafe_code, reason = "tasks write disjoint rows of one output")]
 
 use super::tile::{Lanewise, Shared, map};
-use super::{In, Io, Scratch, Variant};
+use super::{In, Io, Variant};
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::add::Add;
 use crate::simd::{Isa, Simd, Task, dispatch};
 use crate::tensor::Shape;
 
 /// Slowest first.
-pub(crate) static VARIANTS: &[Variant<Add>] = &[
-    Variant { name: "naive", supports: |_, _, _| true, scratch: |_, _, _| Scratch::default(), run: naive },
-    Variant { name: "lanes", supports: |_, _, _| true, scratch: |_, _, _| Scratch::default(), run: lanes },
-];
+pub(crate) static VARIANTS: &[Variant<Add>] = &[Variant::plain("naive", naive), Variant::plain("lanes", lanes)];
 
 /// The row of an operand that serves row r of the output.
 fn row<'a>(x: &In<'a>, out: Shape, r: usize) -> &'a [f32] {

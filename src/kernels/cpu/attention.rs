@@ -16,9 +16,9 @@ use crate::tensor::Shape;
 
 /// Slowest first.
 pub(crate) static VARIANTS: &[Variant<Attention>] = &[
-    Variant { name: "naive", supports: |_, _, _| true, scratch: naive_scratch, run: naive },
-    Variant { name: "flash", supports: |_, _, _| true, scratch: flash_scratch, run: flash },
-    Variant { name: "flash_bf16", supports: |_, _, _| true, scratch: bf16::scratch, run: bf16::run },
+    Variant { scratch: naive_scratch, ..Variant::plain("naive", naive) },
+    Variant { scratch: flash_scratch, ..Variant::plain("flash", flash) },
+    Variant { scratch: bf16::scratch, ..Variant::plain("flash_bf16", bf16::run) },
 ];
 
 /// Keys of one round of the online softmax: they, their scores (8 KiB), values and sums share a first-level cache of 32 KiB

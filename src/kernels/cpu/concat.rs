@@ -2,14 +2,13 @@
 #![allow(unsafe_code, reason = "tasks write disjoint rows of one output")]
 
 use super::tile::Shared;
-use super::{Io, Scratch, Variant};
+use super::{Io, Variant};
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::concat::Concat;
 use crate::simd::Isa;
 
 /// Slowest first.
-pub(crate) static VARIANTS: &[Variant<Concat>] =
-    &[Variant { name: "naive", supports: |_, _, _| true, scratch: |_, _, _| Scratch::default(), run: naive }];
+pub(crate) static VARIANTS: &[Variant<Concat>] = &[Variant::plain("naive", naive)];
 
 fn naive(_: &Concat, _: Isa, io: &mut Io<'_>, workers: &Workers) {
     let (x, shape, pitch) = (io.x, io.y.shape, io.y.pitch);

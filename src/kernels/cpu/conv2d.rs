@@ -2,7 +2,7 @@
 
 use super::gemm::{self, Product, Window};
 use super::winograd::forms::{Doubled, Form, Four};
-use super::{Io, Scratch, Variant, winograd};
+use super::{InPlace, Io, Scratch, Variant, winograd};
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::Dims;
 use crate::kernels::conv2d::{Conv2d, Pad};
@@ -12,21 +12,27 @@ use crate::tensor::Shape;
 
 /// Slowest first.
 pub(crate) static VARIANTS: &[Variant<Conv2d>] = &[
-    Variant { name: "naive", supports: |_, _, _| true, scratch: |_, _, _| Scratch::default(), run: naive },
-    Variant { name: "panels", supports: |_, _, _| true, scratch, run: panels },
+    Variant { in_place, ..Variant::plain("naive", naive) },
+    Variant { in_place, scratch, ..Variant::plain("panels", panels) },
     Variant {
         name: "upsample9",
         supports: |op, x, w| pays("upsample9", op, x, w),
         scratch: |op, x, _| winograd::scratch::<Doubled, 3, 3, 2>(&x[..op.sources()], batch(x)),
+        in_place,
         run: |op, isa, io, workers| fast(op, Doubled, isa, io, workers),
     },
     Variant {
         name: "winograd",
         supports: |op, x, w| pays("winograd", op, x, w),
         scratch: |op, x, _| winograd::scratch::<Four, 6, 6, 4>(&x[..op.sources()], batch(x)),
+        in_place,
         run: |op, isa, io, workers| fast(op, Four, isa, io, workers),
     },
 ];
+
+fn in_place(op: &Conv2d, _: &[Shape], _: &[Dims]) -> Option<InPlace> {
+    gemm::in_place(op.sources(), op.norm.is_some(), op.row, op.residual)
+}
 
 fn batch(x: &[Shape]) -> usize {
     x.iter().map(|s| s.b).max().unwrap_or(1)

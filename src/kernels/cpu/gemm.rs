@@ -11,9 +11,12 @@
 
 pub mod bf16;
 mod blocks;
+mod finish;
 mod naive;
 mod normed;
+pub mod over;
 
+pub use finish::{Line, write};
 pub use naive::naive;
 
 use super::panels::{PANEL, Packed, Panel};
@@ -21,13 +24,14 @@ use super::statistics::Statistics;
 use super::tile::weights::{Lines, WeightTile};
 use super::tile::{Old, Shared, Split};
 use super::tuning::Tuning;
-use super::{In, Io, Scratch};
+use super::{In, InPlace, Io, Scratch};
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::Activation;
 use crate::kernels::statistics::Tiles;
-use crate::simd::{Isa, Simd, Task, dispatch, dispatch_bf16, math};
+use crate::simd::{Isa, Simd, Task, dispatch, dispatch_bf16};
 use crate::tensor::Shape;
 use blocks::{BLOCK, Block, Blocks, PIECES};
+use finish::Finish;
 
 /// Most panels of a task.
 const GROUP: usize = 10;
@@ -65,6 +69,15 @@ impl<'a> Norm<'a> {
     }
 }
 
+/// What is added at the end.
+#[derive(Clone, Copy)]
+pub enum Residual<'a> {
+    /// A tensor of the output's pixels.
+    Tensor(In<'a>),
+    /// What is in the output before it is written.
+    Output,
+}
+
 /// A linear layer or a convolution, with everything around it.
 #[derive(Clone, Copy)]
 pub struct Product<'a> {
@@ -81,7 +94,7 @@ pub struct Product<'a> {
     /// Added to the rows of a sample.
     pub row: Option<In<'a>>,
     /// Added at the end.
-    pub residual: Option<In<'a>>,
+    pub residual: Option<Residual<'a>>,
     /// The nonlinearity.
     pub act: Activation,
     /// The output's shape.
@@ -261,148 +274,14 @@ unsafe fn point(p: &Product<'_>, zeros: &[f32], block: &Block, first: usize, row
     }
 }
 
-/// The way of a finished tile to the output.
-#[derive(Clone, Copy)]
-struct Finish {
-    first_row: usize,
-    m: usize,
-    panel: usize,
-}
-
-impl Finish {
-    /// Asks memory for the lines that [`Finish::store`] reads and writes: they are far apart, which no prefetcher foresees.
-    #[inline(always)]
-    fn ask<S: Simd>(&self, s: S, p: &Product<'_>, out: *mut f32, pitch: usize) {
-        let width = if p.w.geglu() { PANEL / 2 } else { PANEL };
-        let first = self.panel * width;
-        for r in 0..self.m {
-            let at = self.first_row + r;
-            let y = out.wrapping_add(at * pitch + first);
-            s.prefetch_to_write(y);
-            s.prefetch_to_write(y.wrapping_add(width - 1));
-            if let Some(x) = p.residual {
-                let pixels = p.shape.pixels();
-                let (b, pixel) = (at / pixels, at % pixels);
-                let y = x.data.as_ptr().wrapping_add((b % x.shape.b * pixels + pixel) * x.pitch + first);
-                s.prefetch(y);
-                s.prefetch(y.wrapping_add(width - 1));
-            }
-        }
-    }
-
-    /// # Safety
-    /// `sums` must hold m lines, `out` the whole output, and no other task writes these rows of this panel.
-    #[inline(always)]
-    unsafe fn store<S: Simd>(self, s: S, p: &Product<'_>, sums: *const f32, out: *mut f32, pitch: usize) {
-        let width = if p.w.geglu() { PANEL / 2 } else { PANEL };
-        let first = self.panel * width;
-        let columns = width.min(p.shape.c - first);
-        for r in 0..self.m {
-            let at = self.first_row + r;
-            let line = Line::new(p, at, first, columns);
-            let mut i = 0;
-            while i < columns {
-                let n = S::LANES.min(columns - i);
-                // SAFETY: the caller's; slices were cut to `columns`, the line of sums has 32 values.
-                unsafe {
-                    let y = line.at(s, sums.add(r * PANEL), i, n);
-                    write(s, out.add(at * pitch + first + i), y, n);
-                }
-                i += S::LANES;
-            }
-        }
-    }
-}
-
-/// What is added to one row of a panel.
-pub struct Line<'a, 'b> {
-    p: &'a Product<'b>,
-    first: usize,
-    row: Option<&'a [f32]>,
-    residual: Option<&'a [f32]>,
-}
-
-impl<'a, 'b> Line<'a, 'b> {
-    /// What is added to channels `first .. first + columns` of output row `at`.
-    #[inline(always)]
-    pub fn new(p: &'a Product<'b>, at: usize, first: usize, columns: usize) -> Self {
-        let pixels = p.shape.pixels();
-        let (b, pixel) = (at / pixels, at % pixels);
-        let row = p.row.map(|x| &x.data[b % x.shape.b * x.pitch + first..][..columns]);
-        let residual = p.residual.map(|x| &x.data[(b % x.shape.b * pixels + pixel) * x.pitch + first..][..columns]);
-        Self { p, first, row, residual }
-    }
-
-    /// Columns `i .. i + n` of the output.
-    ///
-    /// # Safety
-    /// `sums` must hold a line, and the slices `i + n` values.
-    #[inline(always)]
-    unsafe fn at<S: Simd>(&self, s: S, sums: *const f32, i: usize, n: usize) -> S::V {
-        // SAFETY: the caller's.
-        unsafe {
-            let mut y = s.load(sums.add(i));
-            if self.p.w.geglu() {
-                if let Some(bias) = self.p.bias {
-                    y = s.add(y, read(s, &bias[self.first + i..], n));
-                }
-                let mut gate = s.load(sums.add(PANEL / 2 + i));
-                if let Some(bias) = self.p.bias {
-                    gate = s.add(gate, read(s, &bias[self.p.shape.c + self.first + i..], n));
-                }
-                return s.mul(y, math::gelu(s, gate));
-            }
-            self.finish(s, y, i, n)
-        }
-    }
-
-    /// Columns `i .. i + n` of the output, from their sums; not for gated products.
-    ///
-    /// # Safety
-    /// The slices must hold `i + n` values.
-    #[inline(always)]
-    pub unsafe fn finish<S: Simd>(&self, s: S, mut y: S::V, i: usize, n: usize) -> S::V {
-        // SAFETY: the caller's.
-        unsafe {
-            if let Some(bias) = self.p.bias {
-                y = s.add(y, read(s, &bias[self.first + i..], n));
-            }
-            if let Some(row) = self.row {
-                y = s.add(y, read(s, &row[i..], n));
-            }
-            y = math::activate(s, self.p.act, y);
-            match self.residual {
-                Some(residual) => s.add(y, read(s, &residual[i..], n)),
-                None => y,
-            }
-        }
-    }
-}
-
-/// The first n values, n <= LANES.
-///
-/// # Safety
-/// `from` must hold n values.
-#[inline(always)]
-unsafe fn read<S: Simd>(s: S, from: &[f32], n: usize) -> S::V {
-    debug_assert!(from.len() >= n);
-    // SAFETY: the caller's.
-    unsafe { if n == S::LANES { s.load(from.as_ptr()) } else { s.load_part(from.as_ptr(), n) } }
-}
-
-/// Stores the first n values, n <= LANES.
-///
-/// # Safety
-/// `to` must be valid for n values.
-#[inline(always)]
-pub unsafe fn write<S: Simd>(s: S, to: *mut f32, v: S::V, n: usize) {
-    // SAFETY: the caller's.
-    unsafe { if n == S::LANES { s.store(to, v) } else { s.store_part(to, v, n) } }
-}
-
 /// An activation of one value.
 pub fn scalar(act: Activation, x: f32) -> f32 {
     act.reference(f64::from(x)) as f32
+}
+
+/// Whose place the output may take: the residual's, of which every value is read by the task that overwrites it.
+pub fn in_place(sources: usize, norm: bool, row: bool, residual: bool) -> Option<InPlace> {
+    residual.then(|| InPlace::Element(sources + usize::from(norm) + usize::from(row)))
 }
 
 /// The operands that follow the sources, each if it is there: a norm, a row, a residual.
@@ -412,9 +291,14 @@ pub fn extras<'a>(
     norm: Option<Activation>,
     row: bool,
     residual: bool,
-) -> (Option<Norm<'a>>, Option<In<'a>>, Option<In<'a>>) {
+) -> (Option<Norm<'a>>, Option<In<'a>>, Option<Residual<'a>>) {
     let mut rest = io.x[sources..].iter().copied();
     let norm = norm.and_then(|act| rest.next().map(|affine| Norm { affine, act }));
     let row = if row { rest.next() } else { None };
-    (norm, row, if residual { rest.next() } else { None })
+    let residual = match io.in_place {
+        _ if !residual => None,
+        Some(InPlace::Element(_)) => Some(Residual::Output),
+        _ => rest.next().map(Residual::Tensor),
+    };
+    (norm, row, residual)
 }

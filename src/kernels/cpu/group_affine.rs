@@ -3,14 +3,13 @@
 #![allow(unsafe_code, reason = "tasks write disjoint channels of one output")]
 
 use super::tile::Shared;
-use super::{In, Io, Scratch, Variant};
+use super::{In, Io, Variant};
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::group_affine::GroupAffine;
 use crate::simd::Isa;
 
 /// Slowest first.
-pub(crate) static VARIANTS: &[Variant<GroupAffine>] =
-    &[Variant { name: "naive", supports: |_, _, _| true, scratch: |_, _, _| Scratch::default(), run: naive }];
+pub(crate) static VARIANTS: &[Variant<GroupAffine>] = &[Variant::plain("naive", naive)];
 
 fn naive(op: &GroupAffine, _: Isa, io: &mut Io<'_>, workers: &Workers) {
     let (x, shape, pitch) = (io.x, io.y.shape, io.y.pitch);

@@ -14,10 +14,8 @@ use crate::simd::{Isa, Simd, Task, dispatch, math};
 use crate::tensor::Shape;
 
 /// Slowest first.
-pub(crate) static VARIANTS: &[Variant<GroupNorm>] = &[
-    Variant { name: "naive", supports: |_, _, _| true, scratch: |_, _, _| Scratch::default(), run: naive },
-    Variant { name: "tiled", supports: |_, _, _| true, scratch, run: tiled },
-];
+pub(crate) static VARIANTS: &[Variant<GroupNorm>] =
+    &[Variant::plain("naive", naive), Variant { scratch, ..Variant::plain("tiled", tiled) }];
 
 /// Pixels of a tile. Part of the rounding: results depend on it. What producers leave has the same tiles.
 const TILE: usize = PIXELS;

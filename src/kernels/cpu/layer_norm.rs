@@ -2,16 +2,13 @@
 #![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint rows of one output")]
 
 use super::tile::{Lanewise, Shared, map};
-use super::{Io, Scratch, Variant};
+use super::{Io, Variant};
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::layer_norm::LayerNorm;
 use crate::simd::{Isa, Simd, Task, dispatch};
 
 /// Slowest first.
-pub(crate) static VARIANTS: &[Variant<LayerNorm>] = &[
-    Variant { name: "naive", supports: |_, _, _| true, scratch: |_, _, _| Scratch::default(), run: naive },
-    Variant { name: "lanes", supports: |_, _, _| true, scratch: |_, _, _| Scratch::default(), run: lanes },
-];
+pub(crate) static VARIANTS: &[Variant<LayerNorm>] = &[Variant::plain("naive", naive), Variant::plain("lanes", lanes)];
 
 /// Rows of a task.
 const ROWS: usize = 16;

@@ -1,7 +1,7 @@
 //! The CPU's linear layers: operands and packed weights in, one output through the shared product.
 
 use super::gemm::{self, Product, Window};
-use super::{Io, Scratch, Variant};
+use super::{InPlace, Io, Scratch, Variant};
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::Dims;
 use crate::kernels::matmul::Matmul;
@@ -11,19 +11,41 @@ use crate::tensor::Shape;
 
 /// Slowest first.
 pub(crate) static VARIANTS: &[Variant<Matmul>] = &[
-    Variant { name: "naive", supports: |_, _, _| true, scratch: |_, _, _| Scratch::default(), run: naive },
-    Variant { name: "panels", supports: |_, _, _| true, scratch, run: panels },
-    Variant { name: "bf16", supports: |_, _, _| true, scratch: scratch_bf16, run: bf16 },
+    Variant { in_place, scratch: staging, ..Variant::plain("naive", naive) },
+    Variant { in_place, scratch, ..Variant::plain("panels", panels) },
+    Variant { in_place, scratch: scratch_bf16, ..Variant::plain("bf16", bf16) },
 ];
 
-fn scratch(op: &Matmul, x: &[Shape], _: &[Dims]) -> Scratch {
-    let batch = x.iter().map(|s| s.b).max().unwrap_or(1);
-    gemm::scratch(&x[..op.sources()], batch * x[0].pixels(), op.norm.is_some(), batch)
+fn in_place(op: &Matmul, x: &[Shape], w: &[Dims]) -> Option<InPlace> {
+    if is_over(op, x, w) {
+        return Some(InPlace::Rows(0));
+    }
+    gemm::in_place(op.sources(), op.norm.is_some(), op.row, op.residual)
 }
 
-fn scratch_bf16(op: &Matmul, x: &[Shape], _: &[Dims]) -> Scratch {
+/// Whether it can write over its source: one with wider rows, and nothing else is read beside weights. Worth it for many rows.
+fn is_over(op: &Matmul, x: &[Shape], w: &[Dims]) -> bool {
+    let alone = Matmul { bias: op.bias, act: op.act, ..Matmul::default() };
+    *op == alone && w[0].n < w[0].k && x[0].rows() > gemm::over::STAGED
+}
+
+fn scratch(op: &Matmul, x: &[Shape], w: &[Dims]) -> Scratch {
+    scratch_with(op, x, w, gemm::scratch)
+}
+
+fn scratch_bf16(op: &Matmul, x: &[Shape], w: &[Dims]) -> Scratch {
+    scratch_with(op, x, w, gemm::bf16::scratch)
+}
+
+fn staging(op: &Matmul, x: &[Shape], w: &[Dims]) -> Scratch {
+    let shared = if is_over(op, x, w) { gemm::over::STAGED * w[0].n } else { 0 };
+    Scratch { shared, per_worker: 0 }
+}
+
+fn scratch_with(op: &Matmul, x: &[Shape], w: &[Dims], own: fn(&[Shape], usize, bool, usize) -> Scratch) -> Scratch {
     let batch = x.iter().map(|s| s.b).max().unwrap_or(1);
-    gemm::bf16::scratch(&x[..op.sources()], batch * x[0].pixels(), op.norm.is_some(), batch)
+    let own = own(&x[..op.sources()], batch * x[0].pixels(), op.norm.is_some(), batch);
+    Scratch { shared: own.shared + staging(op, x, w).shared, ..own }
 }
 
 fn product<'a>(op: &Matmul, io: &Io<'a>) -> Product<'a> {
@@ -43,16 +65,21 @@ fn product<'a>(op: &Matmul, io: &Io<'a>) -> Product<'a> {
 }
 
 fn naive(op: &Matmul, _: Isa, io: &mut Io<'_>, workers: &Workers) {
-    let p = product(op, io);
-    gemm::naive(&p, io, workers);
+    with(op, io, |p, io| gemm::naive(p, io, workers));
 }
 
 fn panels(op: &Matmul, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
-    let p = product(op, io);
-    gemm::run(&p, isa, io, workers);
+    with(op, io, |p, io| gemm::run(p, isa, io, workers));
 }
 
 fn bf16(op: &Matmul, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
+    with(op, io, |p, io| gemm::run_bf16(p, isa, io, workers));
+}
+
+fn with(op: &Matmul, io: &mut Io<'_>, run: impl Fn(&Product<'_>, &mut Io<'_>)) {
     let p = product(op, io);
-    gemm::run_bf16(&p, isa, io, workers);
+    match io.in_place {
+        Some(InPlace::Rows(_)) => gemm::over::run(&p, io, run),
+        _ => run(&p, io),
+    }
 }

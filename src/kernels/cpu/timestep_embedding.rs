@@ -1,14 +1,13 @@
 //! The CPU's timestep embedding: timesteps in, rows of cosines and sines out. A few thousand values once per picture:
 //! plain f64 is accurate for any timestep and costs nothing.
 
-use super::{Io, Scratch, Variant};
+use super::{Io, Variant};
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::timestep_embedding::TimestepEmbedding;
 use crate::simd::Isa;
 
 /// Slowest first.
-pub(crate) static VARIANTS: &[Variant<TimestepEmbedding>] =
-    &[Variant { name: "naive", supports: |_, _, _| true, scratch: |_, _, _| Scratch::default(), run: naive }];
+pub(crate) static VARIANTS: &[Variant<TimestepEmbedding>] = &[Variant::plain("naive", naive)];
 
 fn naive(op: &TimestepEmbedding, _: Isa, io: &mut Io<'_>, _: &Workers) {
     let (x, half) = (io.x[0], op.width / 2);

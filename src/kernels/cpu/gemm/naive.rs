@@ -1,7 +1,7 @@
 //! The product with plain loops over the same panels: the documentation of the fast one, and the last resort.
 #![allow(unsafe_code, reason = "tasks write disjoint rows of one output")]
 
-use super::{Product, Window, scalar};
+use super::{Product, Residual, Window, scalar};
 use crate::backend::cpu::workers::Workers;
 use crate::kernels::Activation;
 use crate::kernels::cpu::tile::Shared;
@@ -19,8 +19,11 @@ pub fn naive(p: &Product<'_>, io: &mut Io<'_>, workers: &Workers) {
                 false => {
                     let (b, pixel) = (at / p.shape.pixels(), at % p.shape.pixels());
                     let row = p.row.map_or(0.0, |x| x.data[b % x.shape.b * x.pitch + n]);
-                    let residual =
-                        p.residual.map_or(0.0, |x| x.data[(b % x.shape.b * p.shape.pixels() + pixel) * x.pitch + n]);
+                    let residual = match p.residual {
+                        None => 0.0,
+                        Some(Residual::Output) => *y,
+                        Some(Residual::Tensor(x)) => x.data[(b % x.shape.b * p.shape.pixels() + pixel) * x.pitch + n],
+                    };
                     scalar(p.act, element(p, at, n) + row) + residual
                 }
             };

@@ -2,7 +2,7 @@
 
 use super::forms::{Form, filters, outputs};
 use super::{Grid, SKEW};
-use crate::kernels::cpu::gemm::{Line, Product, write};
+use crate::kernels::cpu::gemm::{Line, Product, Residual, write};
 use crate::kernels::cpu::panels::{PANEL, Panel};
 use crate::kernels::cpu::tile::{Old, Rows, Shared, Split, Tile};
 use crate::simd::{Simd, Task};
@@ -141,15 +141,19 @@ impl<F> Place<'_, F> {
     where
         F: Form<IN, P, OUT>,
     {
-        let Some(residual) = p.residual else { return };
+        let (data, pitch, batch) = match p.residual {
+            None => return,
+            Some(Residual::Output) => (self.out.get().cast_const(), self.pitch, p.shape.b),
+            Some(Residual::Tensor(x)) => (x.data.as_ptr(), x.pitch, x.shape.b),
+        };
         let (row, x) = (tile / self.grid.tiles_x, tile % self.grid.tiles_x * OUT);
         let (b, y) = (row / self.grid.tiles_y, row % self.grid.tiles_y * OUT);
         for dy in 0..OUT {
             // Beyond the picture this is some other address: nothing is read.
-            let pixel = (b % residual.shape.b * p.shape.h + y + dy) * p.shape.w + x;
-            let from = residual.data.as_ptr().wrapping_add(pixel * residual.pitch + self.panel * PANEL);
+            let pixel = (b % batch * p.shape.h + y + dy) * p.shape.w + x;
+            let from = data.wrapping_add(pixel * pitch + self.panel * PANEL);
             for dx in 0..OUT {
-                let from = from.wrapping_add(dx * residual.pitch);
+                let from = from.wrapping_add(dx * pitch);
                 s.prefetch(from);
                 s.prefetch(from.wrapping_add(16));
             }
@@ -189,8 +193,9 @@ impl<F> Place<'_, F> {
                 for (dy, line) in out.iter().enumerate().take(p.shape.h - y) {
                     for (dx, v) in line.iter().enumerate().take(p.shape.w - x) {
                         let at = (b * p.shape.h + y + dy) * p.shape.w + x + dx;
-                        let v = Line::new(p, at, first, columns).finish(s, *v, i, n);
-                        write(s, self.out.get().add(at * self.pitch + first + i), v, n);
+                        let to = self.out.get().add(at * self.pitch + first);
+                        let v = Line::new(p, at, first, columns, to).finish(s, *v, i, n);
+                        write(s, to.add(i), v, n);
                     }
                 }
             }
