@@ -5,8 +5,9 @@ use lienzo::backend::{Backend, Memory, Numerics, Program, Run, Value};
 use lienzo::diffusion::bpe::Tokenizer;
 use lienzo::diffusion::denoise::plan::Settings;
 use lienzo::diffusion::denoise::samplers;
+use lienzo::diffusion::unet::UnetShape;
 use lienzo::diffusion::{Event, Request};
-use lienzo::engine::Engine;
+use lienzo::engine::{Engine, Stage};
 use lienzo::error::{Error, Kind, Result};
 use lienzo::graph::plan::Plan;
 use lienzo::image::Image;
@@ -15,8 +16,8 @@ use lienzo::simd::Isa;
 use lienzo::tensor::Tensor;
 use lienzo::weights::Model;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 const CARD: &str = "Card 1, Vulkan, maker 1.2";
 
@@ -42,11 +43,13 @@ struct Card {
     count: Arc<AtomicUsize>,
     /// How the same card with wider storage fails, if there is one.
     wider: Option<Fails>,
+    /// The plans that were loaded, in order.
+    loaded: Arc<Mutex<Vec<String>>>,
 }
 
 impl Card {
     fn new(fails: Fails) -> Self {
-        Self { cpu: cpu(), fails, count: Arc::default(), wider: None }
+        Self { cpu: cpu(), fails, count: Arc::default(), wider: None, loaded: Arc::default() }
     }
 }
 
@@ -83,7 +86,8 @@ impl Backend for Card {
     }
 
     fn wider(&self) -> Option<Arc<dyn Backend>> {
-        self.wider.clone().map(|fails| Arc::new(Self::new(fails)) as Arc<dyn Backend>)
+        let wider = |fails| Arc::new(Self { loaded: self.loaded.clone(), ..Self::new(fails) }) as Arc<dyn Backend>;
+        self.wider.clone().map(wider)
     }
 
     fn load(&self, plan: Arc<Plan>, model: &Arc<Model>) -> Result<Box<dyn Program>> {
@@ -93,6 +97,7 @@ impl Backend for Card {
         {
             return Err(failure(kind));
         }
+        self.loaded.lock().expect("no test panicked").push(plan.name.clone());
         let inner = self.cpu.load(plan, model)?;
         Ok(Box::new(Running { inner, fails: self.fails.clone(), count: self.count.clone() }))
     }
@@ -155,11 +160,15 @@ impl Heard {
 }
 
 fn draw(engine: &Engine, model: &Arc<Model>) -> Heard {
+    draw_within(None, engine, model)
+}
+
+fn draw_within(budget: Option<u64>, engine: &Engine, model: &Arc<Model>) -> Heard {
     let sampler = samplers::find_named("euler").expect("a sampler").sampler;
     let request = Request { count: 2, ..Request::new("a red apple", (64, 64), Settings::new(sampler, 2)) };
     let (mut pictures, mut notes) = (Vec::new(), Vec::new());
     let cancel = AtomicBool::new(false);
-    let session = engine.session(model, &cancel);
+    let session = engine.session(model, &cancel).within(budget);
     let files = model.tokenizer.as_ref().expect("the embedded model has a vocabulary of its own");
     let tokenizer = Tokenizer::from_files(&files.vocab, &files.merges).expect("a tokenizer");
     let result = lienzo::diffusion::generate(&session, &tokenizer, &request, &mut |event| {
@@ -259,17 +268,21 @@ fn a_decoder_that_overflows_is_run_again_with_wider_storage() {
     let model = embedded();
     let want = wanted(&model);
     let card = |wider| Card { wider, ..Card::new(Fails::NotFinite("decode")) };
-    // It helps; the wider one is lost; it runs out of memory.
-    let lost = Fails::Run("decode", 1, Kind::DeviceLost);
+    // It helps; it runs out of memory, which costs this decode the card; the card is lost, which costs all that follow.
     let full = Fails::Load("decode", 9, Kind::OutOfMemory);
-    for (wider, left) in [(Fails::Never, false), (lost, true), (full, true)] {
+    let lost = Fails::Run("decode", 1, Kind::DeviceLost);
+    for (wider, times, with_cpu, device) in
+        [(Fails::Never, 2, 0, Some("gpu")), (full, 2, 2, Some("gpu")), (lost, 1, 0, None)]
+    {
         let engine = Engine::new(Arc::new(card(Some(wider.clone())))).or(Arc::new(cpu()));
         let heard = draw(&engine, &model);
         assert!(heard.result.is_ok(), "{wider:?}: {:?}", heard.result);
         assert_eq!(rgb(&heard), want, "{wider:?}");
         // Each picture is judged by itself, so that a batch equals its single pictures.
-        assert_eq!(heard.said().matches("computed again with f32 storage").count(), 2, "{}", heard.said());
-        assert_eq!(heard.said().contains("going on with cpu"), left, "{}", heard.said());
+        let said = heard.said();
+        assert_eq!(said.matches("computed again with f32 storage").count(), times, "{said}");
+        assert_eq!(said.matches("computed again with cpu, 1 threads").count(), with_cpu, "{said}");
+        assert_eq!((engine.numerics().device, said.contains("going on with cpu")), (device, device.is_none()), "{said}");
     }
     // Nothing wider, or as broken: an error, never a picture.
     for wider in [None, Some(Fails::NotFinite("decode"))] {
@@ -278,6 +291,50 @@ fn a_decoder_that_overflows_is_run_again_with_wider_storage() {
         assert_eq!(*error.kind(), Kind::NonFinite { stage: "decode".into() });
         assert!(error.to_string().contains("--precision f32") && heard.pictures.is_empty(), "{error}");
     }
+}
+
+/// Beside what is loaded, alone, or not on the card at all: the budget decides, and nothing is kept beyond it.
+#[test]
+fn wider_storage_stays_within_the_budget() {
+    let model = embedded();
+    let want = wanted(&model);
+    let (h, w) = (8, 8);
+    let plan = Engine::new(Arc::new(cpu())).plan(&model, Stage::Decode { size: (1, h, w) }).expect("a plan");
+    let Memory { weights, activations } = cpu().memory(&plan, &model);
+    let alone = weights + activations;
+    // What is loaded when the first picture is decoded: everything.
+    let engine = Engine::new(Arc::new(cpu()));
+    draw(&engine, &model).result.expect("the CPU draws");
+    let shape = UnetShape { samples: 1, contexts: 2, times: 1, h, w, tokens: 77 };
+    let stages = [
+        Stage::Text { chunks: 1, clip_skip: 1 },
+        Stage::Context { contexts: 2, tokens: 77 },
+        Stage::Time { timesteps: 2 },
+        Stage::Step(shape),
+        Stage::Decode { size: (1, h, w) },
+    ];
+    let all = engine.residency(&model, &stages, true, None, false).expect("plans").peak;
+    let beside = all + activations;
+    for (budget, on_card, steps) in [(beside, true, 1), (beside - 1, true, 2), (alone, true, 2), (alone - 1, false, 1)] {
+        let card = Card { wider: Some(Fails::Never), ..Card::new(Fails::NotFinite("decode")) };
+        let loaded = card.loaded.clone();
+        let engine = Engine::new(Arc::new(card)).or(Arc::new(cpu()));
+        let heard = draw_within(Some(budget), &engine, &model);
+        assert!(heard.result.is_ok(), "{budget}: {:?}", heard.result);
+        assert_eq!(rgb(&heard), want, "{budget}");
+        let said = heard.said();
+        let (again, left) = if on_card { ("f32 storage", 0) } else { ("cpu, 1 threads", 2) };
+        assert_eq!(said.matches(&format!("computed again with {again}")).count(), 2, "{budget}: {said}");
+        assert_eq!(said.matches(&format!("are needed on {CARD}, and")).count(), left, "{budget}: {said}");
+        // The card goes on with everything else, from where it was if nothing had to give way.
+        assert_eq!(engine.numerics().device, Some("gpu"));
+        let loaded = loaded.lock().expect("no panic");
+        assert_eq!(loaded.iter().filter(|p| *p == "step").count(), steps, "{budget}: {loaded:?}");
+    }
+    // Without another device it is an error with the numbers, not a picture.
+    let card = Card { wider: Some(Fails::Never), ..Card::new(Fails::NotFinite("decode")) };
+    let error = draw_within(Some(alone - 1), &Engine::new(Arc::new(card)), &model).result.expect_err("no room");
+    assert_eq!(*error.kind(), Kind::TooBig { need: alone, have: alone - 1 });
 }
 
 #[test]
