@@ -319,8 +319,6 @@ pub struct Caps {
     pub refused: Vec<(&'static str, &'static str)>,
     /// Names of the rewrites of `graph::fuse` that are off.
     pub rewrites_off: Vec<&'static str>,
-    /// Bytes that a program's activations and weights may take; none means unknown.
-    pub memory_budget: Option<u64>,
 }
 
 impl Caps {
@@ -357,7 +355,7 @@ impl Caps {
     }
 
     fn new(target: Target) -> Self {
-        Self { target, refused: Vec::new(), rewrites_off: Vec::new(), memory_budget: None }
+        Self { target, refused: Vec::new(), rewrites_off: Vec::new() }
     }
 }
 
