@@ -190,6 +190,20 @@ impl Engine {
         plan_on(self.backend().as_ref(), model, stage)
     }
 
+    /// Leaves each backend that can run some of these stages in no way, for the next one. No weight is read.
+    ///
+    /// # Errors
+    /// The last one cannot either.
+    pub fn settle(&self, model: &Model, stages: &[Stage]) -> Result<()> {
+        loop {
+            let backend = self.backend();
+            match stages.iter().try_for_each(|stage| plan_on(backend.as_ref(), model, *stage).map(drop)) {
+                Err(e) if self.fall_back(&backend, &e) => {}
+                result => return result,
+            }
+        }
+    }
+
     /// What a process that makes one request keeps loaded, and its peak memory. No weight is read.
     ///
     /// `alternating`: the U-Net runs again after a picture was decoded. `budget` decides what is kept, it is not a limit;
@@ -309,6 +323,7 @@ fn plan_on(backend: &dyn Backend, model: &Model, stage: Stage) -> Result<Plan> {
             let message = format!("{} cannot be used: {e}; update its driver, or use --device cpu", backend.name());
             Error::new(Kind::Refused, message)
         }
+        Kind::TooBig { .. } => e.at(backend.name()),
         _ => e,
     })
 }

@@ -5,13 +5,13 @@ use lienzo::backend::{Backend, Memory, Numerics, Program, Run, Value};
 use lienzo::diffusion::bpe::Tokenizer;
 use lienzo::diffusion::denoise::plan::Settings;
 use lienzo::diffusion::denoise::samplers;
-use lienzo::diffusion::unet::UnetShape;
 use lienzo::diffusion::{Event, Request};
 use lienzo::engine::{Engine, Stage};
 use lienzo::error::{Error, Kind, Result};
 use lienzo::graph::plan::Plan;
 use lienzo::image::Image;
 use lienzo::kernels::Caps;
+use lienzo::kernels::gpu::{Limits, Storage};
 use lienzo::simd::Isa;
 use lienzo::tensor::Tensor;
 use lienzo::weights::Model;
@@ -33,6 +33,8 @@ enum Fails {
     NotFinite(&'static str),
     /// No kernel of it is right: every variant of an op is refused.
     Refused(&'static str),
+    /// Its bindings are so small.
+    Limit(u64),
 }
 
 /// A card: a CPU whose work is a GPU's in name, until it fails.
@@ -43,8 +45,8 @@ struct Card {
     count: Arc<AtomicUsize>,
     /// How the same card with wider storage fails, if there is one.
     wider: Option<Fails>,
-    /// The plans that were loaded, in order.
-    loaded: Arc<Mutex<Vec<String>>>,
+    /// The plans that were loaded, in order, and what they occupy.
+    loaded: Arc<Mutex<Vec<(String, Memory)>>>,
 }
 
 impl Card {
@@ -63,6 +65,9 @@ impl Backend for Card {
     }
 
     fn caps(&self) -> Caps {
+        if let Fails::Limit(max_binding) = self.fails {
+            return Caps::gpu(Limits { max_binding, ..Limits::webgpu(Storage::F16) });
+        }
         let mut caps = self.cpu.caps();
         if let Fails::Refused(op) = self.fails {
             let names = ["naive", "simd", "panels", "bf16", "winograd", "upsample4", "upsample9"];
@@ -97,7 +102,7 @@ impl Backend for Card {
         {
             return Err(failure(kind));
         }
-        self.loaded.lock().expect("no test panicked").push(plan.name.clone());
+        self.loaded.lock().expect("no test panicked").push((plan.name.clone(), self.memory(&plan, model)));
         let inner = self.cpu.load(plan, model)?;
         Ok(Box::new(Running { inner, fails: self.fails.clone(), count: self.count.clone() }))
     }
@@ -282,7 +287,11 @@ fn a_decoder_that_overflows_is_run_again_with_wider_storage() {
         let said = heard.said();
         assert_eq!(said.matches("computed again with f32 storage").count(), times, "{said}");
         assert_eq!(said.matches("computed again with cpu, 1 threads").count(), with_cpu, "{said}");
-        assert_eq!((engine.numerics().device, said.contains("going on with cpu")), (device, device.is_none()), "{said}");
+        assert_eq!(
+            (engine.numerics().device, said.contains("going on with cpu")),
+            (device, device.is_none()),
+            "{said}"
+        );
     }
     // Nothing wider, or as broken: an error, never a picture.
     for wider in [None, Some(Fails::NotFinite("decode"))] {
@@ -298,25 +307,21 @@ fn a_decoder_that_overflows_is_run_again_with_wider_storage() {
 fn wider_storage_stays_within_the_budget() {
     let model = embedded();
     let want = wanted(&model);
-    let (h, w) = (8, 8);
-    let plan = Engine::new(Arc::new(cpu())).plan(&model, Stage::Decode { size: (1, h, w) }).expect("a plan");
-    let Memory { weights, activations } = cpu().memory(&plan, &model);
-    let alone = weights + activations;
-    // What is loaded when the first picture is decoded: everything.
-    let engine = Engine::new(Arc::new(cpu()));
-    draw(&engine, &model).result.expect("the CPU draws");
-    let shape = UnetShape { samples: 1, contexts: 2, times: 1, h, w, tokens: 77 };
-    let stages = [
-        Stage::Text { chunks: 1, clip_skip: 1 },
-        Stage::Context { contexts: 2, tokens: 77 },
-        Stage::Time { timesteps: 2 },
-        Stage::Step(shape),
-        Stage::Decode { size: (1, h, w) },
-    ];
-    let all = engine.residency(&model, &stages, true, None, false).expect("plans").peak;
-    let beside = all + activations;
-    for (budget, on_card, steps) in [(beside, true, 1), (beside - 1, true, 2), (alone, true, 2), (alone - 1, false, 1)] {
-        let card = Card { wider: Some(Fails::Never), ..Card::new(Fails::NotFinite("decode")) };
+    let card = || Card { wider: Some(Fails::Never), ..Card::new(Fails::NotFinite("decode")) };
+    // Without a budget: all stages of the first picture, its decoder with wider storage, and that of the second.
+    let free = card();
+    let loaded = free.loaded.clone();
+    draw(&Engine::new(Arc::new(free)), &model).result.expect("it draws");
+    let loaded = loaded.lock().expect("no panic").clone();
+    let names: Vec<&str> = loaded.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["text", "context", "time", "step", "decode", "decode", "decode"]);
+    let bytes = |m: &Memory| m.weights + m.activations;
+    let alone = bytes(&loaded[5].1);
+    // Both decoders share their weights.
+    let beside = loaded[..5].iter().map(|(_, m)| bytes(m)).sum::<u64>() + loaded[5].1.activations;
+    for (budget, on_card, steps) in [(beside, true, 1), (beside - 1, true, 2), (alone, true, 2), (alone - 1, false, 1)]
+    {
+        let card = card();
         let loaded = card.loaded.clone();
         let engine = Engine::new(Arc::new(card)).or(Arc::new(cpu()));
         let heard = draw_within(Some(budget), &engine, &model);
@@ -329,11 +334,10 @@ fn wider_storage_stays_within_the_budget() {
         // The card goes on with everything else, from where it was if nothing had to give way.
         assert_eq!(engine.numerics().device, Some("gpu"));
         let loaded = loaded.lock().expect("no panic");
-        assert_eq!(loaded.iter().filter(|p| *p == "step").count(), steps, "{budget}: {loaded:?}");
+        assert_eq!(loaded.iter().filter(|(name, _)| name == "step").count(), steps, "{budget}: {loaded:?}");
     }
     // Without another device it is an error with the numbers, not a picture.
-    let card = Card { wider: Some(Fails::Never), ..Card::new(Fails::NotFinite("decode")) };
-    let error = draw_within(Some(alone - 1), &Engine::new(Arc::new(card)), &model).result.expect_err("no room");
+    let error = draw_within(Some(alone - 1), &Engine::new(Arc::new(card())), &model).result.expect_err("no room");
     assert_eq!(*error.kind(), Kind::TooBig { need: alone, have: alone - 1 });
 }
 
@@ -350,6 +354,34 @@ fn a_card_whose_kernels_are_all_refused_is_named_and_left() {
     let error = draw(&Engine::new(card()), &model).result.expect_err("nothing is left");
     assert_eq!(*error.kind(), Kind::Refused);
     assert!(error.to_string().contains("or use --device cpu"), "{error}");
+}
+
+/// What no binding of a card holds is known from the plan: before a weight is read, and while a picture is made.
+#[test]
+fn a_card_whose_bindings_are_too_small_is_left_with_the_numbers() {
+    let model = embedded();
+    let card = || Arc::new(Card::new(Fails::Limit(20_000)));
+    let stages = [Stage::Decode { size: (1, 8, 8) }];
+    let parts =
+        [CARD, "vae.", "conv2d: its weight", "the device's limit is 20000", "--device cpu", "going on with cpu"];
+    let (settled, drawn) = (Engine::new(card()).or(Arc::new(cpu())), Engine::new(card()).or(Arc::new(cpu())));
+    settled.settle(&model, &stages).expect("the CPU can");
+    let heard = draw(&drawn, &model);
+    assert_eq!(rgb(&heard), wanted(&model));
+    for (said, engine, parts) in [(settled.notes().join("\n"), settled, &parts[..]), (heard.said(), drawn, &parts[3..])]
+    {
+        for part in parts {
+            assert!(said.contains(part), "'{part}' is not in '{said}'");
+        }
+        assert_eq!(engine.numerics().device, None);
+    }
+    let alone = Engine::new(card());
+    let error = alone.settle(&model, &stages).expect_err("nothing else is there");
+    assert!(matches!(error.kind(), Kind::TooBig { have: 20_000, .. }), "{error}");
+    // A card that can is kept.
+    let able = Engine::new(Arc::new(Card::new(Fails::Never))).or(Arc::new(cpu()));
+    able.settle(&model, &stages).expect("it can");
+    assert!(able.numerics().device == Some("gpu") && able.notes().is_empty());
 }
 
 /// What is not the device's fault, or was asked for, is no reason to leave it.

@@ -15,6 +15,7 @@ pub mod activate;
 pub mod add;
 pub mod attention;
 mod bands;
+mod binding;
 pub mod concat;
 pub mod conv2d;
 mod dispatch;
@@ -29,6 +30,9 @@ pub mod timestep_embedding;
 pub mod upsample;
 pub mod wgsl;
 
+#[cfg(feature = "gpu")]
+pub(crate) use binding::columns;
+pub(crate) use binding::{packed_bytes, too_large};
 pub(crate) use dispatch::params;
 pub use dispatch::{Bind, Const, Dispatch, Launch, Parameters, Record, Shader, What};
 

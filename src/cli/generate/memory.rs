@@ -149,8 +149,8 @@ impl Fit {
     }
 }
 
-/// Applies `--max-memory` to the memory of a GPU: smaller batches, then the backend behind it, each said. Gives the batch size
-/// if it is another.
+/// Leaves a GPU that cannot run the request at all, and applies `--max-memory` to the memory of one that can: smaller
+/// batches, then the backend behind it, each said. Gives the batch size if it is another.
 pub fn fit(
     engine: &Engine,
     model: &Model,
@@ -158,11 +158,17 @@ pub fn fit(
     tokens: &Tokenizer,
     args: &GenerateArgs,
 ) -> Result<Option<usize>> {
-    let device = engine.backend();
-    let Some(budget) = asked(args)? else { return Ok(None) };
-    if device.numerics().device.is_none() {
+    if engine.backend().numerics().device.is_none() {
         return Ok(None);
     }
+    // What no binding of it holds, smaller batches do not help.
+    engine.settle(model, &Needs::new(engine, model, requests, tokens)?.stages)?;
+    let device = engine.backend();
+    let budget = asked(args)?.filter(|_| device.numerics().device.is_some());
+    let Some(budget) = budget else {
+        engine.notes().iter().for_each(|note| eprintln!("note: {note}"));
+        return Ok(None);
+    };
     let peak = |requests: &[Request]| Ok(Needs::new(engine, model, requests, tokens)?.peak(Some(budget), false)?.1);
     let asked = peak(requests)?;
     let several = requests.iter().any(|r| r.together() > 1);
