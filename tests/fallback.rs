@@ -1,154 +1,20 @@
 //! A GPU that fails, played by a CPU that fails on purpose: what is done instead, what is said, and that no picture is lost.
 
-use lienzo::backend::cpu::{Cpu, WeightType};
-use lienzo::backend::{Backend, Memory, Numerics, Program, Run, Value};
+mod card;
+
+use card::{CARD, Card, Fails, cpu};
+use lienzo::backend::Memory;
 use lienzo::diffusion::bpe::Tokenizer;
 use lienzo::diffusion::denoise::plan::Settings;
 use lienzo::diffusion::denoise::samplers;
 use lienzo::diffusion::{Event, Request};
 use lienzo::engine::{Engine, Stage};
-use lienzo::error::{Error, Kind, Result};
-use lienzo::graph::plan::Plan;
+use lienzo::error::{Kind, Result};
 use lienzo::image::Image;
-use lienzo::kernels::Caps;
-use lienzo::kernels::gpu::{Limits, Storage};
-use lienzo::simd::Isa;
-use lienzo::tensor::Tensor;
 use lienzo::weights::Model;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-
-const CARD: &str = "Card 1, Vulkan, maker 1.2";
-
-/// When the card fails, and how.
-#[derive(Clone, Debug)]
-enum Fails {
-    Never,
-    /// In the n-th run of a plan and all that follow.
-    Run(&'static str, usize, Kind),
-    /// While loading a plan, so many times.
-    Load(&'static str, usize, Kind),
-    /// It loads and runs, and a plan's output is not finite.
-    NotFinite(&'static str),
-    /// No kernel of it is right: every variant of an op is refused.
-    Refused(&'static str),
-    /// Its bindings are so small.
-    Limit(u64),
-}
-
-/// A card: a CPU whose work is a GPU's in name, until it fails.
-struct Card {
-    cpu: Cpu,
-    fails: Fails,
-    /// Runs (or loads) of the plan that fails.
-    count: Arc<AtomicUsize>,
-    /// How the same card with wider storage fails, if there is one.
-    wider: Option<Fails>,
-    /// The plans that were loaded, in order, and what they occupy.
-    loaded: Arc<Mutex<Vec<(String, Memory)>>>,
-}
-
-impl Card {
-    fn new(fails: Fails) -> Self {
-        Self { cpu: cpu(), fails, count: Arc::default(), wider: None, loaded: Arc::default() }
-    }
-}
-
-fn failure(kind: &Kind) -> Error {
-    Error::new(kind.clone(), format!("{CARD}: it failed; update the driver, or use --device cpu"))
-}
-
-impl Backend for Card {
-    fn name(&self) -> String {
-        CARD.into()
-    }
-
-    fn caps(&self) -> Caps {
-        if let Fails::Limit(max_binding) = self.fails {
-            return Caps::gpu(Limits { max_binding, ..Limits::webgpu(Storage::F16) });
-        }
-        let mut caps = self.cpu.caps();
-        if let Fails::Refused(op) = self.fails {
-            let names = ["naive", "simd", "panels", "bf16", "winograd", "upsample4", "upsample9"];
-            caps.refused.extend(names.map(|variant| (op, variant)));
-        }
-        caps
-    }
-
-    fn memory(&self, plan: &Plan, model: &Model) -> Memory {
-        self.cpu.memory(plan, model)
-    }
-
-    fn numerics(&self) -> Numerics {
-        Numerics { device: Some("gpu"), ..Numerics::default() }
-    }
-
-    fn notes(&self) -> Vec<String> {
-        // Once, as if a self-test had been run.
-        let first = matches!(self.fails, Fails::Run(..)) && self.count.fetch_or(1 << 32, Ordering::Relaxed) < 1 << 32;
-        if first { vec!["12 kernels checked".into()] } else { Vec::new() }
-    }
-
-    fn wider(&self) -> Option<Arc<dyn Backend>> {
-        let wider = |fails| Arc::new(Self { loaded: self.loaded.clone(), ..Self::new(fails) }) as Arc<dyn Backend>;
-        self.wider.clone().map(wider)
-    }
-
-    fn load(&self, plan: Arc<Plan>, model: &Arc<Model>) -> Result<Box<dyn Program>> {
-        if let Fails::Load(name, times, kind) = &self.fails
-            && *name == plan.name
-            && self.count.fetch_add(1, Ordering::Relaxed) < *times
-        {
-            return Err(failure(kind));
-        }
-        self.loaded.lock().expect("no test panicked").push((plan.name.clone(), self.memory(&plan, model)));
-        let inner = self.cpu.load(plan, model)?;
-        Ok(Box::new(Running { inner, fails: self.fails.clone(), count: self.count.clone() }))
-    }
-}
-
-struct Running {
-    inner: Box<dyn Program>,
-    fails: Fails,
-    count: Arc<AtomicUsize>,
-}
-
-impl Program for Running {
-    fn plan(&self) -> &Plan {
-        self.inner.plan()
-    }
-
-    fn set(&mut self, input: &str, value: &Value) -> Result<()> {
-        self.inner.set(input, value)
-    }
-
-    fn run(&mut self, how: Run<'_>) -> Result<()> {
-        if let Fails::Run(name, n, kind) = &self.fails
-            && *name == self.plan().name
-            && (self.count.fetch_add(1, Ordering::Relaxed) & 0xffff) + 1 >= *n
-        {
-            return Err(failure(kind));
-        }
-        self.inner.run(how)
-    }
-
-    fn get(&mut self, output: &str) -> Result<Value> {
-        let value = self.inner.get(output)?;
-        match self.fails {
-            Fails::NotFinite(name) if name == self.plan().name => {
-                let mut broken = Tensor::clone(value.host()?.as_ref());
-                broken.data_mut()[0] = f32::NAN;
-                Ok(broken.into())
-            }
-            _ => Ok(value),
-        }
-    }
-}
-
-fn cpu() -> Cpu {
-    Cpu::new(1, Isa::best(), WeightType::Auto).expect("a thread")
-}
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// What came of a request for two pictures of two steps.
 struct Heard {
@@ -272,7 +138,7 @@ fn what_is_too_large_for_the_device_goes_to_the_cpu() {
 fn a_decoder_that_overflows_is_run_again_with_wider_storage() {
     let model = embedded();
     let want = wanted(&model);
-    let card = |wider| Card { wider, ..Card::new(Fails::NotFinite("decode")) };
+    let card = |wider| Card::new(Fails::NotFinite("decode")).widened(wider);
     // It helps; it runs out of memory, which costs this decode the card; the card is lost, which costs all that follow.
     let full = Fails::Load("decode", 9, Kind::OutOfMemory);
     let lost = Fails::Run("decode", 1, Kind::DeviceLost);
@@ -307,7 +173,7 @@ fn a_decoder_that_overflows_is_run_again_with_wider_storage() {
 fn wider_storage_stays_within_the_budget() {
     let model = embedded();
     let want = wanted(&model);
-    let card = || Card { wider: Some(Fails::Never), ..Card::new(Fails::NotFinite("decode")) };
+    let card = || Card::new(Fails::NotFinite("decode")).widened(Some(Fails::Never));
     // Without a budget: all stages of the first picture, its decoder with wider storage, and that of the second.
     let free = card();
     let loaded = free.loaded.clone();
@@ -402,7 +268,7 @@ fn other_errors_stay_errors() {
 fn a_real_device_that_is_lost_says_so() {
     use lienzo::backend::gpu::{Gpu, Options};
     use lienzo::diffusion::Stages as _;
-    use lienzo::tensor::Shape;
+    use lienzo::tensor::{Shape, Tensor};
 
     let Some(device) = crate::gpu::device(Options::default()) else { return };
     let model = Arc::new(crate::common::tiny_model());

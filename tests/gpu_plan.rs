@@ -154,8 +154,8 @@ fn what_no_binding_holds_is_named_with_the_limit_and_the_remedy() {
     let line = Shape::new(1, 4, 40_000, 32);
     let [query, keys] = [8, 4096].map(|n| Shape::tokens(2, n, 128));
     let weights = [Dims::matrix(512, 2048), Dims::vector(512)];
-    let table: [(Op, Vec<Shape>, Vec<Dims>, [&str; 2]); 3] = [
-        (matmul, vec![row], weights.into(), ["matmul: its weight (512 by 2048, 1 taps)", "use --device cpu"]),
+    let table = [
+        (matmul, vec![row], weights.to_vec(), ["matmul: its weight (512 by 2048, 1 taps)", "use --device cpu"]),
         (conv, vec![line], vec![Dims::filter3(8, 32)], ["conv2d: the lines around one of [1, 4, 40000, 32]", smaller]),
         (
             attention,

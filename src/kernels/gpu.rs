@@ -30,9 +30,9 @@ pub mod timestep_embedding;
 pub mod upsample;
 pub mod wgsl;
 
+pub(crate) use binding::too_large;
 #[cfg(feature = "gpu")]
-pub(crate) use binding::columns;
-pub(crate) use binding::{packed_bytes, too_large};
+pub(crate) use binding::{columns, packed_bytes};
 pub(crate) use dispatch::params;
 pub use dispatch::{Bind, Const, Dispatch, Launch, Parameters, Record, Shader, What};
 
