@@ -39,7 +39,8 @@ pub trait Backend: Send + Sync {
         Vec::new()
     }
 
-    /// The same device with wider storage, where a result was not finite; none where there is nothing wider.
+    /// The same device with wider storage, where a result was not finite; none where there is nothing wider. Always the same
+    /// one, which shares what it can with this: asking again costs nothing.
     fn wider(&self) -> Option<Arc<dyn Backend>> {
         None
     }

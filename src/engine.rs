@@ -74,12 +74,15 @@ impl Stage {
 
 type Loaded = Arc<Mutex<Box<dyn Program>>>;
 
+/// A model, a stage, and whether its matrices are streamed.
+type Key = (usize, Stage, bool);
+
 /// Runs models on a backend. `Send + Sync`; programs are kept between requests.
 pub struct Engine {
     /// The backend in use, and those that take over where it fails, in order.
     backends: Mutex<VecDeque<Arc<dyn Backend>>>,
-    /// By model, stage, and whether the matrices are streamed.
-    programs: Mutex<HashMap<(usize, Stage, bool), Loaded>>,
+    /// What is loaded, and the memory that it takes.
+    programs: Mutex<HashMap<Key, (Loaded, Memory)>>,
     /// What users should know of the engine's own decisions.
     notes: Mutex<Vec<String>>,
     /// The kind of the last device that computed something before it was given up.
@@ -184,7 +187,21 @@ impl Engine {
 
     /// The plan of a stage for this engine's device. No weight is read.
     pub fn plan(&self, model: &Model, stage: Stage) -> Result<Plan> {
-        Plan::new(stage.graph(model)?, &self.backend().caps())
+        plan_on(self.backend().as_ref(), model, stage)
+    }
+
+    /// Leaves each backend that can run some of these stages in no way, for the next one. No weight is read.
+    ///
+    /// # Errors
+    /// The last one cannot either.
+    pub fn settle(&self, model: &Model, stages: &[Stage]) -> Result<()> {
+        loop {
+            let backend = self.backend();
+            match stages.iter().try_for_each(|stage| plan_on(backend.as_ref(), model, *stage).map(drop)) {
+                Err(e) if self.fall_back(&backend, &e) => {}
+                result => return result,
+            }
+        }
     }
 
     /// What a process that makes one request keeps loaded, and its peak memory. No weight is read.
@@ -212,7 +229,7 @@ impl Engine {
 
     /// A model on this engine; `cancel` stops whatever runs between two steps.
     pub fn session<'a>(&'a self, model: &'a Arc<Model>, cancel: &'a AtomicBool) -> Session<'a> {
-        Session { engine: self, model, cancel, keep: Keep::All }
+        Session { engine: self, model, cancel, keep: Keep::All, budget: None }
     }
 
     /// Forgets loaded programs of a model, and with them the weights that no other program holds.
@@ -225,37 +242,57 @@ impl Engine {
     fn program(&self, model: &Arc<Model>, stage: Stage, keep: Keep) -> Result<Loaded> {
         let streamed = keep == Keep::Stream;
         let key = (Arc::as_ptr(model) as usize, stage, streamed);
-        if let Some(found) = self.lock().get(&key) {
+        if let Some((found, _)) = self.lock().get(&key) {
             return Ok(found.clone());
         }
         self.release(model, |other| !keep.beside(&stage, other));
-        let mut refusals = 0;
         loop {
             let backend = self.backend();
-            let plan = match Plan::new(stage.graph(model)?, &backend.caps()) {
-                Ok(plan) => Arc::new(Plan { streamed, ..plan }),
-                // Nothing is left that this device could run.
-                Err(e) => {
-                    let e = if *e.kind() == Kind::Refused { refused(backend.as_ref(), e) } else { e };
-                    if self.fall_back(&backend, &e) {
-                        continue;
-                    }
-                    return Err(e);
-                }
-            };
-            match backend.load(plan, model) {
-                Ok(program) => {
+            match self.load(&backend, model, stage, streamed) {
+                Ok((program, memory)) => {
                     let loaded: Loaded = Arc::new(Mutex::new(program));
-                    self.lock().insert(key, loaded.clone());
+                    self.lock().insert(key, (loaded.clone(), memory));
                     return Ok(loaded);
                 }
-                // The backend knows now what to do without: plan anew.
-                Err(e) if *e.kind() == Kind::Refused && refusals < MOST_REFUSALS => refusals += 1,
-                Err(e) if *e.kind() == Kind::OutOfMemory && self.make_room(&e) => {}
-                Err(e) if self.fall_back(&backend, &e) => refusals = 0,
+                Err(e) if self.fall_back(&backend, &e) => {}
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// A stage on a backend, and its memory: planned anew where the backend has learnt what to do without, and tried again
+    /// with nothing else loaded where there was no room.
+    fn load(
+        &self,
+        backend: &Arc<dyn Backend>,
+        model: &Arc<Model>,
+        stage: Stage,
+        streamed: bool,
+    ) -> Result<(Box<dyn Program>, Memory)> {
+        let mut refusals = 0;
+        loop {
+            let plan = Arc::new(Plan { streamed, ..plan_on(backend.as_ref(), model, stage)? });
+            let memory = backend.memory(&plan, model);
+            match backend.load(plan, model) {
+                Ok(program) => return Ok((program, memory)),
+                // The backend knows now what to do without: plan anew.
+                Err(e) if *e.kind() == Kind::Refused && refusals < MOST_REFUSALS => refusals += 1,
+                Err(e) if *e.kind() == Kind::OutOfMemory && self.make_room(&e) => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Bytes of `more` for a model's stage, and of all that is loaded beside it; programs of one kind share their weights.
+    fn bytes_beside(&self, model: &Arc<Model>, stage: Stage, more: Memory) -> u64 {
+        let mut weights = HashMap::from([((Arc::as_ptr(model) as usize, stage.kind()), more.weights)]);
+        let mut activations = more.activations;
+        for ((model, stage, _), (_, memory)) in self.lock().iter() {
+            activations += memory.activations;
+            let shared = weights.entry((*model, stage.kind())).or_default();
+            *shared = memory.weights.max(*shared);
+        }
+        activations + weights.values().sum::<u64>()
     }
 
     /// Forgets all that is loaded, so that one stage may have the device to itself; whether there was anything.
@@ -267,7 +304,7 @@ impl Engine {
         !loaded.is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(usize, Stage, bool), Loaded>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, (Loaded, Memory)>> {
         lock(&self.programs)
     }
 }
@@ -278,8 +315,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// A device none of whose kernels can be used.
-fn refused(backend: &dyn Backend, error: Error) -> Error {
-    let message = format!("{} cannot be used: {error}; update its driver, or use --device cpu", backend.name());
-    Error::new(Kind::Refused, message)
+/// The plan of a stage for a backend.
+fn plan_on(backend: &dyn Backend, model: &Model, stage: Stage) -> Result<Plan> {
+    Plan::new(stage.graph(model)?, &backend.caps()).map_err(|e| match e.kind() {
+        // Nothing is left that this device could run.
+        Kind::Refused => {
+            let message = format!("{} cannot be used: {e}; update its driver, or use --device cpu", backend.name());
+            Error::new(Kind::Refused, message)
+        }
+        Kind::TooBig { .. } => e.at(backend.name()),
+        _ => e,
+    })
 }

@@ -319,8 +319,6 @@ pub struct Caps {
     pub refused: Vec<(&'static str, &'static str)>,
     /// Names of the rewrites of `graph::fuse` that are off.
     pub rewrites_off: Vec<&'static str>,
-    /// Bytes that a program's activations and weights may take; none means unknown.
-    pub memory_budget: Option<u64>,
 }
 
 impl Caps {
@@ -357,7 +355,7 @@ impl Caps {
     }
 
     fn new(target: Target) -> Self {
-        Self { target, refused: Vec::new(), rewrites_off: Vec::new(), memory_budget: None }
+        Self { target, refused: Vec::new(), rewrites_off: Vec::new() }
     }
 }
 
@@ -365,17 +363,22 @@ impl Caps {
 /// The only chooser.
 ///
 /// # Errors
-/// `Refused`: nothing is left.
+/// `TooBig`: a GPU's bindings are too small for any variant. `Refused`: nothing is left.
 pub fn choose(op: &Op, x: &[Shape], w: &[Dims], caps: &Caps) -> Result<(usize, &'static str)> {
     let all: Vec<(&'static str, bool)> = match &caps.target {
         Target::Cpu(_) => cpu::variants(op, x, w).iter().map(|v| (v.name, v.supported)).collect(),
         Target::Gpu(limits) => gpu::variants(op, x, w, limits).iter().map(|v| (v.name, v.supported)).collect(),
     };
-    all.iter()
-        .rposition(|(name, supported)| *supported && !caps.refused.contains(&(op.name(), name)))
-        .map(|i| (i, all[i].0))
-        .ok_or_else(|| {
+    let usable = |name: &str| !caps.refused.iter().any(|(o, variant)| *o == op.name() && *variant == name);
+    let chosen = all.iter().rposition(|(name, supported)| *supported && usable(name));
+    chosen.map(|i| (i, all[i].0)).ok_or_else(|| {
+        let too_large = match &caps.target {
+            Target::Gpu(limits) => gpu::too_large(op, x, w, limits, usable),
+            Target::Cpu(_) => None,
+        };
+        too_large.unwrap_or_else(|| {
             let message = format!("{}: no variant is left that supports {x:?}", op.name());
             Error::new(Kind::Refused, message)
         })
+    })
 }

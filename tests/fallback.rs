@@ -1,144 +1,20 @@
 //! A GPU that fails, played by a CPU that fails on purpose: what is done instead, what is said, and that no picture is lost.
 
-use lienzo::backend::cpu::{Cpu, WeightType};
-use lienzo::backend::{Backend, Memory, Numerics, Program, Run, Value};
+mod card;
+
+use card::{CARD, Card, Fails, cpu};
+use lienzo::backend::Memory;
 use lienzo::diffusion::bpe::Tokenizer;
 use lienzo::diffusion::denoise::plan::Settings;
 use lienzo::diffusion::denoise::samplers;
 use lienzo::diffusion::{Event, Request};
-use lienzo::engine::Engine;
-use lienzo::error::{Error, Kind, Result};
-use lienzo::graph::plan::Plan;
+use lienzo::engine::{Engine, Stage};
+use lienzo::error::{Kind, Result};
 use lienzo::image::Image;
-use lienzo::kernels::Caps;
-use lienzo::simd::Isa;
-use lienzo::tensor::Tensor;
 use lienzo::weights::Model;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-const CARD: &str = "Card 1, Vulkan, maker 1.2";
-
-/// When the card fails, and how.
-#[derive(Clone, Debug)]
-enum Fails {
-    Never,
-    /// In the n-th run of a plan and all that follow.
-    Run(&'static str, usize, Kind),
-    /// While loading a plan, so many times.
-    Load(&'static str, usize, Kind),
-    /// It loads and runs, and a plan's output is not finite.
-    NotFinite(&'static str),
-    /// No kernel of it is right: every variant of an op is refused.
-    Refused(&'static str),
-}
-
-/// A card: a CPU whose work is a GPU's in name, until it fails.
-struct Card {
-    cpu: Cpu,
-    fails: Fails,
-    /// Runs (or loads) of the plan that fails.
-    count: Arc<AtomicUsize>,
-    /// How the same card with wider storage fails, if there is one.
-    wider: Option<Fails>,
-}
-
-impl Card {
-    fn new(fails: Fails) -> Self {
-        Self { cpu: cpu(), fails, count: Arc::default(), wider: None }
-    }
-}
-
-fn failure(kind: &Kind) -> Error {
-    Error::new(kind.clone(), format!("{CARD}: it failed; update the driver, or use --device cpu"))
-}
-
-impl Backend for Card {
-    fn name(&self) -> String {
-        CARD.into()
-    }
-
-    fn caps(&self) -> Caps {
-        let mut caps = self.cpu.caps();
-        if let Fails::Refused(op) = self.fails {
-            let names = ["naive", "simd", "panels", "bf16", "winograd", "upsample4", "upsample9"];
-            caps.refused.extend(names.map(|variant| (op, variant)));
-        }
-        caps
-    }
-
-    fn memory(&self, plan: &Plan, model: &Model) -> Memory {
-        self.cpu.memory(plan, model)
-    }
-
-    fn numerics(&self) -> Numerics {
-        Numerics { device: Some("gpu"), ..Numerics::default() }
-    }
-
-    fn notes(&self) -> Vec<String> {
-        // Once, as if a self-test had been run.
-        let first = matches!(self.fails, Fails::Run(..)) && self.count.fetch_or(1 << 32, Ordering::Relaxed) < 1 << 32;
-        if first { vec!["12 kernels checked".into()] } else { Vec::new() }
-    }
-
-    fn wider(&self) -> Option<Arc<dyn Backend>> {
-        self.wider.clone().map(|fails| Arc::new(Self::new(fails)) as Arc<dyn Backend>)
-    }
-
-    fn load(&self, plan: Arc<Plan>, model: &Arc<Model>) -> Result<Box<dyn Program>> {
-        if let Fails::Load(name, times, kind) = &self.fails
-            && *name == plan.name
-            && self.count.fetch_add(1, Ordering::Relaxed) < *times
-        {
-            return Err(failure(kind));
-        }
-        let inner = self.cpu.load(plan, model)?;
-        Ok(Box::new(Running { inner, fails: self.fails.clone(), count: self.count.clone() }))
-    }
-}
-
-struct Running {
-    inner: Box<dyn Program>,
-    fails: Fails,
-    count: Arc<AtomicUsize>,
-}
-
-impl Program for Running {
-    fn plan(&self) -> &Plan {
-        self.inner.plan()
-    }
-
-    fn set(&mut self, input: &str, value: &Value) -> Result<()> {
-        self.inner.set(input, value)
-    }
-
-    fn run(&mut self, how: Run<'_>) -> Result<()> {
-        if let Fails::Run(name, n, kind) = &self.fails
-            && *name == self.plan().name
-            && (self.count.fetch_add(1, Ordering::Relaxed) & 0xffff) + 1 >= *n
-        {
-            return Err(failure(kind));
-        }
-        self.inner.run(how)
-    }
-
-    fn get(&mut self, output: &str) -> Result<Value> {
-        let value = self.inner.get(output)?;
-        match self.fails {
-            Fails::NotFinite(name) if name == self.plan().name => {
-                let mut broken = Tensor::clone(value.host()?.as_ref());
-                broken.data_mut()[0] = f32::NAN;
-                Ok(broken.into())
-            }
-            _ => Ok(value),
-        }
-    }
-}
-
-fn cpu() -> Cpu {
-    Cpu::new(1, Isa::best(), WeightType::Auto).expect("a thread")
-}
+use std::sync::atomic::AtomicBool;
 
 /// What came of a request for two pictures of two steps.
 struct Heard {
@@ -155,11 +31,15 @@ impl Heard {
 }
 
 fn draw(engine: &Engine, model: &Arc<Model>) -> Heard {
+    draw_within(None, engine, model)
+}
+
+fn draw_within(budget: Option<u64>, engine: &Engine, model: &Arc<Model>) -> Heard {
     let sampler = samplers::find_named("euler").expect("a sampler").sampler;
     let request = Request { count: 2, ..Request::new("a red apple", (64, 64), Settings::new(sampler, 2)) };
     let (mut pictures, mut notes) = (Vec::new(), Vec::new());
     let cancel = AtomicBool::new(false);
-    let session = engine.session(model, &cancel);
+    let session = engine.session(model, &cancel).within(budget);
     let files = model.tokenizer.as_ref().expect("the embedded model has a vocabulary of its own");
     let tokenizer = Tokenizer::from_files(&files.vocab, &files.merges).expect("a tokenizer");
     let result = lienzo::diffusion::generate(&session, &tokenizer, &request, &mut |event| {
@@ -258,18 +138,26 @@ fn what_is_too_large_for_the_device_goes_to_the_cpu() {
 fn a_decoder_that_overflows_is_run_again_with_wider_storage() {
     let model = embedded();
     let want = wanted(&model);
-    let card = |wider| Card { wider, ..Card::new(Fails::NotFinite("decode")) };
-    // It helps; the wider one is lost; it runs out of memory.
-    let lost = Fails::Run("decode", 1, Kind::DeviceLost);
+    let card = |wider| Card::new(Fails::NotFinite("decode")).widened(wider);
+    // It helps; it runs out of memory, which costs this decode the card; the card is lost, which costs all that follow.
     let full = Fails::Load("decode", 9, Kind::OutOfMemory);
-    for (wider, left) in [(Fails::Never, false), (lost, true), (full, true)] {
+    let lost = Fails::Run("decode", 1, Kind::DeviceLost);
+    for (wider, times, with_cpu, device) in
+        [(Fails::Never, 2, 0, Some("gpu")), (full, 2, 2, Some("gpu")), (lost, 1, 0, None)]
+    {
         let engine = Engine::new(Arc::new(card(Some(wider.clone())))).or(Arc::new(cpu()));
         let heard = draw(&engine, &model);
         assert!(heard.result.is_ok(), "{wider:?}: {:?}", heard.result);
         assert_eq!(rgb(&heard), want, "{wider:?}");
         // Each picture is judged by itself, so that a batch equals its single pictures.
-        assert_eq!(heard.said().matches("computed again with f32 storage").count(), 2, "{}", heard.said());
-        assert_eq!(heard.said().contains("going on with cpu"), left, "{}", heard.said());
+        let said = heard.said();
+        assert_eq!(said.matches("computed again with f32 storage").count(), times, "{said}");
+        assert_eq!(said.matches("computed again with cpu, 1 threads").count(), with_cpu, "{said}");
+        assert_eq!(
+            (engine.numerics().device, said.contains("going on with cpu")),
+            (device, device.is_none()),
+            "{said}"
+        );
     }
     // Nothing wider, or as broken: an error, never a picture.
     for wider in [None, Some(Fails::NotFinite("decode"))] {
@@ -278,6 +166,45 @@ fn a_decoder_that_overflows_is_run_again_with_wider_storage() {
         assert_eq!(*error.kind(), Kind::NonFinite { stage: "decode".into() });
         assert!(error.to_string().contains("--precision f32") && heard.pictures.is_empty(), "{error}");
     }
+}
+
+/// Beside what is loaded, alone, or not on the card at all: the budget decides, and nothing is kept beyond it.
+#[test]
+fn wider_storage_stays_within_the_budget() {
+    let model = embedded();
+    let want = wanted(&model);
+    let card = || Card::new(Fails::NotFinite("decode")).widened(Some(Fails::Never));
+    // Without a budget: all stages of the first picture, its decoder with wider storage, and that of the second.
+    let free = card();
+    let loaded = free.loaded.clone();
+    draw(&Engine::new(Arc::new(free)), &model).result.expect("it draws");
+    let loaded = loaded.lock().expect("no panic").clone();
+    let names: Vec<&str> = loaded.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["text", "context", "time", "step", "decode", "decode", "decode"]);
+    let bytes = |m: &Memory| m.weights + m.activations;
+    let alone = bytes(&loaded[5].1);
+    // Both decoders share their weights.
+    let beside = loaded[..5].iter().map(|(_, m)| bytes(m)).sum::<u64>() + loaded[5].1.activations;
+    for (budget, on_card, steps) in [(beside, true, 1), (beside - 1, true, 2), (alone, true, 2), (alone - 1, false, 1)]
+    {
+        let card = card();
+        let loaded = card.loaded.clone();
+        let engine = Engine::new(Arc::new(card)).or(Arc::new(cpu()));
+        let heard = draw_within(Some(budget), &engine, &model);
+        assert!(heard.result.is_ok(), "{budget}: {:?}", heard.result);
+        assert_eq!(rgb(&heard), want, "{budget}");
+        let said = heard.said();
+        let (again, left) = if on_card { ("f32 storage", 0) } else { ("cpu, 1 threads", 2) };
+        assert_eq!(said.matches(&format!("computed again with {again}")).count(), 2, "{budget}: {said}");
+        assert_eq!(said.matches(&format!("are needed on {CARD}, and")).count(), left, "{budget}: {said}");
+        // The card goes on with everything else, from where it was if nothing had to give way.
+        assert_eq!(engine.numerics().device, Some("gpu"));
+        let loaded = loaded.lock().expect("no panic");
+        assert_eq!(loaded.iter().filter(|(name, _)| name == "step").count(), steps, "{budget}: {loaded:?}");
+    }
+    // Without another device it is an error with the numbers, not a picture.
+    let error = draw_within(Some(alone - 1), &Engine::new(Arc::new(card())), &model).result.expect_err("no room");
+    assert_eq!(*error.kind(), Kind::TooBig { need: alone, have: alone - 1 });
 }
 
 #[test]
@@ -293,6 +220,34 @@ fn a_card_whose_kernels_are_all_refused_is_named_and_left() {
     let error = draw(&Engine::new(card()), &model).result.expect_err("nothing is left");
     assert_eq!(*error.kind(), Kind::Refused);
     assert!(error.to_string().contains("or use --device cpu"), "{error}");
+}
+
+/// What no binding of a card holds is known from the plan: before a weight is read, and while a picture is made.
+#[test]
+fn a_card_whose_bindings_are_too_small_is_left_with_the_numbers() {
+    let model = embedded();
+    let card = || Arc::new(Card::new(Fails::Limit(20_000)));
+    let stages = [Stage::Decode { size: (1, 8, 8) }];
+    let parts =
+        [CARD, "vae.", "conv2d: its weight", "the device's limit is 20000", "--device cpu", "going on with cpu"];
+    let (settled, drawn) = (Engine::new(card()).or(Arc::new(cpu())), Engine::new(card()).or(Arc::new(cpu())));
+    settled.settle(&model, &stages).expect("the CPU can");
+    let heard = draw(&drawn, &model);
+    assert_eq!(rgb(&heard), wanted(&model));
+    for (said, engine, parts) in [(settled.notes().join("\n"), settled, &parts[..]), (heard.said(), drawn, &parts[3..])]
+    {
+        for part in parts {
+            assert!(said.contains(part), "'{part}' is not in '{said}'");
+        }
+        assert_eq!(engine.numerics().device, None);
+    }
+    let alone = Engine::new(card());
+    let error = alone.settle(&model, &stages).expect_err("nothing else is there");
+    assert!(matches!(error.kind(), Kind::TooBig { have: 20_000, .. }), "{error}");
+    // A card that can is kept.
+    let able = Engine::new(Arc::new(Card::new(Fails::Never))).or(Arc::new(cpu()));
+    able.settle(&model, &stages).expect("it can");
+    assert!(able.numerics().device == Some("gpu") && able.notes().is_empty());
 }
 
 /// What is not the device's fault, or was asked for, is no reason to leave it.
@@ -313,7 +268,7 @@ fn other_errors_stay_errors() {
 fn a_real_device_that_is_lost_says_so() {
     use lienzo::backend::gpu::{Gpu, Options};
     use lienzo::diffusion::Stages as _;
-    use lienzo::tensor::Shape;
+    use lienzo::tensor::{Shape, Tensor};
 
     let Some(device) = crate::gpu::device(Options::default()) else { return };
     let model = Arc::new(crate::common::tiny_model());

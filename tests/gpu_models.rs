@@ -2,13 +2,20 @@
 
 use crate::common::{Temp, lienzo, stderr, tiny_model};
 use crate::gpu::device;
+use crate::memory::wide_model;
 use lienzo::backend::cpu::{Cpu, WeightType};
 use lienzo::backend::gpu::{Gpu, Options};
+use lienzo::backend::{Backend as _, Memory};
+use lienzo::diffusion::Stages as _;
+use lienzo::engine::{Engine, Stage};
+use lienzo::graph::plan::Plan;
 use lienzo::image::{Limits, psnr, read_png};
 use lienzo::kernels::gpu::Storage;
 use lienzo::simd::Isa;
+use lienzo::tensor::{Shape, Tensor};
 use lienzo::verify::lockstep::lockstep;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Every step of every plan of a small model with awkward widths, in both storage types.
 #[test]
@@ -46,6 +53,38 @@ fn a_refused_variant_is_done_without() {
     .expect("both devices run");
     let used = |name: &str| kernels.iter().any(|k| k == name);
     assert!(used("attention/naive") && used("group_norm/naive") && !used("attention/flash") && wrong == 0);
+}
+
+/// A decoder whose values exceed f16 half-way: computed again on the same device, or on the CPU where that has no room.
+#[test]
+fn a_decoder_that_overflows_f16_is_run_again_on_the_same_device() {
+    let Some(device) = device(Options { storage: Storage::F16, ..Options::default() }) else { return };
+    // 1e5 in a bias, which is f32 everywhere; what it is added to is stored as f16.
+    let model = wide_model("vae.decoder.conv_in.bias", "");
+    let latents = || {
+        let shape = Shape::new(1, 4, 6, 4);
+        Tensor::new(shape, (0..shape.len()).map(|i| (i as f32 * 0.7).sin()).collect()).expect("as many values")
+    };
+    let cancel = AtomicBool::new(false);
+    let cpu = || Arc::new(Cpu::new(1, Isa::best(), WeightType::Auto).expect("a thread"));
+    let want = Engine::new(cpu()).session(&model, &cancel).decode(latents()).expect("the CPU decodes");
+    let gpu = Arc::new(Gpu::new(device));
+    let once = gpu.wider().expect("f32");
+    assert!(Arc::ptr_eq(&once, &gpu.wider().expect("f32")) && once.wider().is_none());
+    let plan = Plan::new(Stage::Decode { size: (1, 4, 6) }.graph(&model).expect("a graph"), &once.caps());
+    let Memory { weights, activations } = once.memory(&plan.expect("a plan"), &model);
+    let engine = Engine::new(gpu).or(cpu());
+    for (budget, again) in [(None, "f32 storage"), (Some(weights + activations - 1), "cpu, 1 threads")] {
+        let session = engine.session(&model, &cancel).within(budget);
+        for _ in 0..2 {
+            let got = session.decode(latents()).expect("it decodes");
+            let most = got.data().iter().zip(want.data()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(most < 1e-3, "{budget:?}: differs by {most}");
+            let said = engine.notes().join("\n");
+            assert_eq!(said.matches(&format!("computed again with {again}")).count(), 1, "{said}");
+            assert_eq!(engine.numerics().device, Some("gpu"));
+        }
+    }
 }
 
 /// PSNR in dB and the largest difference of two PNG files.

@@ -1,10 +1,16 @@
 //! Plans for GPUs, made without one: how many dispatches a step takes, and that what is cut covers all and nothing twice.
 
+use crate::common::tiny_model;
 use lienzo::diffusion::unet::UnetShape;
 use lienzo::engine::Stage;
+use lienzo::error::{Error, Kind};
 use lienzo::graph::plan::{Plan, Step};
-use lienzo::kernels::gpu::{Coop, Dispatch, Io, Launch, Limits, Storage, View, launch, variants};
-use lienzo::kernels::{Caps, Case, Op, cases};
+use lienzo::kernels::attention::Attention;
+use lienzo::kernels::conv2d::Conv2d;
+use lienzo::kernels::gpu::{Coop, Dispatch, Io, Launch, Limits, Storage, View, What, launch, variants};
+use lienzo::kernels::group_norm::GroupNorm;
+use lienzo::kernels::matmul::Matmul;
+use lienzo::kernels::{Activation, Caps, Case, Dims, Op, Packing, cases, choose};
 use lienzo::tensor::Shape;
 use lienzo::weights::Model;
 use std::collections::BTreeMap;
@@ -123,4 +129,109 @@ fn a_batch_is_summed_as_its_single_images() {
             }
         }
     }
+}
+
+/// The error of a device whose bindings are too small: `parts` say what is, and what helps.
+fn assert_too_big(error: &Error, max_binding: u64, parts: &[&str]) {
+    let Kind::TooBig { need, have } = *error.kind() else { panic!("{:?}: {error}", error.kind()) };
+    let message = error.to_string();
+    assert!(have == max_binding && need > have, "{need} {have}: {message}");
+    let (need, have) = (format!("a binding of {need} bytes"), format!("the device's limit is {have}"));
+    for part in [need.as_str(), &have, "--device cpu"].iter().chain(parts) {
+        assert!(message.contains(part), "'{part}' is not in '{message}'");
+    }
+}
+
+/// A weight, a line of a picture, the keys of a sample: none of them is cut, so a device must hold it in one binding.
+#[test]
+fn what_no_binding_holds_is_named_with_the_limit_and_the_remedy() {
+    let max_binding = 1 << 20;
+    let caps = Caps::gpu(Limits { max_binding, ..Limits::webgpu(Storage::F16) });
+    let matmul = Op::from(Matmul { bias: true, ..Matmul::default() });
+    let conv = Op::from(Conv2d::default());
+    let attention = Op::from(Attention { heads: 1, causal: false });
+    let (row, smaller) = (Shape::tokens(1, 4, 2048), "use a smaller size");
+    let line = Shape::new(1, 4, 40_000, 32);
+    let [query, keys] = [8, 4096].map(|n| Shape::tokens(2, n, 128));
+    let weights = [Dims::matrix(512, 2048), Dims::vector(512)];
+    let table = [
+        (matmul, vec![row], weights.to_vec(), ["matmul: its weight (512 by 2048, 1 taps)", "use --device cpu"]),
+        (conv, vec![line], vec![Dims::filter3(8, 32)], ["conv2d: the lines around one of [1, 4, 40000, 32]", smaller]),
+        (
+            attention,
+            vec![query, keys, keys],
+            vec![],
+            ["attention: the keys and values of a sample ([2, 1, 4096, 128])", smaller],
+        ),
+    ];
+    for (op, x, w, parts) in table {
+        let error = choose(&op, &x, &w, &caps).expect_err("it is too large");
+        assert_too_big(&error, max_binding, &parts);
+        // Exactly as much as it says is enough, and the answer is another where nothing is left but by refusal.
+        let Kind::TooBig { need, .. } = *error.kind() else { unreachable!("asserted above") };
+        let with = |max_binding| Caps::gpu(Limits { max_binding, ..Limits::webgpu(Storage::F16) });
+        assert!(choose(&op, &x, &w, &with(need)).is_ok() && choose(&op, &x, &w, &with(need - 1)).is_err(), "{error}");
+        let mut none = with(need - 1);
+        none.refused.extend(variants(&op, &x, &w, &Limits::webgpu(Storage::F16)).iter().map(|v| (op.name(), v.name)));
+        let error = choose(&op, &x, &w, &none).expect_err("nothing is left");
+        assert_eq!(*error.kind(), Kind::Refused, "{error}");
+    }
+    // A whole picture is never one binding: norms and products of any size are cut.
+    let large = Shape::new(1, 1024, 1024, 64);
+    let norm = Op::from(GroupNorm { two_sources: false, groups: 32, eps: 1e-5, act: Activation::Silu, given: false });
+    assert!(choose(&norm, &[large], &[Dims::vector(64); 2], &caps).is_ok());
+    assert!(choose(&conv, &[large], &[Dims::filter3(64, 64)], &caps).is_ok());
+}
+
+/// Whatever the limit: a plan all of whose bindings are within it, or that error with the step's path; never a panic.
+#[test]
+fn plans_for_any_limit_fit_or_say_what_does_not() {
+    let model = tiny_model();
+    let shape = UnetShape { samples: 2, contexts: 4, times: 1, h: 12, w: 20, tokens: 7 };
+    let stages = [
+        Stage::Text { chunks: 2, clip_skip: 1 },
+        Stage::Context { contexts: 2, tokens: 7 },
+        Stage::Time { timesteps: 3 },
+        Stage::Step(shape),
+        Stage::Decode { size: (2, 12, 20) },
+        Stage::Encode { size: (1, 24, 40) },
+    ];
+    for (stage, storage) in stages.iter().flat_map(|s| [(s, Storage::F16), (s, Storage::F32)]) {
+        let (mut planned, mut refused) = (0, 0);
+        for max_binding in (0..12).flat_map(|i| [256 << i, (256 << i) + 4 * (i + 1) * 77]) {
+            let limits = Limits { max_binding, ..Limits::webgpu(storage) };
+            let what = format!("{stage:?}, {storage:?}, {max_binding} bytes");
+            match Plan::new(stage.graph(&model).expect("a graph"), &Caps::gpu(limits)) {
+                Ok(plan) => {
+                    planned += 1;
+                    for step in &plan.steps {
+                        let most = plan_bindings(&plan, step).max().unwrap_or(0);
+                        assert!(most <= max_binding, "{what}: {} ({}) binds {most}", step.name, step.variant_name);
+                    }
+                }
+                Err(e) => {
+                    refused += 1;
+                    assert_too_big(&e, max_binding, &["."]);
+                }
+            }
+        }
+        assert!(planned > 0 && refused > 0, "{stage:?}: {planned} plans, {refused} refusals");
+    }
+}
+
+/// Bytes of a step's bindings; those of a matrix at least.
+fn plan_bindings<'a>(plan: &'a Plan, step: &'a Step) -> impl Iterator<Item = u64> + 'a {
+    let whole = |what: What| match what {
+        What::X(i) => plan.values[step.x[i].id].bytes(),
+        What::Y => plan.values[step.y].bytes(),
+        What::Statistics => step.statistics.map_or(0, |id| plan.values[id].bytes()),
+        What::Scratch(i) | What::ScratchOut(i) => step.launch.scratch[i],
+        What::W(i) => {
+            let weight = &plan.weights[step.w[i]];
+            let each = if weight.packing == Packing::Vector { 4 } else { 2 };
+            each * weight.weight.dims.len() as u64
+        }
+    };
+    let binds = step.launch.dispatches.iter().flat_map(|d| &d.binds);
+    binds.map(move |b| b.bytes.unwrap_or_else(|| whole(b.what).saturating_sub(b.start)))
 }

@@ -103,7 +103,8 @@ impl WeightSource for Wide {
     }
 }
 
-fn wide_model(huge: &'static str, broken: &'static str) -> Arc<Model> {
+/// The tiny model as f32; the first value of `huge` is beyond f16, and `broken` cannot be read.
+pub fn wide_model(huge: &'static str, broken: &'static str) -> Arc<Model> {
     let model = tiny_model();
     let wide = |name: &str| TensorInfo { dtype: Dtype::F32, ..model.source.info(name).expect("a tensor").clone() };
     let infos = model.source.names().into_iter().map(|n| (n.to_owned(), wide(n))).collect();

@@ -24,27 +24,34 @@ pub use device::{Device, Options};
 use super::{Backend, Memory, Numerics, Program};
 use crate::error::{Error, Kind, Result};
 use crate::graph::plan::{Plan, Step};
-use crate::kernels::Caps;
 use crate::kernels::gpu::{Limits, Storage};
+use crate::kernels::{Caps, Target};
 use crate::weights::Model;
 use pipeline::Pipelines;
 use selftest::Verdicts;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Instant;
 use weights::Store;
 
 /// Runs plans on one device.
 pub struct Gpu {
-    device: Arc<Device>,
-    pipelines: Arc<Pipelines>,
+    shared: Arc<Shared>,
     caps: Mutex<Caps>,
-    store: Store,
     notes: Mutex<Vec<String>>,
-    /// The self-test and what it has found so far.
-    trial: Mutex<(check::Bench, Verdicts)>,
     /// Whether a loaded plan runs on tensor cores.
     tensor_cores: AtomicBool,
+    /// The same device with f32 storage, once it was asked for.
+    wider: OnceLock<Arc<Self>>,
+}
+
+/// What does not depend on how activations are stored: the text's plans are f32 on every device.
+struct Shared {
+    device: Arc<Device>,
+    pipelines: Arc<Pipelines>,
+    store: Store,
+    /// The self-test and what it has found so far.
+    trial: Mutex<(check::Bench, Verdicts)>,
 }
 
 impl Gpu {
@@ -55,14 +62,35 @@ impl Gpu {
         let verdicts = Verdicts::load(&bench);
         let (coop, note) = tensor_cores::decide(&bench);
         let caps = Caps::gpu(Limits { coop, ..device.limits().clone() });
+        let trial = Mutex::new((bench, verdicts));
+        let shared = Arc::new(Shared { device, pipelines, store: Store::default(), trial });
+        Self::on(shared, caps, note.into_iter().collect())
+    }
+
+    fn on(shared: Arc<Shared>, caps: Caps, notes: Vec<String>) -> Self {
         Self {
-            device,
-            pipelines,
+            shared,
             caps: Mutex::new(caps),
-            store: Store::default(),
-            notes: Mutex::new(note.into_iter().collect()),
-            trial: Mutex::new((bench, verdicts)),
+            notes: Mutex::new(notes),
             tensor_cores: AtomicBool::new(false),
+            wider: OnceLock::new(),
+        }
+    }
+
+    /// The same device, weights and pipelines for plans with f32 storage. Tensor cores multiply f16 only.
+    fn widened(&self) -> Self {
+        let mut caps = self.caps();
+        if let Target::Gpu(limits) = &mut caps.target {
+            (limits.storage, limits.coop) = (Storage::F32, None);
+        }
+        Self::on(self.shared.clone(), caps, Vec::new())
+    }
+
+    /// How activations are stored.
+    fn storage(&self) -> Storage {
+        match &lock(&self.caps).target {
+            Target::Gpu(limits) => limits.storage,
+            Target::Cpu(_) => Storage::F32,
         }
     }
 
@@ -75,19 +103,19 @@ impl Gpu {
 
     /// The device.
     pub fn device(&self) -> &Arc<Device> {
-        &self.device
+        &self.shared.device
     }
 
     /// Compiles what a plan runs; a variant that the driver rejects is refused.
     fn build(&self, plan: &Plan) -> Result<()> {
-        let Err(e) = self.pipelines.build(&record::shaders(plan.steps.iter().map(|s| &s.launch))) else {
+        let Err(e) = self.shared.pipelines.build(&record::shaders(plan.steps.iter().map(|s| &s.launch))) else {
             return Ok(());
         };
         if *e.kind() != Kind::Refused {
             return Err(e);
         }
         // Which step it belongs to: the first whose shaders have not all been built.
-        let missing = |s: &&Step| s.launch.dispatches.iter().any(|d| self.pipelines.get(&d.shader).is_err());
+        let missing = |s: &&Step| s.launch.dispatches.iter().any(|d| self.shared.pipelines.get(&d.shader).is_err());
         match plan.steps.iter().find(missing) {
             Some(step) => Err(self.refuse(step.op.name(), step.variant_name, &e.to_string())),
             None => Err(e),
@@ -96,7 +124,7 @@ impl Gpu {
 
     /// Checks what a plan runs and was never checked on this device.
     fn trust(&self, plan: &Plan) -> Result<()> {
-        let mut trial = lock(&self.trial);
+        let mut trial = lock(&self.shared.trial);
         let (bench, verdicts) = &mut *trial;
         let (before, begun) = (verdicts.checked, Instant::now());
         let refusal = verdicts.judge(bench, plan)?;
@@ -104,7 +132,7 @@ impl Gpu {
         if new > 0 {
             let time = begun.elapsed().as_secs_f64();
             let note =
-                format!("{new} kernels of plan {} checked on {} in {time:.1} s", plan.name, self.device.describe());
+                format!("{new} kernels of plan {} checked on {} in {time:.1} s", plan.name, self.device().describe());
             lock(&self.notes).push(note);
         }
         match refusal {
@@ -116,7 +144,7 @@ impl Gpu {
     /// Does without a variant from now on.
     fn refuse(&self, op: &'static str, variant: &'static str, why: &str) -> Error {
         lock(&self.caps).refused.push((op, variant));
-        let message = format!("{op}, variant {variant}, is not used on {}: {why}", self.device.describe());
+        let message = format!("{op}, variant {variant}, is not used on {}: {why}", self.device().describe());
         lock(&self.notes).push(message.clone());
         Error::new(Kind::Refused, message)
     }
@@ -129,7 +157,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Backend for Gpu {
     fn name(&self) -> String {
-        self.device.describe()
+        self.device().describe()
     }
 
     fn caps(&self) -> Caps {
@@ -137,7 +165,7 @@ impl Backend for Gpu {
     }
 
     fn memory(&self, plan: &Plan, _: &Model) -> Memory {
-        let storage = self.device.limits().weights;
+        let storage = self.device().limits().weights;
         Memory {
             weights: plan.weights.iter().map(|w| weights::bytes(w, storage)).sum(),
             activations: plan.activation_bytes(),
@@ -145,7 +173,7 @@ impl Backend for Gpu {
     }
 
     fn numerics(&self) -> Numerics {
-        let f16 = self.device.options().storage == Storage::F16;
+        let f16 = self.storage() == Storage::F16;
         Numerics {
             device: Some("gpu"),
             precision: f16.then_some("f16"),
@@ -159,19 +187,17 @@ impl Backend for Gpu {
     }
 
     fn wider(&self) -> Option<Arc<dyn Backend>> {
-        let options = Options { storage: Storage::F32, ..self.device.options() };
-        // The adapter was opened once; if it cannot be opened again there is nothing wider.
-        let wider = || Device::open(self.device.adapter(), options).map(|d| Arc::new(Self::new(d)) as Arc<dyn Backend>);
-        (self.device.options().storage == Storage::F16).then(wider)?.ok()
+        let wide = || self.wider.get_or_init(|| Arc::new(self.widened())).clone() as Arc<dyn Backend>;
+        (self.storage() == Storage::F16).then(wide)
     }
 
     fn load(&self, plan: Arc<Plan>, model: &Arc<Model>) -> Result<Box<dyn Program>> {
         self.build(&plan)?;
         self.trust(&plan)?;
-        let weights = self.store.load(&self.device, model, &plan.weights)?;
+        let weights = self.shared.store.load(self.device(), model, &plan.weights)?;
         if plan.steps.iter().any(|s| s.variant_name == tensor_cores::VARIANT) {
             self.tensor_cores.store(true, Ordering::Relaxed);
         }
-        Ok(Box::new(program::GpuProgram::new(self.device.clone(), &self.pipelines, plan, weights)?))
+        Ok(Box::new(program::GpuProgram::new(self.device().clone(), &self.shared.pipelines, plan, weights)?))
     }
 }

@@ -116,8 +116,7 @@ pub fn explain(gpu: &Gpu, plan: &Plan) -> String {
     for fault in device.adapter().faults() {
         let _ = writeln!(out, "known fault: {} off: {} ({})", fault.off, fault.why, fault.source);
     }
-    let bench = Bench::new(device.clone());
-    let verdict = device.limits().coop.map(|c| (c, Verdict::known(&bench, c)));
+    let verdict = device.limits().coop.map(|c| (c, Verdict::known(device.adapter(), device.options())));
     let _ = match verdict {
         None => writeln!(out, "tensor cores: none that can be used"),
         Some((c, Some(v))) => writeln!(out, "tensor cores: {0}x{0}x{0}, {v}", c.size),

@@ -164,6 +164,7 @@ mod gpu {
     use super::choice::{self, Card, Choice};
     use super::{DeviceArgs, Estimate, Wish};
     use lienzo::backend::gpu::roofline::Roofline;
+    use lienzo::backend::gpu::tensor_cores::Verdict;
     use lienzo::backend::gpu::{Adapter, Device, Gpu, Options, adapters};
     use lienzo::bench::ceiling::fma_peak;
     use lienzo::engine::Engine;
@@ -189,8 +190,8 @@ mod gpu {
             for (adapter, device) in adapters.iter().zip(&mut opened) {
                 let software = adapter.software();
                 // Not even opened.
-                let fma = if software { Ok(0.0) } else { self.fma(adapter, device) };
-                cards.push(Card { name: adapter.name().to_owned(), software, fma });
+                let rate = if software { Ok(0.0) } else { self.rate(adapter, device) };
+                cards.push(Card { name: adapter.name().to_owned(), software, rate });
             }
             loop {
                 let chosen = choice::choose(work, peak, &cards, must);
@@ -204,20 +205,25 @@ mod gpu {
                         return Ok(Engine::new(Arc::new(Gpu::new(device))).or(cpu));
                     }
                     // Its rate was remembered, and now it cannot be used.
-                    Err(e) => cards[n].fma = Err(e),
+                    Err(e) => cards[n].rate = Err(e),
                 }
             }
         }
 
         /// An adapter's measured rate; `device` is it, where it had to be opened for that.
-        fn fma(&self, adapter: &Adapter, device: &mut Option<Arc<Device>>) -> Result<f64> {
-            if let Some(known) = Roofline::known(adapter, self.checked) {
-                return Ok(known.fma);
-            }
-            let new = self.open(adapter)?;
-            let rate = Roofline::measure(&new)?.fma;
-            *device = Some(new);
-            Ok(rate)
+        fn rate(&self, adapter: &Adapter, device: &mut Option<Arc<Device>>) -> Result<f64> {
+            let fma = match Roofline::known(adapter, self.checked) {
+                Some(known) => known.fma,
+                None => {
+                    let new = self.open(adapter)?;
+                    let fma = Roofline::measure(&new)?.fma;
+                    *device = Some(new);
+                    fma
+                }
+            };
+            // Measured when the adapter is first used: until then nothing is known of them, and nothing counted.
+            let verdict = Verdict::known(adapter, self.options()?);
+            Ok(choice::rate(fma, verdict.map_or(1.0, |v| v.gain())))
         }
 
         pub(super) fn gpu(&self, wish: &Wish) -> Result<Engine> {
@@ -264,6 +270,11 @@ mod gpu {
         }
 
         fn open(&self, adapter: &Adapter) -> Result<Arc<Device>> {
+            Device::open(adapter, self.options()?)
+        }
+
+        /// How these flags open a device.
+        fn options(&self) -> Result<Options> {
             let storage = match self.precision.to_ascii_lowercase().as_str() {
                 "auto" | "f16" => Storage::F16,
                 "f32" => Storage::F32,
@@ -274,7 +285,7 @@ mod gpu {
                 }
             };
             let weights_f32 = self.weights()? == lienzo::backend::cpu::WeightType::F32;
-            Device::open(adapter, Options { storage, weights_f32, checked: self.checked, minimal: false })
+            Ok(Options { storage, weights_f32, checked: self.checked, minimal: false })
         }
 
         fn asks_f16(&self) -> bool {

@@ -230,7 +230,7 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
     }
-    let session = engine.session(&model, &cancel).keeping(keep);
+    let session = engine.session(&model, &cancel).keeping(keep).within(memory::budget(args)?);
     if let Some(axes) = &axes {
         let grid = Grid { axes, requests: &requests, output, metadata, overwrite: args.overwrite };
         grid.run(&session, &tokenizer)?;

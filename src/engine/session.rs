@@ -1,14 +1,15 @@
 //! A model on an engine: the six stages, each loaded when it is asked for and computed again where a backend has taken over.
 
 use super::residency::Keep;
-use super::{Engine, Loaded, Stage, lock};
-use crate::backend::{Run, Value};
+use super::{Engine, Loaded, Stage, lock, plan_on};
+use crate::backend::{Backend, Program, Run, Value};
 use crate::diffusion::unet::UnetShape;
 use crate::diffusion::{Stages, UnetCall};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::system::format_bytes;
 use crate::tensor::{Shape, Tensor};
 use crate::weights::Model;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -19,6 +20,7 @@ pub struct Session<'a> {
     pub(super) model: &'a Arc<Model>,
     pub(super) cancel: &'a AtomicBool,
     pub(super) keep: Keep,
+    pub(super) budget: Option<u64>,
 }
 
 impl Session<'_> {
@@ -28,20 +30,29 @@ impl Session<'_> {
         Self { keep, ..self }
     }
 
+    /// The same within a budget of bytes on the device, for what nobody can plan for: a stage that is computed again with
+    /// wider storage. What a request surely needs is known before ([`Engine::residency`]).
+    #[must_use]
+    pub fn within(self, budget: Option<u64>) -> Self {
+        Self { budget, ..self }
+    }
+
     fn program(&self, stage: Stage) -> Result<Loaded> {
         self.engine.program(self.model, stage, self.keep)
     }
 
     /// Loads a stage, sets its inputs, runs it, returns one output.
-    fn once(&self, stage: Stage, input: &str, value: Tensor, output: &str) -> Result<Tensor> {
-        let value = value.into();
+    fn once(&self, stage: Stage, input: &str, value: &Value, output: &str) -> Result<Tensor> {
         self.retried(|| {
             let program = self.program(stage)?;
-            let mut program = lock(&program);
-            program.set(input, &value)?;
-            program.run(Run::Fast { cancel: self.cancel })?;
-            take(program.get(output)?)
+            self.through(lock(&program).as_mut(), input, value, output)
         })
+    }
+
+    fn through(&self, program: &mut dyn Program, input: &str, value: &Value, output: &str) -> Result<Tensor> {
+        program.set(input, value)?;
+        program.run(Run::Fast { cancel: self.cancel })?;
+        take(program.get(output)?)
     }
 
     /// Runs `work`, again where a backend failed in it and another has taken over.
@@ -55,20 +66,67 @@ impl Session<'_> {
         }
     }
 
-    /// A decoder's output that is not finite is computed again with wider storage, where there is one.
+    /// A stage's output; one that is not finite is computed again with wider storage where there is any, and where that
+    /// finds no room, by the next backend.
     fn finite(&self, stage: Stage, input: &str, value: Tensor, output: &str) -> Result<Tensor> {
-        let result = self.once(stage, input, value.clone(), output)?;
+        let value = value.into();
+        let result = self.once(stage, input, &value, output)?;
         if result.data().iter().all(|v| v.is_finite()) {
             return Ok(result);
         }
-        let Some(wider) = self.engine.backend().wider() else { return Ok(result) };
-        let note = format!("the {input} exceed f16 on the way to the {output}; computed again with f32 storage");
-        self.engine.note(note);
-        // The same backends stand behind it.
-        let behind = self.engine.lock_backends().iter().skip(1).cloned().collect::<Vec<_>>();
-        let engine = Engine::chain([wider].into_iter().chain(behind).collect());
-        let result = Session { engine: &engine, ..*self }.once(stage, input, value, output);
+        let backend = self.engine.backend();
+        let Some(wider) = backend.wider() else { return Ok(result) };
+        let why = format!("the {input} exceed f16 on the way to the {output}");
+        let again = self.room_for(&wider, stage).and_then(|()| {
+            self.engine.note(format!("{why}; computed again with f32 storage"));
+            self.alone(&wider, stage, input, &value, output)
+        });
+        let error = match again {
+            Err(e) if *e.kind() == Kind::DeviceLost && self.engine.fall_back(&backend, &e) => {
+                return self.once(stage, input, &value, output);
+            }
+            Err(e) if matches!(e.kind(), Kind::OutOfMemory | Kind::TooBig { .. } | Kind::Refused) => e,
+            result => return result,
+        };
+        // For this once: the device has done, and can do, everything else.
+        let behind: VecDeque<_> = self.engine.lock_backends().iter().skip(1).cloned().collect();
+        let Some(next) = behind.front().map(|b| b.name()) else { return Err(error) };
+        self.engine.note(format!("{why}; {error}; computed again with {next}"));
+        let engine = Engine::chain(behind);
+        let result = Session { engine: &engine, ..*self }.once(stage, input, &value, output);
         engine.notes().into_iter().for_each(|note| self.engine.note(note));
+        result
+    }
+
+    /// Whether the budget has room for a stage with wider storage, if need be with nothing else loaded.
+    fn room_for(&self, wider: &Arc<dyn Backend>, stage: Stage) -> Result<()> {
+        let Some(have) = self.budget else { return Ok(()) };
+        let memory = wider.memory(&plan_on(wider.as_ref(), self.model, stage)?, self.model);
+        if self.engine.bytes_beside(self.model, stage, memory) <= have {
+            return Ok(());
+        }
+        let need = memory.weights + memory.activations;
+        if need <= have {
+            self.engine.lock().clear();
+            return Ok(());
+        }
+        let (name, need_text, have_text) = (wider.name(), format_bytes(need), format_bytes(have));
+        let message = format!("with f32 storage {need_text} are needed on {name}, and {have_text} are allowed");
+        Err(Error::new(Kind::TooBig { need, have }, message))
+    }
+
+    /// Loads a stage on a backend, runs it and drops it: what is kept stays as the budget allows.
+    fn alone(
+        &self,
+        backend: &Arc<dyn Backend>,
+        stage: Stage,
+        input: &str,
+        value: &Value,
+        output: &str,
+    ) -> Result<Tensor> {
+        let loaded = self.engine.load(backend, self.model, stage, self.keep == Keep::Stream);
+        let result = loaded.and_then(|(mut program, _)| self.through(program.as_mut(), input, value, output));
+        backend.notes().into_iter().for_each(|note| self.engine.note(note));
         result
     }
 }
@@ -88,7 +146,7 @@ impl Stages for Session<'_> {
 
     fn text(&self, tokens: Tensor, clip_skip: usize) -> Result<Tensor> {
         let chunks = tokens.shape().b;
-        self.once(Stage::Text { chunks, clip_skip }, "tokens", tokens, "hidden").map_err(|e| e.at("text"))
+        self.once(Stage::Text { chunks, clip_skip }, "tokens", &tokens.into(), "hidden").map_err(|e| e.at("text"))
     }
 
     fn unet(&self, shape: UnetShape, context: Tensor, times: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>> {
@@ -143,7 +201,7 @@ impl SessionUnet<'_> {
         }
         let timesteps = Tensor::new(Shape::tokens(1, new.len(), 1), new.clone())?;
         let stage = Stage::Time { timesteps: new.len() };
-        let rows = self.session.once(stage, "timesteps", timesteps, "rows").map_err(|e| e.at("time"))?;
+        let rows = self.session.once(stage, "timesteps", &timesteps.into(), "rows").map_err(|e| e.at("time"))?;
         for (t, row) in new.iter().zip(rows.data().chunks_exact(self.width)) {
             self.rows.insert(t.to_bits(), row.to_vec());
         }

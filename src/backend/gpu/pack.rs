@@ -3,7 +3,7 @@
 use crate::error::{Error, Kind, Result, escape};
 use crate::graph::WeightExpr;
 use crate::graph::plan::PlanWeight;
-use crate::kernels::gpu::Storage;
+use crate::kernels::gpu::{Storage, columns};
 use crate::kernels::{Dims, Packing};
 use crate::weights::{Model, decode_f32};
 use half::f16;
@@ -16,11 +16,6 @@ const fn quads(n: usize) -> usize {
     n.next_multiple_of(4)
 }
 
-/// Columns of the packed form: each half of a gated weight has whole quads.
-fn columns(dims: Dims, geglu: bool) -> usize {
-    if geglu { 2 * quads(dims.n / 2) } else { quads(dims.n) }
-}
-
 /// Where output n stands among the columns.
 fn column(dims: Dims, geglu: bool, n: usize) -> usize {
     if !geglu {
@@ -29,15 +24,6 @@ fn column(dims: Dims, geglu: bool, n: usize) -> usize {
     let half = dims.n / 2;
     let (c, gate) = if n < half { (n, 0) } else { (n - half, 4) };
     c / 4 * 8 + gate + c % 4
-}
-
-/// Bytes of a packed weight.
-pub(crate) fn packed_bytes(dims: Dims, packing: Packing, geglu: bool, storage: Storage) -> u64 {
-    let n = columns(dims, geglu);
-    match packing {
-        Packing::Vector => (4 * n) as u64,
-        Packing::Panels => (n * quads(dims.k) * dims.taps * storage.bytes()) as u64,
-    }
 }
 
 /// Packs values in torch's order.
@@ -133,6 +119,7 @@ fn values(expr: &WeightExpr, model: &Model) -> Result<Vec<f32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::gpu::packed_bytes;
 
     #[test]
     fn a_filter_is_k_major() {

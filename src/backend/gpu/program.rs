@@ -8,7 +8,7 @@ use super::transfer::{Download, to_bytes};
 use super::weights::{Resident, buffer};
 use crate::backend::{Encoding, Program, Run, Value};
 use crate::error::{Error, Result};
-use crate::graph::plan::{Place, Plan};
+use crate::graph::plan::{Place, Plan, Step};
 use crate::kernels::gpu::What;
 use crate::tensor::Tensor;
 use std::collections::VecDeque;
@@ -48,8 +48,10 @@ impl GpuProgram {
         let input =
             |(name, id): &(String, usize)| buffer(&device, name, plan.values[*id].bytes().next_multiple_of(4), usage);
         let inputs = plan.inputs.iter().map(input).collect::<Result<Vec<_>>>()?;
-        let slot = |bytes: &u64| buffer(&device, "activations", *bytes, usage);
-        let buffers = plan.buffers.iter().map(slot).collect::<Result<Vec<_>>>()?;
+        let slot = |(n, bytes): (usize, &u64)| {
+            buffer(&device, "activations", *bytes, usage).map_err(|e| e.at(largest(&plan, n)))
+        };
+        let buffers = plan.buffers.iter().enumerate().map(slot).collect::<Result<Vec<_>>>()?;
         let (recorded, steps) = device.scoped("bindings", || {
             let mut recorder = Recorder::new(&device, pipelines);
             let mut steps = Vec::with_capacity(plan.steps.len());
@@ -76,7 +78,7 @@ impl GpuProgram {
                     }
                 };
                 let pieces = recorder.launch(&step.launch, step.cost.flops, &resolve);
-                steps.push(pieces.map_err(|e| e.at(&step.name))?);
+                steps.push(pieces.map_err(|e| e.at(step.op.name()).at(&step.name))?);
             }
             Ok((recorder.finish()?, steps))
         })?;
@@ -210,6 +212,16 @@ impl GpuProgram {
         let buffer = self.buffer_of(id).clone();
         self.download.tensor(&self.device, &buffer, &self.plan.values[id], self.plan.storage)
     }
+}
+
+/// The step whose value or scratch a buffer has its size from.
+fn largest(plan: &Plan, n: usize) -> &str {
+    let bytes = |step: &Step| {
+        let written = step.written().map(|id| &plan.values[id]).filter(|v| v.place == Place::Buffer(n));
+        let scratch = step.scratch_buffers.iter().zip(&step.launch.scratch).filter(|(at, _)| **at == n);
+        written.map(|v| v.bytes()).chain(scratch.map(|(_, bytes)| *bytes)).max()
+    };
+    plan.steps.iter().max_by_key(|s| bytes(s)).map_or("", |s| &s.name)
 }
 
 impl Program for GpuProgram {

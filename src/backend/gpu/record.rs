@@ -87,8 +87,9 @@ impl<'a> Recorder<'a> {
             if bytes > limits.max_binding {
                 let (device, have) = (self.device.describe(), limits.max_binding);
                 let message = format!(
-                    "{device}: {}: a binding of {bytes} bytes, and {have} are allowed; use a smaller size, or --device cpu",
-                    d.shader.file
+                    "{device}: {}: {} needs a binding of {bytes} bytes, and the device's limit is {have}; use a smaller size, or --device cpu",
+                    d.shader.file,
+                    in_words(b.what)
                 );
                 return Err(Error::new(Kind::TooBig { need: bytes, have }, message));
             }
@@ -135,6 +136,18 @@ impl<'a> Recorder<'a> {
             (call.pipeline.clone(), device.create_bind_group(&descriptor))
         };
         Ok(Recorded { groups: self.calls.into_iter().map(group).collect(), pieces: self.pieces })
+    }
+}
+
+/// What a binding shows, for an error.
+fn in_words(what: What) -> String {
+    match what {
+        What::X(i) => format!("operand {}", i + 1),
+        What::W(0) => "the weight".into(),
+        What::W(i) => format!("weight {}", i + 1),
+        What::Y => "the output".into(),
+        What::Statistics => "the output's statistics".into(),
+        What::Scratch(_) | What::ScratchOut(_) => "an intermediate result".into(),
     }
 }
 

@@ -3,8 +3,10 @@
 //! It is one answer for a device, not one for each shape: which variant runs decides how sums are rounded, so it may not
 //! depend on a single measurement's luck. The answer is printed, and pictures made with them say so.
 
+use super::adapter::Adapter;
 use super::check::Bench;
-use super::disk;
+use super::device::Options;
+use super::disk::{self, Owner};
 use crate::check::{Layout, Prepared, WeightType};
 use crate::error::Result;
 use crate::kernels::gpu::{Coop, Limits, Storage, variants};
@@ -65,10 +67,21 @@ impl Verdict {
         self.coop < MARGIN * self.plain
     }
 
-    /// As measured earlier on this adapter and driver with matrices of this size.
-    pub fn known(bench: &Bench, coop: Coop) -> Option<Self> {
-        let bytes = disk::load(&bench.device().owner(), FILE)?;
-        Self::parse(std::str::from_utf8(&bytes).ok()?, coop)
+    /// How many times as fast a guided step's products are as without tensor cores: 1 where those are not used.
+    pub fn gain(&self) -> f64 {
+        if self.faster() { self.plain / self.coop } else { 1.0 }
+    }
+
+    /// As measured earlier on this adapter and driver for a device with these options, without opening it; none where that was
+    /// never done or there is nothing to measure.
+    pub fn known(adapter: &Adapter, options: Options) -> Option<Self> {
+        let weights = if options.weights_f32 { Storage::F32 } else { Storage::F16 };
+        let coop = adapter.coop().filter(|_| !options.minimal && multiplies(options.storage, weights))?;
+        Self::load(&Owner::new(adapter, options.checked), coop)
+    }
+
+    fn load(owner: &Owner, coop: Coop) -> Option<Self> {
+        Self::parse(std::str::from_utf8(&disk::load(owner, FILE)?).ok()?, coop)
     }
 
     /// As known; measured where that was never done, and remembered. Takes a second or a few.
@@ -76,7 +89,7 @@ impl Verdict {
     /// # Errors
     /// The device fails.
     pub fn of(bench: &Bench, coop: Coop) -> Result<Self> {
-        if let Some(known) = Self::known(bench, coop) {
+        if let Some(known) = Self::load(&bench.device().owner(), coop) {
             return Ok(known);
         }
         let limits = Limits { coop: Some(coop), ..bench.device().limits().clone() };
@@ -152,13 +165,16 @@ fn seconds(bench: &Bench, limits: &Limits, prepared: &Prepared, variant: usize) 
     Ok(shortest)
 }
 
+/// Whether tensor cores multiply what is stored so: f16 only.
+fn multiplies(activations: Storage, weights: Storage) -> bool {
+    (activations, weights) == (Storage::F16, Storage::F16)
+}
+
 /// The tensor cores that plans for a device may use, and what the user should know if they were measured just now.
 pub(super) fn decide(bench: &Bench) -> (Option<Coop>, Option<String>) {
     let limits = bench.device().limits();
-    // They multiply f16 only.
-    let half = (limits.storage, limits.weights) == (Storage::F16, Storage::F16);
-    let Some(coop) = limits.coop.filter(|_| half) else { return (None, None) };
-    let known = Verdict::known(bench, coop).is_some();
+    let Some(coop) = limits.coop.filter(|_| multiplies(limits.storage, limits.weights)) else { return (None, None) };
+    let known = Verdict::load(&bench.device().owner(), coop).is_some();
     match Verdict::of(bench, coop) {
         Ok(v) => (
             v.faster().then_some(coop),
@@ -181,6 +197,9 @@ mod tests {
         assert!(!verdict(1.0, 0.96).faster() && !verdict(1.0, 1.0).faster() && !verdict(1.0, 3.0).faster());
         // One that computes wrongly, and nothing that could be measured.
         assert!(!verdict(1.0, f64::INFINITY).faster() && !verdict(0.0, 0.0).faster());
+        // What an estimate may count on.
+        assert_eq!((verdict(2.0, 0.5).gain(), verdict(1.0, 0.96).gain(), verdict(1.0, 3.0).gain()), (4.0, 1.0, 1.0));
+        assert_eq!((verdict(1.0, f64::INFINITY).gain(), verdict(0.0, 0.0).gain()), (1.0, 1.0));
         let line = verdict(0.022, 0.0081).to_string();
         assert!(
             line.starts_with("used: ") && line.contains("8.10 ms with") && line.contains("22.00 ms without"),

@@ -3,9 +3,9 @@
 use super::device::Device;
 use super::pack;
 use super::record::Region;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result, escape};
 use crate::graph::plan::PlanWeight;
-use crate::kernels::gpu::{ALIGN, Storage};
+use crate::kernels::gpu::{ALIGN, Storage, packed_bytes};
 use crate::weights::Model;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,7 +36,7 @@ pub(super) struct Store {
 
 /// How a weight is stored: vectors as f32 always.
 pub(super) fn bytes(w: &PlanWeight, storage: Storage) -> u64 {
-    pack::packed_bytes(w.weight.dims, w.packing, w.geglu, storage)
+    packed_bytes(w.weight.dims, w.packing, w.geglu, storage)
 }
 
 impl Store {
@@ -54,6 +54,10 @@ impl Store {
         let mut all: Vec<Option<Arc<Resident>>> =
             wanted.iter().map(|w| resident.get(&key(w)).and_then(Weak::upgrade)).collect();
         let missing: Vec<usize> = (0..wanted.len()).filter(|i| all[*i].is_none()).collect();
+        missing.iter().try_for_each(|i| {
+            room(device, bytes(&wanted[*i], storage))
+                .map_err(|e| e.at(escape(&wanted[*i].weight.expr.names().join(", "))))
+        })?;
         let regions = slabs(device, missing.iter().map(|i| bytes(&wanted[*i], storage)))?;
         upload(device, model, &missing.iter().map(|i| &wanted[*i]).collect::<Vec<_>>(), &regions)?;
         for (i, region) in missing.into_iter().zip(regions) {
@@ -83,13 +87,22 @@ fn slabs(device: &Device, sizes: impl Iterator<Item = u64>) -> Result<Vec<Region
     Ok(places.into_iter().map(|(n, start, bytes)| Region { buffer: buffers[n].clone(), start, bytes }).collect())
 }
 
-/// A buffer; `Kind::OutOfMemory` where the device has no room.
-pub(super) fn buffer(device: &Device, label: &str, size: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
-    let most = device.device.limits().max_buffer_size;
-    if size > most {
-        let message = format!("{}: {label} of {size} bytes, and a buffer may have {most}", device.describe());
-        return Err(Error::new(crate::error::Kind::TooBig { need: size, have: most }, message));
+/// Whether a buffer may have so many bytes.
+fn room(device: &Device, need: u64) -> Result<()> {
+    let have = device.device.limits().max_buffer_size;
+    if need <= have {
+        return Ok(());
     }
+    let message = format!(
+        "{}: a buffer of {need} bytes is needed, and the device's limit is {have}; use a smaller size, or --device cpu",
+        device.describe()
+    );
+    Err(Error::new(Kind::TooBig { need, have }, message))
+}
+
+/// A buffer; `Kind::OutOfMemory` where the device has no room, `Kind::TooBig` where it allows none of this size.
+pub(super) fn buffer(device: &Device, label: &str, size: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+    room(device, size).map_err(|e| e.at(label))?;
     device.scoped(label, || {
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
         Ok(device.device.create_buffer(&descriptor))

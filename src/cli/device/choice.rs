@@ -3,7 +3,7 @@
 use super::Work;
 use lienzo::error::{Result, escape};
 
-/// The share of its FMA peak that a GPU reaches over a whole model, and of its own that a CPU does (Winograd counts as a
+/// The share of its peak ([`rate`]) that a GPU reaches over a whole model, and of its own that a CPU does (Winograd counts as a
 /// direct convolution). Estimates for a choice, nothing more.
 const GPU_SHARE: f64 = 0.3;
 const CPU_SHARE: f64 = 1.0;
@@ -19,8 +19,14 @@ pub struct Card {
     pub name: String,
     /// Whether it is a program on the processor: never taken here.
     pub software: bool,
-    /// f32 multiply-adds, in FLOP/s, or why it cannot be used.
-    pub fma: Result<f64>,
+    /// FLOP/s at best, see [`rate`], or why it cannot be used.
+    pub rate: Result<f64>,
+}
+
+/// FLOP/s of a card at best, from what was measured on it: f32 multiply-adds, and how many times as fast its tensor cores do
+/// the same products, which counts only if they are used.
+pub fn rate(fma: f64, gain: f64) -> f64 {
+    fma * gain.max(1.0)
 }
 
 /// What was decided.
@@ -39,8 +45,8 @@ pub fn on_cpu(work: Work, peak: f64) -> f64 {
     work.flops / (CPU_SHARE * peak) + work.weight_bytes / LOADING
 }
 
-fn on_gpu(work: Work, fma: f64) -> f64 {
-    START + work.flops / (GPU_SHARE * fma) + work.weight_bytes / LOADING
+fn on_gpu(work: Work, rate: f64) -> f64 {
+    START + work.flops / (GPU_SHARE * rate) + work.weight_bytes / LOADING
 }
 
 /// The reason where no card can be faster than the CPU is; none where it is worth while to ask them.
@@ -56,8 +62,8 @@ pub fn choose(work: Work, peak: f64, cards: &[Card], must: bool) -> Choice {
     let mut times: Vec<(usize, f64)> = Vec::new();
     let mut notes = Vec::new();
     for (i, card) in cards.iter().enumerate().filter(|(_, c)| !c.software) {
-        match &card.fma {
-            Ok(fma) => times.push((i, on_gpu(work, *fma))),
+        match &card.rate {
+            Ok(rate) => times.push((i, on_gpu(work, *rate))),
             Err(e) => notes.push(format!("{e}; going on without it")),
         }
     }
@@ -85,8 +91,8 @@ mod tests {
     /// Two cores.
     const PEAK: f64 = 200e9;
 
-    fn card(name: &str, fma: f64) -> Card {
-        Card { name: name.into(), software: false, fma: Ok(fma) }
+    fn card(name: &str, rate: f64) -> Card {
+        Card { name: name.into(), software: false, rate: Ok(rate) }
     }
 
     fn taken(work: Work, cards: &[Card]) -> (Option<usize>, String) {
@@ -119,6 +125,22 @@ mod tests {
     }
 
     #[test]
+    fn tensor_cores_that_are_used_count_as_much_as_was_measured() {
+        // Slower by FMA, faster with what its tensor cores gained where they were measured.
+        let plain = card("Plain", 10e12);
+        let with = |gain| card("Tensor", rate(6e12, gain));
+        assert_eq!(taken(SD15, &[plain, with(1.0)]).0, Some(0));
+        let (chosen, reason) = taken(SD15, &[card("Plain", 10e12), with(4.0)]);
+        assert_eq!(chosen, Some(1));
+        assert_eq!(reason, "Tensor (estimated 14.6 s on Plain, 7.9 s on Tensor, 174.6 s on the CPU)");
+        // Nothing is ever lost by them: where they are slower they are not used.
+        assert_eq!(rate(6e12, 0.5), 6e12);
+        // A card that pays only because of them.
+        let old = |gain| card("Old", rate(0.3e12, gain));
+        assert_eq!((taken(SD15, &[old(1.0)]).0, taken(SD15, &[old(4.0)]).0), (None, Some(0)));
+    }
+
+    #[test]
     fn starting_a_card_counts() {
         let little = Work { flops: 250e9, weight_bytes: 0.0 };
         assert!(trifle(little, PEAK).is_none());
@@ -142,7 +164,7 @@ mod tests {
     #[test]
     fn a_card_that_is_refused_is_named_and_gone_without() {
         let why = "Broken, Vulkan, maker 1.2 cannot be opened: lost; update the driver, or use --device cpu";
-        let broken = Card { fma: Err(Error::other(why)), ..card("Broken", 0.0) };
+        let broken = Card { rate: Err(Error::other(why)), ..card("Broken", 0.0) };
         let choice = choose(SD15, PEAK, &[broken, card("Second", 10e12)], false);
         assert_eq!(choice.card, Some(1));
         assert_eq!(choice.notes, [format!("{why}; going on without it")]);

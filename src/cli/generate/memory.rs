@@ -111,9 +111,19 @@ pub fn work(engine: &Engine, model: &Model, requests: &[Request], tokens: &Token
     Ok(work)
 }
 
+/// `--max-memory`, read.
+fn asked(args: &GenerateArgs) -> Result<Option<u64>> {
+    args.max_memory.as_deref().map(parse_size).transpose()
+}
+
+/// What a device's memory may be used up to by what is not known before: `--max-memory`, unless `--force` overrides it.
+pub fn budget(args: &GenerateArgs) -> Result<Option<u64>> {
+    Ok(asked(args)?.filter(|_| !args.force))
+}
+
 /// The limit that decides what is kept: what the user allows, but no more than three quarters of what there is.
 fn limit(engine: &Engine, args: &GenerateArgs) -> Result<Option<u64>> {
-    let asked = args.max_memory.as_deref().map(parse_size).transpose()?;
+    let asked = asked(args)?;
     Ok(asked.into_iter().chain(engine.backend().memory_limit().map(|l| l / 4 * 3)).min())
 }
 
@@ -139,8 +149,8 @@ impl Fit {
     }
 }
 
-/// Applies `--max-memory` to the memory of a GPU: smaller batches, then the backend behind it, each said. Gives the batch size
-/// if it is another.
+/// Leaves a GPU that cannot run the request at all, and applies `--max-memory` to the memory of one that can: smaller
+/// batches, then the backend behind it, each said. Gives the batch size if it is another.
 pub fn fit(
     engine: &Engine,
     model: &Model,
@@ -148,11 +158,17 @@ pub fn fit(
     tokens: &Tokenizer,
     args: &GenerateArgs,
 ) -> Result<Option<usize>> {
-    let device = engine.backend();
-    let Some(budget) = args.max_memory.as_deref().map(parse_size).transpose()? else { return Ok(None) };
-    if device.numerics().device.is_none() {
+    if engine.backend().numerics().device.is_none() {
         return Ok(None);
     }
+    // What no binding of it holds, smaller batches do not help.
+    engine.settle(model, &Needs::new(engine, model, requests, tokens)?.stages)?;
+    let device = engine.backend();
+    let budget = asked(args)?.filter(|_| device.numerics().device.is_some());
+    let Some(budget) = budget else {
+        engine.notes().iter().for_each(|note| eprintln!("note: {note}"));
+        return Ok(None);
+    };
     let peak = |requests: &[Request]| Ok(Needs::new(engine, model, requests, tokens)?.peak(Some(budget), false)?.1);
     let asked = peak(requests)?;
     let several = requests.iter().any(|r| r.together() > 1);
@@ -187,8 +203,7 @@ pub fn check(needs: &Needs<'_>, args: &GenerateArgs) -> Result<Keep> {
         return Err(Error::usage(message));
     }
     let (keep, need) = needs.peak(limit(engine, args)?, args.low_memory)?;
-    let asked = args.max_memory.as_deref().map(parse_size).transpose()?;
-    let (have, whose) = match (asked, engine.backend().memory_limit()) {
+    let (have, whose) = match (asked(args)?, engine.backend().memory_limit()) {
         (Some(asked), Some(limit)) if asked > limit => (limit, "this machine (or container) has"),
         (Some(asked), _) => (asked, "--max-memory allows"),
         (None, Some(limit)) => (limit, "this machine (or container) has"),
