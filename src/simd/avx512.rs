@@ -152,16 +152,8 @@ macro_rules! implement {
             }
 
             #[inline(always)]
-            fn round(self, a: __m512) -> __m512 {
-                unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
-            }
-
-            #[inline(always)]
-            fn power_of_two(self, k: __m512) -> __m512 {
-                unsafe {
-                    let biased = _mm512_add_epi32(_mm512_cvtps_epi32(k), _mm512_set1_epi32(127));
-                    _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
-                }
+            fn low_bits_as_exponent(self, a: __m512) -> __m512 {
+                unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(a))) }
             }
 
             #[inline(always)]

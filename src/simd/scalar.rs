@@ -106,17 +106,8 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn round(self, a: Lanes) -> Lanes {
-        // Adding and subtracting 1.5 * 2^23 leaves no bits for a fraction.
-        const MAGIC: f32 = 12_582_912.0;
-        each(|i| (a.0[i] + MAGIC) - MAGIC)
-    }
-
-    #[inline(always)]
-    fn power_of_two(self, k: Lanes) -> Lanes {
-        // The integer ends up in the low bits of the sum's mantissa; NaN gives some power, as elsewhere.
-        const MAGIC: f32 = 12_582_912.0;
-        each(|i| f32::from_bits((k.0[i] + (MAGIC + 127.0)).to_bits() << 23))
+    fn low_bits_as_exponent(self, a: Lanes) -> Lanes {
+        each(|i| f32::from_bits(a.0[i].to_bits() << 23))
     }
 
     #[inline(always)]
