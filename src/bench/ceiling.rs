@@ -48,11 +48,65 @@ const TASKS: usize = 24;
 /// A chain waits for itself, so the loop needs latency times units of them: 12 are enough for two units of five cycles,
 /// and 4 for sets so narrow that 12 would not fit into the registers. The better of the two counts.
 pub fn fma_peak(isa: Isa, workers: &Workers) -> f64 {
-    let per_step = |chains: usize| 2 * chains * STEPS * dispatch(isa, Lanes);
-    let tasks = TASKS * workers.threads();
-    let wide = best_rate(per_step(12) * tasks, || workers.for_each(tasks, |_, _| spin::<12>(isa)));
-    let narrow = best_rate(per_step(4) * tasks, || workers.for_each(tasks, |_, _| spin::<4>(isa)));
-    wide.max(narrow)
+    FmaLoop::<12>::new(isa, workers).peak().max(FmaLoop::<4>::new(isa, workers).peak())
+}
+
+/// [`fma_peak`] now and then: a processor's clock, and what its neighbours take of it, change within a minute.
+pub enum FmaPace<'a> {
+    /// Twelve chains are the faster.
+    Wide(FmaLoop<'a, 12>),
+    /// Four are.
+    Narrow(FmaLoop<'a, 4>),
+}
+
+impl<'a> FmaPace<'a> {
+    /// Finds out how many chains are the faster.
+    pub fn new(isa: Isa, workers: &'a Workers) -> Self {
+        let (wide, narrow) = (FmaLoop::new(isa, workers), FmaLoop::new(isa, workers));
+        if wide.peak() >= narrow.peak() { Self::Wide(wide) } else { Self::Narrow(narrow) }
+    }
+
+    /// FLOP/s of all workers in one or two milliseconds from now.
+    pub fn sample(&self) -> f64 {
+        match self {
+            Self::Wide(l) => l.rate(),
+            Self::Narrow(l) => l.rate(),
+        }
+    }
+}
+
+/// Chains of multiply-adds on every worker.
+pub struct FmaLoop<'a, const CHAINS: usize> {
+    isa: Isa,
+    workers: &'a Workers,
+}
+
+impl<'a, const CHAINS: usize> FmaLoop<'a, CHAINS> {
+    fn new(isa: Isa, workers: &'a Workers) -> Self {
+        Self { isa, workers }
+    }
+
+    fn tasks(&self) -> usize {
+        TASKS * self.workers.threads()
+    }
+
+    fn work(&self) {
+        self.workers.for_each(self.tasks(), |_, _| spin::<CHAINS>(self.isa));
+    }
+
+    fn flops(&self) -> usize {
+        2 * CHAINS * STEPS * dispatch(self.isa, Lanes) * self.tasks()
+    }
+
+    fn peak(&self) -> f64 {
+        best_rate(self.flops(), || self.work())
+    }
+
+    fn rate(&self) -> f64 {
+        let start = Instant::now();
+        self.work();
+        self.flops() as f64 / start.elapsed().as_secs_f64().max(1e-9)
+    }
 }
 
 /// Amount over the shortest of several times.
@@ -140,6 +194,8 @@ mod tests {
     fn chains_stay_finite() {
         for isa in Isa::available() {
             let sum = dispatch(isa, Chains::<12> { factor: 0.999, summand: 0.001 });
+            let workers = Workers::new(1).unwrap();
+            assert!(FmaPace::new(isa, &workers).sample() > 0.0);
             assert!((sum / (12 * dispatch(isa, Lanes)) as f32 - 1.0).abs() < 1e-3, "{isa}: {sum}");
         }
     }

@@ -99,6 +99,7 @@ fn one(
             variant: info.name,
             chosen: i == chosen,
             runs,
+            fma_peak: roofline.fma,
             cost: case.op.cost(&case.x, &case.w),
             error: outcome.error,
             bound: outcome.bound,

@@ -1,6 +1,6 @@
 //! The case tables go in; each variant checked, then timed, comes out, row by row, within a total time.
 
-use super::ceiling::Ceilings;
+use super::ceiling::{Ceilings, FmaPace};
 use super::stats::{Budget, Sampling, mad, median};
 use crate::backend::cpu::workers::Workers;
 use crate::check::{Layout, Prepared, WeightType, full_name};
@@ -36,6 +36,8 @@ pub struct Row {
     pub chosen: bool,
     /// Seconds of each run; none when the check failed.
     pub runs: Vec<f64>,
+    /// The FMA peak in FLOP/s while they were taken: the median of a measurement beside each run on a CPU.
+    pub fma_peak: f64,
     /// Work and least traffic.
     pub cost: Cost,
     /// `max|y - reference| / rms(reference)`.
@@ -117,6 +119,7 @@ pub fn run(
     let mut bench = Bench {
         options,
         fast: FAST_SHARE * ceilings.fma_peak,
+        pace: FmaPace::new(options.isa, workers),
         naive: NAIVE_PACE * workers.threads() as f64,
         workers,
         budget: Budget::new(total, cases.len()),
@@ -138,6 +141,8 @@ struct Bench<'a> {
     fast: f64,
     /// The same of naive ones: what the slowest has shown.
     naive: f64,
+    /// The machine's, measured anew beside every run.
+    pace: FmaPace<'a>,
     workers: &'a Workers,
     budget: Budget,
     passed: bool,
@@ -201,7 +206,7 @@ impl Bench<'_> {
         let first = start.elapsed();
         let outcome = prepared.outcome(&loaded, info.name, isa);
         let passed = outcome.passed();
-        let mut runs = Vec::new();
+        let (mut runs, mut paces) = (Vec::new(), Vec::new());
         if passed {
             let budget = match (self.hurried(), chosen) {
                 (true, true) => HURRIED,
@@ -209,10 +214,12 @@ impl Bench<'_> {
                 (false, _) => PATIENT,
             };
             // The check has warmed up what a long run can warm up.
+            let mut loaded = loaded.as_planned(i);
             if first < budget / 4 {
                 loaded.again(i, isa, self.workers);
             }
-            runs = Sampling::within(budget).take(|| loaded.again(i, isa, self.workers));
+            let pause = || paces.push(self.pace.sample());
+            runs = Sampling::within(budget).take(|| loaded.again(i, isa, self.workers), pause);
         }
         if info.name == "naive" && cost.flops > 100_000_000 {
             self.naive = self.naive.min(cost.flops as f64 / first.as_secs_f64().max(1e-9));
@@ -226,6 +233,7 @@ impl Bench<'_> {
             variant: info.name,
             chosen,
             runs,
+            fma_peak: median(&paces),
             cost,
             error,
             bound,
@@ -278,6 +286,6 @@ mod tests {
         });
         assert!(passed.unwrap());
         assert_eq!(rows.iter().filter(|r| r.chosen).count(), 1);
-        assert!(rows.iter().all(|r| r.error <= r.bound && r.median() > 0.0 && r.failure.is_none()));
+        assert!(rows.iter().all(|r| r.error <= r.bound && r.median() > 0.0 && r.fma_peak > 0.0 && r.failure.is_none()));
     }
 }

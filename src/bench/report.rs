@@ -58,7 +58,7 @@ pub fn line(row: &Row, machine: &Machine, ceilings: &Ceilings) -> String {
         time(row.mad()),
         row.cost.flops as f64 / median * 1e-9,
         row.cost.bytes as f64 / median * 1e-9,
-        100.0 * ceilings.share(row.cost.flops, row.cost.bytes, median)
+        100.0 * Ceilings { fma_peak: row.fma_peak, ..*ceilings }.share(row.cost.flops, row.cost.bytes, median)
     )
 }
 
@@ -91,7 +91,7 @@ pub fn json_row(row: &Row, machine: &Machine, ceilings: &Ceilings) -> Value {
         "error": finite(row.error),
         "bound": row.bound,
         "status": if row.failure.is_some() { "fail" } else { "pass" },
-        "fma_peak": ceilings.fma_peak,
+        "fma_peak": finite(row.fma_peak),
         "read_bandwidth": ceilings.read,
         "copy_bandwidth": ceilings.copy,
     })
@@ -142,7 +142,7 @@ fn finite(v: f64) -> Value {
 
 /// The first line of a CSV file.
 pub const CSV_HEADER: &str =
-    "name,device,isa,threads,chosen,sample,seconds,flops,bytes,error,bound,encode_s,dispatches,submits";
+    "name,device,isa,threads,chosen,sample,seconds,flops,bytes,error,bound,encode_s,dispatches,submits,fma_peak";
 
 /// What the CSV lines of one row share.
 pub struct CsvRow<'a> {
@@ -158,6 +158,8 @@ pub struct CsvRow<'a> {
     pub error: Option<(f64, f64)>,
     /// A run's work on the host, where a queue is fed.
     pub encoding: Option<Encoding>,
+    /// The FMA peak in FLOP/s while the runs were taken.
+    pub fma_peak: f64,
 }
 
 impl CsvRow<'_> {
@@ -169,8 +171,15 @@ impl CsvRow<'_> {
             .map_or_else(|| ",,".into(), |e| format!("{:e},{},{}", e.host.as_secs_f64(), e.dispatches, e.submits));
         let line = |(i, seconds): (usize, &f64)| {
             format!(
-                "{},\"{}\",{},{},{},{i},{seconds:e},{},{},{error},{encoding}\n",
-                self.name, machine.device, machine.isa, machine.threads, self.chosen, self.flops, self.bytes
+                "{},\"{}\",{},{},{},{i},{seconds:e},{},{},{error},{encoding},{:e}\n",
+                self.name,
+                machine.device,
+                machine.isa,
+                machine.threads,
+                self.chosen,
+                self.flops,
+                self.bytes,
+                self.fma_peak
             )
         };
         runs.iter().enumerate().map(line).collect()
@@ -195,6 +204,7 @@ mod tests {
             variant: "panels",
             chosen: true,
             runs: vec![0.002, 0.001, 0.004],
+            fma_peak: 2e12,
             cost: Cost { flops: 2_000_000_000, bytes: 1000 },
             error: 1e-7,
             bound: 2e-6,
@@ -202,7 +212,7 @@ mod tests {
         }
     }
 
-    const CEILINGS: Ceilings = Ceilings { fma_peak: 2e12, read: 1e10, copy: 1e10 };
+    const CEILINGS: Ceilings = Ceilings { fma_peak: 1e12, read: 1e10, copy: 1e10 };
 
     #[test]
     fn a_row_in_three_forms() {
@@ -214,12 +224,12 @@ mod tests {
         assert_eq!(json["name"], "matmul/b2/panels");
         assert_eq!(json["median_s"], 0.002);
         assert_eq!(json["runs_s"].as_array().unwrap().len(), 3);
-        let csv = CsvRow { name: "a/b", chosen: true, flops: 7, bytes: 8, error: None, encoding: None };
+        let csv = CsvRow { name: "a/b", chosen: true, flops: 7, bytes: 8, error: None, encoding: None, fma_peak: 1e9 };
         let lines = csv.lines(&machine(), &[0.5, 0.25]);
-        assert_eq!(lines.lines().nth(1).unwrap(), "a/b,\"cpu, 2 threads, avx2\",avx2,2,true,1,2.5e-1,7,8,,,,,");
+        assert_eq!(lines.lines().nth(1).unwrap(), "a/b,\"cpu, 2 threads, avx2\",avx2,2,true,1,2.5e-1,7,8,,,,,,1e9");
         let spent = Encoding { host: Duration::from_micros(1500), dispatches: 412, submits: 3 };
         let with = CsvRow { encoding: Some(spent), ..csv }.lines(&machine(), &[0.5]);
-        assert!(with.ends_with(",7,8,,,1.5e-3,412,3\n"), "{with}");
+        assert!(with.ends_with(",7,8,,,1.5e-3,412,3,1e9\n"), "{with}");
         assert_eq!(encoding(&spent, "step"), "each step: 1.50 ms on the host to encode 412 dispatches in 3 submits");
         assert_eq!(CSV_HEADER.split(',').count() + 2, lines.lines().next().unwrap().split(',').count());
     }

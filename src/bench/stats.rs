@@ -42,11 +42,12 @@ impl Sampling {
         count > 0 && (elapsed >= self.budget || count >= self.samples && elapsed >= self.least)
     }
 
-    /// Seconds of each run of `work`.
-    pub fn take(&self, mut work: impl FnMut()) -> Vec<f64> {
+    /// Seconds of each run of `work`; `between` runs before each of them, untimed.
+    pub fn take(&self, mut work: impl FnMut(), mut between: impl FnMut()) -> Vec<f64> {
         let begun = Instant::now();
         let mut times = Vec::with_capacity(self.samples);
         while !self.enough(times.len(), begun.elapsed()) {
+            between();
             let start = Instant::now();
             work();
             times.push(start.elapsed().as_secs_f64());
@@ -112,7 +113,7 @@ mod tests {
         assert!(!s.enough(1000, 10 * MS), "short work goes on");
         let mut calls = 0;
         let none = Sampling { samples: 20, least: Duration::ZERO, budget: Duration::ZERO };
-        assert_eq!((none.take(|| calls += 1).len(), calls), (1, 1));
+        assert_eq!((none.take(|| calls += 1, || ()).len(), calls), (1, 1));
     }
 
     #[test]

@@ -227,6 +227,14 @@ impl Loaded {
         Some(self)
     }
 
+    /// The same as a plan would run it: an output laid out as its residual takes the residual's place. Each run then adds to
+    /// what the last one left.
+    #[must_use]
+    pub fn as_planned(mut self, variant: usize) -> Self {
+        self.in_place = self.variant(variant).in_place.filter(|how| matches!(how, InPlace::Element(_)));
+        self
+    }
+
     /// Runs a variant once more in the buffers of the last [`Loaded::run`] of the same variant.
     pub fn again(&mut self, variant: usize, isa: Isa, workers: &Workers) {
         let replaced = self.in_place.map(InPlace::operand);

@@ -166,13 +166,14 @@ fn show_kernels(
                 bytes: row.cost.bytes,
                 error: Some((row.error, row.bound)),
                 encoding: None,
+                fma_peak: row.fma_peak,
             };
             files.csv += &csv.lines(machine, &row.runs);
             failures.extend(row.failure.clone());
         }
     })?;
     println!(
-        "\n* what a model runs. error = max|y - f64 reference| / rms. share of the FMA peak or of the bandwidth, whichever binds."
+        "\n* what a model runs. error = max|y - f64 reference| / rms. ceiling = share of the FMA peak, measured anew beside each run on a CPU, or of the bandwidth, whichever binds."
     );
     if !skipped.is_empty() {
         println!("skipped for time (--all measures them):\n  {}", skipped.join("\n  "));
@@ -257,6 +258,7 @@ fn show_stage(arch: &str, request: &stage::Request, outcome: &stage::Outcome, ma
         bytes: outcome.cost.bytes,
         error: None,
         encoding: outcome.encoding,
+        fma_peak: peak,
     };
     files.csv += &csv.lines(machine, &outcome.runs);
 }
