@@ -56,7 +56,7 @@ def write(args, config, out):
         (out / "tokenizer" / file.name).write_bytes(file.read_bytes())
     exact_unet, exact_text = model.unet(config).eval(), stages.load_text(args, config)
     exact_unet.load_state_dict(unet.state_dict())
-    folder.write(out, unet, vae, text)
+    folder.write(out, unet, vae, text, model.schedule(config))
     (out / "words.json").write_text(json.dumps(words(stages.composer(args, config)), indent=1))
     print(f"{state['seen']} pictures seen;", f"{sum(f.stat().st_size for f in out.rglob('*') if f.is_file()):,} bytes in {out}")
     return check(out, exact_unet, exact_text, stages.tokenizer(args))

@@ -2,11 +2,10 @@
 import json
 from pathlib import Path
 
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
 
-import model
 from tokenizer import Tokenizer
 
 INDEX = {
@@ -33,14 +32,18 @@ def read_tokenizer(folder):
     return Tokenizer(Path(folder) / "tokenizer")
 
 
-def write(folder, unet, vae, text):
+def read_schedule(folder):
+    return DDIMScheduler.from_pretrained(folder, subfolder="scheduler")
+
+
+def write(folder, unet, vae, text, schedule):
     """Writes the three networks in f16, the schedule and the index; the tokenizer is copied by the caller. Safe serialisation."""
     folder = Path(folder)
     for network, name in ((unet, "unet"), (vae, "vae"), (text, "text_encoder")):
         network.half().save_pretrained(folder / name, safe_serialization=True)
     _restore_prefix(folder / "text_encoder/model.safetensors")
     _patch(folder / "text_encoder/config.json", model_type="clip_text_model")
-    model.schedule().save_pretrained(folder / "scheduler")
+    schedule.save_pretrained(folder / "scheduler")
     (folder / "model_index.json").write_text(json.dumps(INDEX, indent=2))
 
 

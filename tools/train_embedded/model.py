@@ -8,7 +8,7 @@ SCALING = 0.18215             # Stable Diffusion's; the latents' own scale is fo
 LATENT = 16                   # latents are 16 x 16 in every preset
 SCHEDULE = {
     "num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False,
-    "set_alpha_to_one": False, "steps_offset": 1, "prediction_type": "epsilon",
+    "set_alpha_to_one": False, "steps_offset": 1,
 }
 
 
@@ -44,9 +44,9 @@ def text(settings, vocabulary):
     ))
 
 
-def schedule():
-    """DDIM on Stable Diffusion's schedule."""
-    return DDIMScheduler(**SCHEDULE)
+def schedule(settings):
+    """DDIM on Stable Diffusion's schedule, for a network that predicts what `settings` says: `epsilon` or `v_prediction`."""
+    return DDIMScheduler(**SCHEDULE, prediction_type=settings.diffusion.prediction)
 
 
 def plain_attention(network):

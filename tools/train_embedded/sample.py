@@ -20,12 +20,13 @@ class Sampler:
         self.device = device
         self.unet = model.plain_attention(folder.read_unet(path)).to(device)
         self.vae, self.text = folder.read_vae(path).to(device), folder.read_text(path).to(device)
+        self.schedule = folder.read_schedule(path)
         self.tokenizer = folder.read_tokenizer(path)
 
     @torch.no_grad()
     def latents(self, prompts, seeds, steps, guidance):
         """Denoised latents of one batch of prompts."""
-        schedule = model.schedule()
+        schedule = self.schedule
         schedule.set_timesteps(steps)
         latents = noise(seeds).to(self.device)
         contexts = self.text(self.tokenizer([""] * len(prompts) + list(prompts)).to(self.device))[0]

@@ -1,6 +1,6 @@
 """Encoded pictures and captions in, a trained U-Net (with its moving average) out. Start it again and it goes on where it stopped.
 
-Epsilon prediction on Stable Diffusion's schedule with four departures, each measured to matter at this size: the text encoder is frozen;
+The noise or v is predicted (`prediction`), the loss is that of the noise either way, on Stable Diffusion's schedule with four departures, each measured to matter at this size: the text encoder is frozen;
 a constant per channel is added to the noise, because the schedule leaks the picture's mean at t = 999 and the background's colour would be
 read from there instead of from the text; time steps are drawn a little noisier than uniform; and the loss weighs noisy steps more than
 min-SNR does, because that is where the text decides."""
@@ -28,7 +28,7 @@ class Noise:
     """The forward process and the loss's weights on the device."""
 
     def __init__(self, config):
-        kept = model.schedule().alphas_cumprod
+        kept = model.schedule(config).alphas_cumprod
         self.config = config.diffusion
         self.signal, self.noise = kept.sqrt().to(config.device), (1 - kept).sqrt().to(config.device)
         weights = (kept / (1 - kept) + 0.02).rsqrt().clamp(max=WEIGHT_LIMIT)
@@ -41,6 +41,12 @@ class Noise:
 
     def add(self, latents, times, noise):
         return self.signal[times, None, None, None] * latents + self.noise[times, None, None, None] * noise
+
+    def guessed(self, output, noisy, times):
+        """The noise that a network's output stands for: itself, or what v = signal * noise - noise's share * latents implies."""
+        if self.config.prediction == "epsilon":
+            return output
+        return self.signal[times, None, None, None] * output + self.noise[times, None, None, None] * noisy
 
 
 class Trainer:
@@ -95,8 +101,9 @@ class Trainer:
         contexts = torch.where((torch.rand(count, device=latents.device) < self.d.drop)[:, None, None], self.empty, contexts)
         noise = torch.randn_like(latents) + self.d.offset_noise * torch.randn(count, 4, 1, 1, device=latents.device)
         times = self.noise.times(count, latents.device)
-        guess = self.network(self._typed(self.noise.add(latents, times, noise)), times, contexts).sample
-        plain = (guess.float() - noise).pow(2).mean((1, 2, 3))
+        noisy = self.noise.add(latents, times, noise)
+        guess = self.noise.guessed(self.network(self._typed(noisy), times, contexts).sample.float(), noisy, times)
+        plain = (guess - noise).pow(2).mean((1, 2, 3))
         weighted = (plain * self.noise.weights[times]).mean()
         weighted.backward()
         self.optimizer.step(self.rate())
@@ -115,10 +122,11 @@ class Trainer:
         times = torch.randint(0, 1000, (len(latents),), generator=fixed).to(latents.device)
         parameters = [p.data for p in self.network.parameters()]
         torch._foreach_copy_(parameters, self.average)
-        inputs = zip(self._typed(self.noise.add(latents, times, noise)).split(64), times.split(64), contexts.split(64))
-        guess = torch.cat([self.network(x, t, c).sample for x, t, c in inputs])
+        noisy = self.noise.add(latents, times, noise)
+        inputs = zip(self._typed(noisy).split(64), times.split(64), contexts.split(64))
+        output = torch.cat([self.network(x, t, c).sample for x, t, c in inputs])
         torch._foreach_copy_(parameters, self.optimizer.masters)
-        return (guess.float() - noise).pow(2).mean().item()
+        return (self.noise.guessed(output.float(), noisy, times) - noise).pow(2).mean().item()
 
     def save(self):
         average = dict(zip(self.optimizer.names, self.average))
