@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from folder import INDEX
+from tokenizer import write_configs
 
 PARTS = {"text_encoder": "model", "unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 SCALE = ".scale"              # `NAME.scale` holds the step of every row of the 8-bit tensor NAME
@@ -44,6 +45,7 @@ def write(path, out):
     (out / "scheduler/scheduler_config.json").write_text(json.dumps(entry["scheduler"], indent=2))
     (out / "tokenizer/vocab.json").write_text(entry["tokenizer"]["vocab"], encoding="utf-8")
     (out / "tokenizer/merges.txt").write_text(entry["tokenizer"]["merges"], encoding="utf-8")
+    write_configs(out / "tokenizer")
     (out / "model_index.json").write_text(json.dumps(INDEX, indent=2))
 
 

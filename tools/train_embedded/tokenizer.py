@@ -60,11 +60,16 @@ def build(merges_file, folder):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}, ensure_ascii=False))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(m) for m in kept) + "\n")
+    write_configs(folder)
+    return len(tokens)
+
+
+def write_configs(folder):
+    """The two small files that tell transformers which tokens are special and how long a prompt is."""
     special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
     (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=1))
     config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": LENGTH, **special, "do_lower_case": True, "errors": "replace"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1))
-    return len(tokens)
 
 
 class Tokenizer:
