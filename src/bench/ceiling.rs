@@ -48,64 +48,46 @@ const TASKS: usize = 24;
 /// A chain waits for itself, so the loop needs latency times units of them: 12 are enough for two units of five cycles,
 /// and 4 for sets so narrow that 12 would not fit into the registers. The better of the two counts.
 pub fn fma_peak(isa: Isa, workers: &Workers) -> f64 {
-    FmaLoop::<12>::new(isa, workers).peak().max(FmaLoop::<4>::new(isa, workers).peak())
+    [true, false].map(|wide| FmaPace { isa, workers, wide }.peak()).into_iter().fold(0.0, f64::max)
 }
 
 /// [`fma_peak`] now and then: a processor's clock, and what its neighbours take of it, change within a minute.
-pub enum FmaPace<'a> {
-    /// Twelve chains are the faster.
-    Wide(FmaLoop<'a, 12>),
-    /// Four are.
-    Narrow(FmaLoop<'a, 4>),
+pub struct FmaPace<'a> {
+    isa: Isa,
+    workers: &'a Workers,
+    /// Twelve chains rather than four.
+    wide: bool,
 }
 
 impl<'a> FmaPace<'a> {
     /// Finds out how many chains are the faster.
     pub fn new(isa: Isa, workers: &'a Workers) -> Self {
-        let (wide, narrow) = (FmaLoop::new(isa, workers), FmaLoop::new(isa, workers));
-        if wide.peak() >= narrow.peak() { Self::Wide(wide) } else { Self::Narrow(narrow) }
+        let [narrow, wide] = [false, true].map(|wide| Self { isa, workers, wide });
+        if wide.peak() >= narrow.peak() { wide } else { narrow }
     }
 
     /// FLOP/s of all workers in one or two milliseconds from now.
     pub fn sample(&self) -> f64 {
-        match self {
-            Self::Wide(l) => l.rate(),
-            Self::Narrow(l) => l.rate(),
-        }
-    }
-}
-
-/// Chains of multiply-adds on every worker.
-pub struct FmaLoop<'a, const CHAINS: usize> {
-    isa: Isa,
-    workers: &'a Workers,
-}
-
-impl<'a, const CHAINS: usize> FmaLoop<'a, CHAINS> {
-    fn new(isa: Isa, workers: &'a Workers) -> Self {
-        Self { isa, workers }
-    }
-
-    fn tasks(&self) -> usize {
-        TASKS * self.workers.threads()
-    }
-
-    fn work(&self) {
-        self.workers.for_each(self.tasks(), |_, _| spin::<CHAINS>(self.isa));
-    }
-
-    fn flops(&self) -> usize {
-        2 * CHAINS * STEPS * dispatch(self.isa, Lanes) * self.tasks()
+        let start = Instant::now();
+        self.work();
+        self.flops() as f64 / start.elapsed().as_secs_f64().max(1e-9)
     }
 
     fn peak(&self) -> f64 {
         best_rate(self.flops(), || self.work())
     }
 
-    fn rate(&self) -> f64 {
-        let start = Instant::now();
-        self.work();
-        self.flops() as f64 / start.elapsed().as_secs_f64().max(1e-9)
+    fn tasks(&self) -> usize {
+        TASKS * self.workers.threads()
+    }
+
+    fn flops(&self) -> usize {
+        let chains = if self.wide { 12 } else { 4 };
+        2 * chains * STEPS * dispatch(self.isa, Lanes) * self.tasks()
+    }
+
+    fn work(&self) {
+        self.workers.for_each(self.tasks(), |_, _| if self.wide { spin::<12>(self.isa) } else { spin::<4>(self.isa) });
     }
 }
 

@@ -218,8 +218,8 @@ impl Bench<'_> {
             if first < budget / 4 {
                 loaded.again(i, isa, self.workers);
             }
-            let pause = || paces.push(self.pace.sample());
-            runs = Sampling::within(budget).take(|| loaded.again(i, isa, self.workers), pause);
+            let before_each = || paces.push(self.pace.sample());
+            runs = Sampling::within(budget).take(|| loaded.again(i, isa, self.workers), before_each);
         }
         if info.name == "naive" && cost.flops > 100_000_000 {
             self.naive = self.naive.min(cost.flops as f64 / first.as_secs_f64().max(1e-9));

@@ -42,12 +42,12 @@ impl Sampling {
         count > 0 && (elapsed >= self.budget || count >= self.samples && elapsed >= self.least)
     }
 
-    /// Seconds of each run of `work`; `between` runs before each of them, untimed.
-    pub fn take(&self, mut work: impl FnMut(), mut between: impl FnMut()) -> Vec<f64> {
+    /// Seconds of each run of `work`; `before_each` runs ahead of each of them, untimed.
+    pub fn take(&self, mut work: impl FnMut(), mut before_each: impl FnMut()) -> Vec<f64> {
         let begun = Instant::now();
         let mut times = Vec::with_capacity(self.samples);
         while !self.enough(times.len(), begun.elapsed()) {
-            between();
+            before_each();
             let start = Instant::now();
             work();
             times.push(start.elapsed().as_secs_f64());

@@ -215,6 +215,9 @@ mod tests {
             let mut x = [f32::NEG_INFINITY; 16];
             dispatch(isa, Apply(Function::Exp2, &mut x));
             assert!(x[0] < 1e-37);
+            let mut x = [f32::NAN; 16];
+            dispatch(isa, Apply(Function::Exp2, &mut x));
+            assert!(x[0].is_nan(), "{isa}");
         }
     }
 }
