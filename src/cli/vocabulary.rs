@@ -138,7 +138,7 @@ impl Vocabulary {
             ("sizes", names(&self.sizes)),
             ("places", names(&self.places)),
             ("counts", format!("{}, with the plural", names(&self.counts))),
-            ("two objects", "a dog and a cat".into()),
+            ("two objects", "a dog and a cat, a red dog and a blue cat".into()),
         ] {
             out.push_str(&format!("{title:<14} {words}\n"));
         }

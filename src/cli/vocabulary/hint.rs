@@ -7,6 +7,8 @@ use lienzo::error::{Result, escape};
 const NAMED: usize = 3;
 /// Words offered in one line.
 const OFFERED: usize = 6;
+/// Kinds of objects in one picture of the training.
+const KINDS: usize = 2;
 
 /// The lines to print about `prompt` before the embedded model draws it; `embeddings` are words that it was given. None for a
 /// prompt of its own words.
@@ -21,7 +23,7 @@ pub fn hints(prompt: &str, embeddings: &[&str]) -> Result<Vec<String>> {
     let read = lexicon.read(&words);
     let unknown = unknown(&read);
     if unknown.is_empty() {
-        return Ok(all.untrained_colors(&read));
+        return Ok(all.untrained_colors(&read).into_iter().chain(too_many(prompt, &read)).collect());
     }
     let spanish = all.spanish().read(&words);
     if let Some(english) = spanish::translate(&spanish) {
@@ -47,6 +49,16 @@ fn unknown(read: &[Phrase<'_>]) -> Vec<String> {
         }
     }
     found
+}
+
+/// More kinds of objects than the model was ever shown together. Objects that take turns, `[cat|dog]`, or have a prompt each, with
+/// `AND`, are not together.
+fn too_many(prompt: &str, read: &[Phrase<'_>]) -> Option<String> {
+    let kinds = read.iter().filter(|p| p.meaning.is_some_and(|m| m.object.is_some())).count();
+    let apart = prompt.contains(['[', '|']) || prompt.split_whitespace().any(|word| word == "AND");
+    (kinds > KINDS && !apart).then(|| {
+        format!("the built-in model was never shown more than {KINDS} kinds of things in a picture; this names {kinds}")
+    })
 }
 
 impl Vocabulary {
@@ -171,5 +183,13 @@ mod tests {
     fn colors_that_objects_never_had_are_told() {
         assert!(first("a black cat").contains("never shown 'cat' in black"));
         assert!(first("a purple cat").is_empty() && first("a cat on a black background").is_empty());
+    }
+
+    #[test]
+    fn more_than_two_kinds_are_told() {
+        assert!(first("a cat, a dog and an apple").ends_with("this names 3"));
+        for prompt in ["a cat and a dog", "a [cat|dog|pig] and an apple", "a cat AND a dog AND a pig"] {
+            assert!(first(prompt).is_empty(), "{prompt}");
+        }
     }
 }
