@@ -10,7 +10,10 @@ BACKGROUNDS = list(COLORS)
 SHARES = {"one": 0.46, "count": 0.20, "pair": 0.34}              # of the pictures: pairs are learned last
 SIZE_SHARES = {"small": 0.26, "medium": 0.65, "big": 0.09}      # of the pictures of one object
 SCALE = {"small": 0.40, "medium": 0.72, "big": 0.94}          # of the picture's side
+SMALL_SHARE = 0.12                                            # of the pictures of several objects
+TINT_SHARES = {"one": 0.25, "count": 0.12, "pair": 0.2}         # of the objects of such a picture: for a pair, of each
 PLACED = 0.68                                                 # how much a medium object shrinks to fit its place
+FEW = 0.68                                                    # how much several objects shrink when they are small
 LAYOUT = {                                                    # count -> scale, centres
     2: (0.50, [(0.255, 0.5), (0.745, 0.5)]),
     3: (0.47, [(0.26, 0.74), (0.74, 0.74), (0.5, 0.26)]),
@@ -28,6 +31,7 @@ class Scene:
     place: str | None = None
     count: int = 1
     second: int | None = None
+    second_tint: str | None = None
 
 
 def centre(place, scale):
@@ -46,48 +50,58 @@ class Composer:
 
     def allowed(self, scene):
         """Whether training may draw this scene: sensible, and no (object, background) or (object, tint) in it held out."""
-        concept = self.concepts[scene.concept]
         shown = scene.background or "white"
-        if scene.tint and (not concept.tintable or scene.tint == shown or held_out("tint", concept.name, scene.tint)):
+        objects = [(self.concepts[scene.concept], scene.tint)]
+        if scene.second is not None:
+            objects.append((self.concepts[scene.second], scene.second_tint))
+        if scene.count > 1 and objects[0][0].mass or len(set(objects)) < len(objects):
             return False
-        if scene.count > 1 and concept.mass or scene.second == scene.concept:
-            return False
-        objects = [concept] + ([self.concepts[scene.second]] if scene.second is not None else [])
-        return not any(held_out("background", c.name, shown) for c in objects)
+        return not any(held_out("background", concept.name, shown) or tint and not self._takes(concept, tint, shown) for concept, tint in objects)
+
+    def _takes(self, concept, tint, shown):
+        """Whether `concept` may be drawn in `tint` on the background `shown`."""
+        return concept.tintable and tint != shown and not held_out("tint", concept.name, tint)
 
     def scene(self, rng):
         """A random scene that training may draw."""
         kind = rng.choice(list(SHARES), p=list(SHARES.values()))
         while True:
-            size = rng.choice(list(SIZE_SHARES), p=list(SIZE_SHARES.values())) if kind == "one" else "medium"
+            size = "medium"
+            if kind == "one":
+                size = str(rng.choice(list(SIZE_SHARES), p=list(SIZE_SHARES.values())))
+            elif kind == "count" and rng.random() < SMALL_SHARE:
+                size = "small"
             placed = kind == "one" and size != "big" and rng.random() < 0.15
             scene = Scene(
                 concept=int(rng.integers(len(self.concepts))),
                 background=str(rng.choice(BACKGROUNDS)) if rng.random() < 0.6 else None,
-                tint=str(rng.choice(TINTS)) if rng.random() < (0.25 if kind == "one" else 0.12) else None,
-                size=str(size),
+                tint=str(rng.choice(TINTS)) if rng.random() < TINT_SHARES[kind] else None,
+                size=size,
                 place=str(rng.choice(list(PLACES))) if placed else None,
                 count=int(rng.integers(2, 5)) if kind == "count" else 1,
                 second=int(rng.integers(len(self.concepts))) if kind == "pair" else None,
+                second_tint=str(rng.choice(TINTS)) if kind == "pair" and rng.random() < TINT_SHARES[kind] else None,
             )
             if self.allowed(scene):
                 return scene
 
-    def caption(self, scene, rng=None):
-        """The scene's caption; `rng` chooses synonyms and optional words, without it the canonical words are taken."""
-        concept = self.concepts[scene.concept]
-        name, color = concept.name, scene.tint
+    def _named(self, index, tint, background, rng):
+        """The words for an object's colour and name; `rng` chooses synonyms, and says the colour that an object has anyway."""
+        concept = self.concepts[index]
+        name, natural = concept.name, NATURAL.get(concept.name)
         if rng is not None and len(concept.names) > 1 and rng.random() < 0.4:
             name = str(rng.choice(concept.names[1:]))
-        natural = NATURAL.get(concept.name)
-        if rng is not None and color is None and natural and natural != scene.background and rng.random() < 0.4:
-            color = natural
+        if rng is not None and tint is None and natural and natural != background and rng.random() < 0.4:
+            tint = natural
+        return f"{tint} {name}" if tint else name
+
+    def caption(self, scene, rng=None):
+        """The scene's caption; `rng` chooses synonyms and optional words, without it the canonical words are taken."""
         size = str(rng.choice(SIZES[scene.size])) if rng is not None else SIZES[scene.size][0]
-        words = " ".join(w for w in (size, color, name) if w)
-        text = f"{COUNTS[scene.count]} {plural(words)}" if scene.count > 1 else article(words, concept.mass)
+        words = " ".join(w for w in (size, self._named(scene.concept, scene.tint, scene.background, rng)) if w)
+        text = f"{COUNTS[scene.count]} {plural(words)}" if scene.count > 1 else article(words, self.concepts[scene.concept].mass)
         if scene.second is not None:
-            other = self.concepts[scene.second]
-            text += f" and {article(other.name, other.mass)}"
+            text += f" and {article(self._named(scene.second, scene.second_tint, scene.background, rng), self.concepts[scene.second].mass)}"
         if scene.place:
             text += " " + PLACES[scene.place]
         elif rng is not None and scene.count == 1 and scene.second is None and rng.random() < 0.12:
@@ -98,9 +112,10 @@ class Composer:
         """The scene's objects as (concept, tint, scale, x, y), without any jitter."""
         if scene.second is not None:
             scale, ((xa, ya), (xb, yb)) = LAYOUT[2]
-            return [(scene.concept, scene.tint, scale, xa, ya), (scene.second, None, scale, xb, yb)]
+            return [(scene.concept, scene.tint, scale, xa, ya), (scene.second, scene.second_tint, scale, xb, yb)]
         if scene.count > 1:
             scale, centres = LAYOUT[scene.count]
+            scale *= FEW if scene.size == "small" else 1
             return [(scene.concept, scene.tint, scale, x, y) for x, y in centres]
         scale = SCALE[scene.size] * (PLACED if scene.place and scene.size == "medium" else 1)
         return [(scene.concept, scene.tint, scale, *centre(scene.place, scale))]

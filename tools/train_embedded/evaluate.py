@@ -70,26 +70,33 @@ def closeness(composer, picture, scene):
 def judge(composer, test, picture):
     """What is right in one picture, as {measure: bool}."""
     scene = compose.Scene(**test["scene"])
-    if test["kind"] == "count":
-        order = ranking(composer, picture, [composer.objects(compose.Scene(scene.concept, count=n)) for n in (1, 2, 3, 4)])
-        return {"count": order[0] + 1 == scene.count}
+
+    def nearest(field, values):
+        """`values` of the scene's `field`, the one whose scene is nearest to the picture first."""
+        order = ranking(composer, picture, [composer.objects(dataclasses.replace(scene, **{field: value})) for value in values])
+        return [values[k] for k in order]
+
+    concepts = range(len(composer.concepts))
+    if scene.count > 1:
+        return {"count": nearest("count", [1, 2, 3, 4])[0] == scene.count}
     if test["kind"] == "place":
         places = [None, "left", "right", "top", "bottom"]
         scale = compose.SCALE["medium"] * compose.PLACED
         order = ranking(composer, picture, [[(scene.concept, None, scale, *compose.centre(p, scale))] for p in places])
         return {"place": places[order[0]] == scene.place}
-    if test["kind"] == "pair":
-        others = [[i for i in range(len(composer.concepts)) if i != other] for other in (scene.second, scene.concept)]
-        first = ranking(composer, picture, [composer.objects(compose.Scene(i, second=scene.second)) for i in others[0]])
-        second = ranking(composer, picture, [composer.objects(compose.Scene(scene.concept, second=i)) for i in others[1]])
-        return {"first": others[0][first[0]] == scene.concept, "second": others[1][second[0]] == scene.second,
-                "second, first five": scene.second in [others[1][i] for i in second[:5]]}
-    order = ranking(composer, picture, [composer.objects(dataclasses.replace(scene, concept=i)) for i in range(len(composer.concepts))])
+    if scene.second is not None:
+        first = nearest("concept", [i for i in concepts if i != scene.second])
+        second = nearest("second", [i for i in concepts if i != scene.concept])
+        right = {"first": first[0] == scene.concept, "second": second[0] == scene.second, "second, first five": scene.second in second[:5]}
+        if scene.second_tint:
+            right["first tint"] = nearest("tint", TINTS)[0] == scene.tint
+            right["second tint"] = nearest("second_tint", TINTS)[0] == scene.second_tint
+        return right
+    order = nearest("concept", concepts)
     near = min(COLORS, key=lambda c: ((border(picture) * 255 - COLORS[c]) ** 2).sum())
     right = {"object, first": order[0] == scene.concept, "object, first five": scene.concept in order[:5], "background": near == (scene.background or "white")}
     if scene.tint:
-        order = ranking(composer, picture, [composer.objects(compose.Scene(scene.concept, tint=t)) for t in TINTS])
-        right["tint"] = TINTS[order[0]] == scene.tint
+        right["tint"] = nearest("tint", TINTS)[0] == scene.tint
     return right
 
 

@@ -1,5 +1,5 @@
 """The concepts in, the evaluation's prompts out (one JSON line each: file, prompt, seed, kind, scene): held-out and seen
-combinations, counts, places, pairs of objects, small objects."""
+combinations, counts, places, pairs of objects, small objects, pairs in two colours, small objects by number."""
 import dataclasses
 import json
 from pathlib import Path
@@ -25,6 +25,16 @@ def pairs(concepts, kind, held, rng):
     return [found[i] for i in rng.permutation(len(found))]
 
 
+def tinted_pairs(concepts, count, rng):
+    """Scenes of two objects, each in a colour of its own."""
+    tintable = [i for i, c in enumerate(concepts) if c.tintable]
+    found = []
+    for _ in range(count):
+        (a, b), (p, q) = rng.choice(tintable, 2, replace=False), rng.choice(TINTS, 2, replace=False)
+        found.append(compose.Scene(int(a), tint=str(p), second=int(b), second_tint=str(q)))
+    return found
+
+
 def scenes(concepts, count, rng):
     """(kind, scene) of every prompt."""
     found = []
@@ -37,7 +47,9 @@ def scenes(concepts, count, rng):
     firsts, seconds = rng.permutation(len(concepts)), rng.permutation(len(concepts))
     found += [("pair", compose.Scene(int(a), second=int(b))) for a, b in zip(firsts, seconds) if a != b][:count]
     seen = pairs(concepts, "background", False, rng)
-    return found + [("small", dataclasses.replace(s, size="small")) for s in seen[:2 * count // 3]]
+    found += [("small", dataclasses.replace(s, size="small")) for s in seen[:2 * count // 3]]
+    found += [("tinted pair", s) for s in tinted_pairs(concepts, 2 * count // 3, rng)]
+    return found + [("small count", compose.Scene(int(i), size="small", count=int(rng.integers(2, 5)))) for i in countable]
 
 
 def main():

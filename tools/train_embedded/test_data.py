@@ -22,11 +22,10 @@ class Data(unittest.TestCase):
         subject, rng = composer(), np.random.default_rng(3)
         for _ in range(20000):
             scene = subject.scene(rng)
-            shown = [i for i, *_ in subject.objects(scene)]
-            for i in shown:
+            for i, tint, *_ in subject.objects(scene):
                 self.assertFalse(words.held_out("background", subject.concepts[i].name, scene.background or "white"))
-            if scene.tint:
-                self.assertFalse(words.held_out("tint", subject.concepts[scene.concept].name, scene.tint))
+                if tint:
+                    self.assertFalse(words.held_out("tint", subject.concepts[i].name, tint))
 
     def test_a_tenth_is_held_out(self):
         pairs = [(c.name, color) for c in words.concepts("all") for color in words.COLORS if color != "white"]
@@ -40,10 +39,14 @@ class Data(unittest.TestCase):
         self.assertEqual(subject.caption(scene), "a small apple at the top on an orange background")
         self.assertEqual(subject.caption(compose.Scene(at["cup of coffee"], count=3, tint="red")), "three red cups of coffee")
         self.assertEqual(subject.caption(compose.Scene(at["owl"], second=at["umbrella"])), "an owl and an umbrella")
+        scene = compose.Scene(at["car"], tint="red", second=at["owl"], second_tint="orange", background="blue")
+        self.assertEqual(subject.caption(scene), "a red car and an orange owl on a blue background")
+        self.assertEqual(subject.caption(compose.Scene(at["cat"], size="small", count=4)), "four small cats")
 
     def test_halves_of_a_pair(self):
         """Each half is a caption that the composer could write, with the pair's tint and background."""
         self.assertEqual(separate.halves("a red cat and an owl", None), ("a red cat on the left", "an owl on the right"))
+        self.assertEqual(separate.halves("a cat and a blue owl", None), ("a cat on the left", "a blue owl on the right"))
         wanted = ("a cup of coffee on the left on a light blue background", "an owl on the right on a light blue background")
         self.assertEqual(separate.halves("a cup of coffee and an owl on a light blue background", "light blue"), wanted)
 

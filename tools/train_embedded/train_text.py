@@ -19,7 +19,7 @@ HELD = 512
 
 
 def labels(scene):
-    """What the caption says, as one class per question."""
+    """What the caption says, as one class per question; the second object's colour is left to separate.py."""
     place = 0 if scene.place is None else 1 + list(PLACES).index(scene.place)
     tint = 0 if scene.tint is None else 1 + TINTS.index(scene.tint)
     background = compose.BACKGROUNDS.index(scene.background or "white")
