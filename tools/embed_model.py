@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A diffusers folder to one bundle, the file that the binary embeds: canonical names, configs in the metadata, matrices in 8 bits.
 
-usage: embed_model.py FOLDER OUT --size 64 --steps 20 --guidance 6 --sampler ddim --name NAME
+usage: embed_model.py FOLDER OUT --size 64 --steps 20 --guidance 3 --sampler ddim --name NAME
 
 A matrix `NAME` becomes I8, and `NAME.scale` (F32) holds what each of its rows (dimension 0) is multiplied by. Vectors and small matrices,
 such as the convolutions at the networks' ends, stay f16. --f16 keeps everything f16.

@@ -21,7 +21,7 @@ OPTIONS = [
     (["--model"], {"help": "the folder for `lienzo generate -m`; without it the embedded model"}),
     (["--threads"], {"type": int, "default": 1, "help": "of lienzo; one is best beside other work"}),
     (["--steps"], {"type": int, "default": 20}),
-    (["--guidance"], {"type": float, "default": 6.0}),
+    (["--guidance"], {"type": float, "help": "the preset's by default"}),
     (["prompts"], {"type": Path}),
     (["out"], {"type": Path}),
 ]
@@ -61,6 +61,7 @@ def by_folder(args, config, tests):
 
 def main():
     args, config = settings.parse(__doc__.splitlines()[0], OPTIONS)
+    args.guidance = config.guidance if args.guidance is None else args.guidance
     args.out.mkdir(parents=True, exist_ok=True)
     tests = read_list(args.prompts)
     if args.by == "lienzo":

@@ -19,7 +19,6 @@ OPTIONS = [
     (["--out"], {"type": Path, "help": "the folder to write (WORK/export)"}),
     (["--embed"], {"type": Path, "help": "also write the single file that the binary embeds, with tools/embed_model.py"}),
     (["--steps"], {"type": int, "default": 20}),
-    (["--guidance"], {"type": float, "default": 6.0}),
     (["--sampler"], {"default": "ddim"}),
     (["--name"], {"default": "lienzo-emoji"}),
 ]
@@ -67,7 +66,7 @@ def main():
     out = args.out or args.work / "export"
     print("rounding to f16 changes a prediction by at most", write(args, config, out))
     if args.embed:
-        command = [sys.executable, EMBED, out, args.embed, "--size", config.size, "--steps", args.steps, "--guidance", args.guidance]
+        command = [sys.executable, EMBED, out, args.embed, "--size", config.size, "--steps", args.steps, "--guidance", config.guidance]
         command += ["--sampler", args.sampler, "--name", args.name]
         subprocess.run([str(word) for word in command], check=True)
 

@@ -13,6 +13,15 @@ def noise(seeds):
     return torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
+@torch.no_grad()
+def denoise(unet, schedule, latents, contexts, times, guidance):
+    """Follows the schedule's `times` with guidance; `contexts` [2n, 77, width] has the empty captions first."""
+    for time in times:
+        without, with_text = unet(torch.cat([latents, latents]), time, contexts).sample.chunk(2)
+        latents = schedule.step(without + guidance * (with_text - without), time, latents).prev_sample
+    return latents
+
+
 class Sampler:
     """Draws with an exported folder, in float32."""
 
@@ -26,17 +35,12 @@ class Sampler:
     @torch.no_grad()
     def latents(self, prompts, seeds, steps, guidance):
         """Denoised latents of one batch of prompts."""
-        schedule = self.schedule
-        schedule.set_timesteps(steps)
-        latents = noise(seeds).to(self.device)
+        self.schedule.set_timesteps(steps)
         contexts = self.text(self.tokenizer([""] * len(prompts) + list(prompts)).to(self.device))[0]
-        for time in schedule.timesteps:
-            without, with_text = self.unet(torch.cat([latents, latents]), time, contexts).sample.chunk(2)
-            latents = schedule.step(without + guidance * (with_text - without), time, latents).prev_sample
-        return latents
+        return denoise(self.unet, self.schedule, noise(seeds).to(self.device), contexts, self.schedule.timesteps, guidance)
 
     @torch.no_grad()
-    def draw(self, prompts, seeds, steps=20, guidance=6.0, batch=32):
+    def draw(self, prompts, seeds, steps, guidance, batch=32):
         """Pictures uint8 [n, size, size, 3]."""
         images = []
         for k in range(0, len(prompts), batch):
