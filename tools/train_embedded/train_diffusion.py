@@ -166,6 +166,8 @@ def main():
     signal.signal(signal.SIGTERM, trainer.stop)
     signal.signal(signal.SIGINT, trainer.stop)
     trainer.run()
+    if trainer.stopped:
+        raise SystemExit(f"stopped after {trainer.seen} pictures; the same command goes on")
 
 
 if __name__ == "__main__":
