@@ -90,7 +90,7 @@ fn resume_makes_what_is_missing_and_replaces_nothing() {
     let output = with(&["--resume"]);
     assert!(stderr(&output).contains("1 of 3 pictures are there"), "{}", stderr(&output));
     assert_eq!((1..=3).map(read).collect::<Vec<_>>(), want);
-    let output = with(&["--resume", "--cfg-scale", "3"]);
+    let output = with(&["--resume", "--cfg-scale", "5"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("p1.png") && stderr(&output).contains("--overwrite"), "{}", stderr(&output));
     assert!(output.stdout.is_empty() && read(1) == want[0]);

@@ -16,7 +16,7 @@ objects=("an apple" "a penguin on a light blue background" "a blue cat" "a rocke
   "a house on a green background" "an octopus" "a yellow star on a purple background" "a pizza" "a red umbrella"
   "a snowman on a blue background" "a butterfly on a yellow background" "a green car" "a big guitar" "a castle on a pink background"
   "a ghost on a black background" "a robot on an orange background" "two strawberries" "four balloons on a light blue background"
-  "a key on the left" "a dog and a cat" "an apple and a carrot on a green background" "a small frog on a red background")
+  "a key on the left" "a dog and a cat" "a red car and a blue cat on a yellow background" "three small frogs on a red background")
 for i in "${!objects[@]}"; do
   "$lienzo" generate "${objects[$i]}" -s 7 -o "object-$i.png"
   labelled+=(-label "${objects[$i]}" "object-$i.png")
@@ -37,11 +37,12 @@ cp grid_grid.png "$pictures/steps-cfg.png"
 side_by_side img2img.png apple.png banana.png
 
 # Inpainting: the right half of a picture is painted anew.
-"$lienzo" generate "a penguin on a blue background" -s 1 -o penguin.png
+"$lienzo" generate "a dog and a cat on a blue background" -s 1 -o pets.png
 convert -size 64x64 xc:black -fill white -draw "rectangle 36,0 63,63" -define png:exclude-chunks=date,time "$pictures/mask.png"
-"$lienzo" generate "a penguin on a red background" -i penguin.png --mask "$pictures/mask.png" --strength 1 -s 2 -o inpainted.png
-side_by_side inpaint.png penguin.png "$pictures/mask.png" inpainted.png
+"$lienzo" generate "a dog and an apple on a blue background" -i pets.png --mask "$pictures/mask.png" --strength 1 -s 1 -o inpainted.png
+side_by_side inpaint.png pets.png "$pictures/mask.png" inpainted.png
 
 # Outpainting.
+"$lienzo" generate "a penguin on a blue background" -s 1 -o penguin.png
 "$lienzo" generate "a penguin on a blue background" -i penguin.png --outpaint left=32,right=32 -s 2 -o wide.png
 convert wide.png -filter point -resize 256x128 "$pictures/outpaint.png"

@@ -80,7 +80,7 @@ fn hashes(model: &Model) -> Result<String> {
 
 const ATTRIBUTION: &str = "\
 draws small pictures of 62 things in 7 colors, on 12 backgrounds, in 3 sizes, 4 places, up to 4 at once, or two different
-ones; `lienzo inspect --embedded --words` lists them
+ones, each in a color of its own; `lienzo inspect --embedded --words` lists them
 trained on Microsoft Fluent Emoji (MIT, Copyright (c) Microsoft Corporation), names from Unicode CLDR (Unicode License v3)
 through emojibase-data (MIT); see NOTICE
 ";

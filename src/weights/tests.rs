@@ -240,7 +240,7 @@ fn rows_are_a_part_of_the_whole() {
 fn the_embedded_model_opens_with_its_own_settings() {
     let model = Model::embedded().unwrap();
     let d = &model.defaults;
-    assert_eq!((d.size, d.steps, d.guidance, d.sampler.as_str()), (64, 20, 6.0, "ddim"));
+    assert_eq!((d.size, d.steps, d.guidance, d.sampler.as_str()), (64, 20, 3.0, "ddim"));
     assert_eq!(model.path, None);
     // Its vocabulary belongs to its embedding.
     let vocab: Value = serde_json::from_str(&model.tokenizer.as_ref().unwrap().vocab).unwrap();
