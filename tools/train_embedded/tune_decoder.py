@@ -28,8 +28,6 @@ def make_pool(args, config):
     composer, rng = stages.composer(args, config), np.random.default_rng([config.seed, 9])
     vae, text, unet = stages.load_vae(args, config, "folded_vae.pt"), stages.load_text(args, config), model.unet(config).to(config.device).eval()
     unet.load_state_dict(torch.load(args.work / "diffusion.pt", map_location="cpu", weights_only=True)["average"])
-    if torch.device(config.device).type == "cpu":
-        model.plain_attention(unet)
     tokenizer, schedule = stages.tokenizer(args), model.schedule(config)
     schedule.set_timesteps(STEPS, device=config.device)
     count, found, start = config.decoder.pictures, {"picture": [], "encoded": [], "sampled": []}, time.time()
