@@ -23,7 +23,12 @@ pub fn hints(prompt: &str, embeddings: &[&str]) -> Result<Vec<String>> {
     let read = lexicon.read(&words);
     let unknown = unknown(&read);
     if unknown.is_empty() {
-        return Ok(all.untrained_colors(&read).into_iter().chain(too_many(prompt, &read)).collect());
+        return Ok(all
+            .untrained_colors(&read)
+            .into_iter()
+            .chain(too_many(prompt, &read))
+            .chain(several_big(&read))
+            .collect());
     }
     let spanish = all.spanish().read(&words);
     if let Some(english) = spanish::translate(&spanish) {
@@ -59,6 +64,13 @@ fn too_many(prompt: &str, read: &[Phrase<'_>]) -> Option<String> {
     (kinds > KINDS && !apart).then(|| {
         format!("the built-in model was never shown more than {KINDS} kinds of things in a picture; this names {kinds}")
     })
+}
+
+/// Several big things: only small and medium ones were drawn in numbers, and the model then forgets the number.
+fn several_big(read: &[Phrase<'_>]) -> Option<String> {
+    let said = |what: fn(&Meaning<'_>) -> bool| read.iter().any(|p| p.meaning.as_ref().is_some_and(what));
+    let both = said(|m| m.count.is_some()) && said(|m| m.size == Some("big"));
+    both.then(|| "the built-in model was never shown several big things; without a size it draws the number".into())
 }
 
 impl Vocabulary {
@@ -183,6 +195,12 @@ mod tests {
     fn colors_that_objects_never_had_are_told() {
         assert!(first("a black cat").contains("never shown 'cat' in black"));
         assert!(first("a purple cat").is_empty() && first("a cat on a black background").is_empty());
+    }
+
+    #[test]
+    fn several_big_things_are_told() {
+        assert!(first("two large apples").contains("never shown several big things"));
+        assert!(first("two small apples").is_empty() && first("a big apple").is_empty());
     }
 
     #[test]
