@@ -52,10 +52,10 @@ pub struct GenerateArgs {
     /// Height in pixels, a multiple of 8 [default: the model's own size]
     #[arg(short = 'H', long, value_name = "PIXELS", alias = "H")]
     height: Option<usize>,
-    /// Sampler steps, 1 to 1000 [default: 20]
+    /// Sampler steps, 1 to 1000 [default: the model's own, 20 for SD 1.x]
     #[arg(long, value_name = "N", alias = "ddim_steps")]
     steps: Option<usize>,
-    /// Guidance: higher follows the prompt more closely, too high burns; 1 is off [default: 7.5]
+    /// Guidance: higher follows the prompt more closely, too high burns; 1 is off [default: the model's own, 7.5 for SD 1.x]
     #[arg(long, value_name = "SCALE", alias = "scale", allow_negative_numbers = true)]
     cfg_scale: Option<f32>,
     /// Begin with this picture (PNG or JPEG) and change it as the prompt says
@@ -70,7 +70,7 @@ pub struct GenerateArgs {
     resize_mode: Option<String>,
     #[command(flatten)]
     inpaint: inpaint::InpaintArgs,
-    /// Sampler; `lienzo samplers` lists them [default: euler_a]
+    /// Sampler; `lienzo samplers` lists them [default: the model's own, euler_a for SD 1.x]
     #[arg(long, value_name = "NAME", alias = "sampler")]
     sampling_method: Option<String>,
     /// Noise levels of the k-samplers: automatic, karras, exponential, ... [default: the sampler's own]
