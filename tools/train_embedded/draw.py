@@ -2,11 +2,13 @@
 
     python draw.py --work W --by FOLDER prompts.jsonl OUT          an exported folder, through PyTorch
     python draw.py --work W --by lienzo --binary target/release/lienzo [--model FOLDER] prompts.jsonl OUT
-    python draw.py --work W --by real prompts.jsonl OUT            composed pictures through the VAE: the upper bound"""
+    python draw.py --work W --by real prompts.jsonl OUT            composed pictures through the VAE: the upper bound
+    python draw.py --work W --by moved prompts.jsonl OUT           the same, moved, scaled and shaded as in training: what a perfect model reaches"""
 import json
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -16,7 +18,7 @@ import settings
 import stages
 
 OPTIONS = [
-    (["--by"], {"required": True, "help": "an exported folder, `lienzo` or `real`"}),
+    (["--by"], {"required": True, "help": "an exported folder, `lienzo`, `real` or `moved`"}),
     (["--binary"], {"default": "lienzo"}),
     (["--model"], {"help": "the folder for `lienzo generate -m`; without it the embedded model"}),
     (["--threads"], {"type": int, "default": 1, "help": "of lienzo; one is best beside other work"}),
@@ -42,10 +44,11 @@ def by_lienzo(args, tests):
 
 @torch.no_grad()
 def by_composer(args, config, tests):
-    """The scenes themselves, through the VAE."""
+    """The scenes themselves, or as training draws them, through the VAE."""
     composer, vae = stages.composer(args, config), stages.load_vae(args, config)
     for test in tests:
-        picture = composer.draw(compose.Scene(**test["scene"]))[None]
+        rng = np.random.default_rng(test["seed"]) if args.by == "moved" else None
+        picture = composer.draw(compose.Scene(**test["scene"]), rng)[None]
         latents = vae.encode(model.to_unit(picture, config.device)).latent_dist.mode()
         Image.fromarray(model.to_bytes(vae.decode(latents).sample)[0]).save(args.out / test["file"])
 
@@ -66,7 +69,7 @@ def main():
     tests = read_list(args.prompts)
     if args.by == "lienzo":
         by_lienzo(args, tests)
-    elif args.by == "real":
+    elif args.by in ("real", "moved"):
         by_composer(args, config, tests)
     else:
         by_folder(args, config, tests)
