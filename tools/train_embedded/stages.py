@@ -28,9 +28,10 @@ def load_text(args, settings, file="text.pt"):
 
 def load_vae(args, settings, file=None):
     """The trained VAE with its latents' scale folded in; without `file` the one whose decoder was tuned, if there is one."""
-    network, names = model.vae(settings), [file] if file else ["tuned_vae.pt", "folded_vae.pt"]
-    path = next(p for name in names if (p := args.work / name).exists())
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    network = model.vae(settings)
+    if file is None:
+        file = "tuned_vae.pt" if (args.work / "tuned_vae.pt").exists() else "folded_vae.pt"
+    network.load_state_dict(torch.load(args.work / file, map_location="cpu", weights_only=True))
     return network.to(settings.device).eval().requires_grad_(False)
 
 

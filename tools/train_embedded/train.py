@@ -1,8 +1,8 @@
 """Nothing in, an exported model out: runs every stage that the work folder does not have yet, in order.
 
     python train.py --work W                      all, with the preset cpu64
-    python train.py --work W --from FOLDER        goes on from exported weights: only latents and U-Net
-    python train.py --work W --smoke              the same in two minutes, with tiny amounts"""
+    python train.py --work W --from FOLDER        goes on from exported weights: only latents, U-Net and decoder
+    python train.py --work W --smoke              the same in under two minutes, with tiny amounts"""
 import importlib
 import sys
 

@@ -1,7 +1,7 @@
 """Encoded pictures and captions in, a trained U-Net (with its moving average) out. Start it again and it goes on where it stopped.
 
-The network predicts the noise or v (`prediction`); the loss is that of the noise either way. On Stable Diffusion's schedule with four
-departures, each measured to matter at this size: the text encoder is frozen; a constant per channel is added to the noise, because the
+The network predicts the noise or v (`prediction`); the loss is that of the noise either way. It departs from Stable Diffusion's training in
+four things, each measured to matter at this size: the text encoder is frozen; a constant per channel is added to the noise, because the
 schedule leaks the picture's mean at t = 999 and the background's colour would be read from there instead of from the text; time steps are
 drawn a little noisier than uniform; and the loss weighs noisy steps more than min-SNR does, because that is where the text decides."""
 import csv

@@ -56,7 +56,7 @@ class Trainer:
         if not pool.exists():
             stages.save(pool, make_pool(args, config))
         self.pool = torch.load(pool, map_location="cpu", weights_only=True)
-        self.held = min(HELD, config.decoder.pictures // 4)
+        self.held = min(HELD, len(self.pool["picture"]) // 4)
         self.network, self.average = (stages.load_vae(args, config, "folded_vae.pt") for _ in range(2))
         self.parameters = [*self.network.post_quant_conv.parameters(), *self.network.decoder.parameters()]
         for parameter in self.parameters:
