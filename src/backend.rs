@@ -4,11 +4,11 @@ pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 
+use crate::checkpoint::Model;
 use crate::error::Result;
 use crate::graph::plan::Plan;
-use crate::kernels::Caps;
+use crate::graph::target::Caps;
 use crate::tensor::Tensor;
-use crate::weights::Model;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;

@@ -6,17 +6,14 @@
 
 mod buffers;
 mod data;
-mod erfc;
 #[cfg(feature = "gpu")]
 mod gpu;
 
 pub use buffers::{Layout, Loaded};
 pub use data::Random;
-pub use erfc::erfc;
 #[cfg(feature = "gpu")]
 pub use gpu::OnGpu;
 
-use crate::backend::cpu::workers::Workers;
 use crate::error::Result;
 use crate::kernels::cpu;
 use crate::kernels::cpu::panels::{Packed, Stored, pack};
@@ -24,6 +21,7 @@ use crate::kernels::gpu::Storage;
 use crate::kernels::{Case, Data, Dims, Op, Operand64, Packing, Role, unflatten};
 use crate::simd::Isa;
 use crate::tensor::Shape;
+use crate::workers::Workers;
 use std::fmt;
 
 /// Reference work, in multiply-adds, up to which all outputs are compared.

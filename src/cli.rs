@@ -61,17 +61,17 @@ pub struct ModelArgs {
 
 impl ModelArgs {
     /// Reads headers and configurations; no weight yet.
-    pub fn open(&self) -> Result<lienzo::weights::Model> {
+    pub fn open(&self) -> Result<lienzo::checkpoint::Model> {
         let model = match self.model.as_slice() {
-            [] => lienzo::weights::Model::embedded()?,
-            [path] => lienzo::weights::open(path)?,
+            [] => lienzo::checkpoint::Model::embedded()?,
+            [path] => lienzo::checkpoint::open(path)?,
             [..] => {
                 let message = "-m is given more than once: only `generate --from-image` chooses among several models";
                 return Err(Error::usage(message));
             }
         };
         match &self.vae {
-            Some(path) => lienzo::weights::open_with_vae(model, path),
+            Some(path) => lienzo::checkpoint::open_with_vae(model, path),
             None => Ok(model),
         }
     }

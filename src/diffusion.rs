@@ -2,8 +2,6 @@
 //!
 //! [`generate`] is the whole story. It names no device: the six plans are run by whoever implements [`Stages`].
 
-pub mod bpe;
-pub mod clip;
 pub mod denoise;
 pub mod img2img;
 pub mod inpaint;
@@ -11,26 +9,25 @@ pub mod outpaint;
 pub mod preview;
 pub mod prompt;
 mod request;
-pub mod unet;
-pub mod vae;
 
 pub use request::{Event, Listener, Request, SIZES};
 
+use crate::checkpoint::Model;
 use crate::error::{Error, Kind, Result};
 use crate::image::Image;
+use crate::models::tokenizer::Tokenizer;
+use crate::models::training::Prediction;
+use crate::models::unet::UnetShape;
 use crate::tensor::{Shape, Tensor};
-use crate::weights::Model;
-use bpe::Tokenizer;
 use denoise::guided::Guided;
 use denoise::noise::{ImageNoise, Variation};
 use denoise::plan::Plan;
 use denoise::run::Progress;
-use denoise::schedule::{Prediction, Schedule};
+use denoise::schedule::Schedule;
 use inpaint::{Kept, Prepared};
 use preview::Previewer;
 use prompt::{PromptedUnet, Prompts};
 use std::ops::{ControlFlow, Range};
-use unet::UnetShape;
 
 /// The model's six plans, on whatever device: what the story needs of the engine.
 pub trait Stages {

@@ -6,12 +6,13 @@ mod session;
 pub use session::Session;
 
 use crate::backend::{Backend, Memory, Numerics, Program};
-use crate::diffusion::unet::UnetShape;
-use crate::diffusion::{clip, unet, vae};
+use crate::checkpoint::Model;
 use crate::error::{Error, Kind, Result};
 use crate::graph::Graph;
 use crate::graph::plan::Plan;
-use crate::weights::Model;
+use crate::models::autoencoder::kl as vae;
+use crate::models::unet::UnetShape;
+use crate::models::{text as clip, unet};
 use residency::{Keep, Residency};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::AtomicBool;

@@ -3,8 +3,10 @@
 //! Model code builds a [`Graph`] with a [`Builder`]; [`fuse`] rewrites it; [`plan`] decides what runs where in memory.
 
 pub mod build;
+pub mod choose;
 pub mod fuse;
 pub mod plan;
+pub mod target;
 
 pub use build::Builder;
 

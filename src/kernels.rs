@@ -5,11 +5,13 @@
 //! lists what is missing.
 
 pub mod activate;
+mod activation;
 pub mod add;
 pub mod attention;
 pub mod concat;
 pub mod conv2d;
 pub mod cpu;
+mod erfc;
 pub mod geglu;
 pub mod gpu;
 pub mod group_affine;
@@ -23,13 +25,14 @@ pub mod statistics;
 pub mod timestep_embedding;
 pub mod upsample;
 
+pub use activation::Activation;
+pub use erfc::erfc;
 pub(crate) use shapes::unflatten;
 use shapes::{check_affine, check_extras, check_weights, f32_bytes, join_sources, joint_batch, rounding};
 #[cfg(feature = "gpu")]
 pub(crate) use shrink::shrink;
 
-use crate::error::{Error, Kind, Result};
-use crate::simd::Isa;
+use crate::error::Result;
 use crate::tensor::Shape;
 use statistics::Tiles;
 
@@ -87,32 +90,6 @@ pub struct Cost {
     pub flops: u64,
     /// Least bytes that must move: every operand read once, every output written once (f32; weights f16).
     pub bytes: u64,
-}
-
-/// The nonlinearities that ops can end in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Activation {
-    /// `x`.
-    #[default]
-    None,
-    /// `x * sigmoid(x)`.
-    Silu,
-    /// `x * Phi(x)`, with the exact error function.
-    Gelu,
-    /// `x * sigmoid(1.702 x)`.
-    QuickGelu,
-}
-
-impl Activation {
-    /// The f64 definition.
-    pub fn reference(self, x: f64) -> f64 {
-        match self {
-            Self::None => x,
-            Self::Silu => x / (1.0 + (-x).exp()),
-            Self::Gelu => 0.5 * x * crate::check::erfc(-x * std::f64::consts::FRAC_1_SQRT_2),
-            Self::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
-        }
-    }
 }
 
 /// The contract of an op. `x` are the operands, `w` the weights, in the order that the op's documentation gives.
@@ -296,89 +273,4 @@ impl Op {
             _ => false,
         }
     }
-}
-
-/// The CPU's variants in bf16.
-const BF16: [(&str, &str); 2] = [("matmul", "bf16"), ("attention", "flash_bf16")];
-
-/// The kind of device that a plan is made for.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Target {
-    /// The CPU, with the instruction set that kernels use.
-    Cpu(Isa),
-    /// A GPU.
-    Gpu(gpu::Limits),
-}
-
-/// What a target can do, as plain data: all that planning depends on.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Caps {
-    /// The device.
-    pub target: Target,
-    /// `(op, variant)` pairs that failed the self-test or that the user excluded.
-    pub refused: Vec<(&'static str, &'static str)>,
-    /// Names of the rewrites of `graph::fuse` that are off.
-    pub rewrites_off: Vec<&'static str>,
-}
-
-impl Caps {
-    /// A CPU with this instruction set, in f32: what computes in bf16 is chosen by hand only. Norms are applied by what reads
-    /// them there.
-    pub fn cpu(isa: Isa) -> Self {
-        Self { refused: BF16.to_vec(), rewrites_off: vec!["norm_given"], ..Self::new(Target::Cpu(isa)) }
-    }
-
-    /// A GPU with these limits and nothing refused. A norm keeps a pass of its own there: matrix units have no time to
-    /// normalise what every tile reads again.
-    pub fn gpu(limits: gpu::Limits) -> Self {
-        Self { rewrites_off: vec!["norm_read"], ..Self::new(Target::Gpu(limits)) }
-    }
-
-    /// Whether anything is computed in bf16.
-    pub fn is_bf16(&self) -> bool {
-        matches!(self.target, Target::Cpu(_)) && BF16.iter().any(|pair| !self.refused.contains(pair))
-    }
-
-    /// The same with products and attention in bf16 (sums, fast convolutions and everything else stay f32).
-    #[must_use]
-    pub fn with_bf16(mut self) -> Self {
-        self.refused.retain(|pair| !BF16.contains(pair));
-        self
-    }
-
-    /// The instruction set that the CPU's kernels use; a GPU's plan has none, and what the CPU does for it is scalar.
-    pub fn isa(&self) -> Isa {
-        match self.target {
-            Target::Cpu(isa) => isa,
-            Target::Gpu(_) => Isa::Scalar,
-        }
-    }
-
-    fn new(target: Target) -> Self {
-        Self { target, refused: Vec::new(), rewrites_off: Vec::new() }
-    }
-}
-
-/// Picks the variant that runs a step, and gives its number and name: the last one that supports it and is not refused.
-/// The only chooser.
-///
-/// # Errors
-/// `TooBig`: a GPU's bindings are too small for any variant. `Refused`: nothing is left.
-pub fn choose(op: &Op, x: &[Shape], w: &[Dims], caps: &Caps) -> Result<(usize, &'static str)> {
-    let all: Vec<(&'static str, bool)> = match &caps.target {
-        Target::Cpu(_) => cpu::variants(op, x, w).iter().map(|v| (v.name, v.supported)).collect(),
-        Target::Gpu(limits) => gpu::variants(op, x, w, limits).iter().map(|v| (v.name, v.supported)).collect(),
-    };
-    let usable = |name: &str| !caps.refused.iter().any(|(o, variant)| *o == op.name() && *variant == name);
-    let chosen = all.iter().rposition(|(name, supported)| *supported && usable(name));
-    chosen.map(|i| (i, all[i].0)).ok_or_else(|| {
-        let too_large = match &caps.target {
-            Target::Gpu(limits) => gpu::too_large(op, x, w, limits, usable),
-            Target::Cpu(_) => None,
-        };
-        too_large.unwrap_or_else(|| {
-            let message = format!("{}: no variant is left that supports {x:?}", op.name());
-            Error::new(Kind::Refused, message)
-        })
-    })
 }

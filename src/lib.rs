@@ -4,11 +4,11 @@
 //!
 //! | step | from | to | where |
 //! |---|---|---|---|
-//! | tokens | text | ids, 77 a chunk | [`diffusion::bpe`] |
-//! | embedding | ids | `[1, 1, 77, 768]` | [`diffusion::clip`] |
+//! | tokens | text | ids, 77 a chunk | [`models::tokenizer`] |
+//! | embedding | ids | `[1, 1, 77, 768]` | [`models::text`] |
 //! | noise | a seed | latents `[4][64][64]` | [`rng`] |
-//! | denoising | noise, embedding | latents, by a sampler that calls the U-Net | [`diffusion::denoise`], [`diffusion::unet`] |
-//! | pixels | latents | `[1, 512, 512, 3]` | [`diffusion::vae`], [`mod@image`] |
+//! | denoising | noise, embedding | latents, by a sampler that calls the U-Net | [`diffusion::denoise`], [`models::unet`] |
+//! | pixels | latents | `[1, 512, 512, 3]` | [`models::autoencoder::kl`], [`mod@image`] |
 //!
 //! # Three stacks
 //!
@@ -22,7 +22,7 @@
 //! 3. A [`backend::Backend`] packs the weights that the plan names and returns a [`backend::Program`], which runs it.
 //!
 //! A backend is the CPU's ([`backend::cpu`]: SIMD, an interpreter over one arena) or a GPU's (`backend::gpu`: WGSL through wgpu,
-//! whole buffers by lifetime). Which one is plain data to the planner ([`kernels::Caps`]): a GPU's plan, with its shaders,
+//! whole buffers by lifetime). Which one is plain data to the planner ([`graph::target::Caps`]): a GPU's plan, with its shaders,
 //! constants and grids ([`kernels::gpu`]), is made and tested without a GPU.
 //!
 //! There are six plans: *text*, *context* (keys and values of a prompt, once), *time* (timesteps to rows, once), *step* (the
@@ -40,7 +40,9 @@
 pub mod backend;
 pub mod bench;
 pub mod check;
+pub mod checkpoint;
 pub mod diffusion;
+pub mod dtype;
 pub mod engine;
 pub mod error;
 #[cfg(test)]
@@ -49,6 +51,7 @@ pub mod graph;
 pub mod image;
 pub mod kernels;
 pub mod layers;
+pub mod models;
 pub mod output;
 pub mod rng;
 pub mod simd;
@@ -56,5 +59,6 @@ pub mod system;
 pub mod tensor;
 pub mod verify;
 pub mod weights;
+pub mod workers;
 
 pub use error::{Error, Kind, Result};

@@ -3,6 +3,7 @@
 //! A check is named after the reference tensor that it compares. Its error is `max|y - ref| / rms(ref)`; tokens are
 //! compared exactly, 8-bit pictures may differ by one level. Everything is computed by the functions that `generate` calls.
 
+pub mod diffusers;
 mod inpaint;
 pub mod lockstep;
 mod model;
@@ -10,8 +11,8 @@ pub mod reference;
 mod sampling;
 
 use crate::diffusion::Stages;
-use crate::diffusion::bpe::Tokenizer;
 use crate::error::{Error, Result};
+use crate::models::tokenizer::Tokenizer;
 use reference::Reference;
 use serde::Serialize;
 

@@ -1,9 +1,9 @@
 //! What several test modules need: a tiny model, temporary folders, the binary.
 
-use lienzo::diffusion::clip::{ClipConfig, MlpActivation};
-use lienzo::diffusion::unet::{UnetConfig, UnetLevel};
-use lienzo::diffusion::vae::VaeConfig;
-use lienzo::weights::Model;
+use lienzo::checkpoint::Model;
+use lienzo::models::autoencoder::kl::VaeConfig;
+use lienzo::models::text::{ClipConfig, MlpActivation};
+use lienzo::models::unet::{UnetConfig, UnetLevel};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -4,14 +4,14 @@ mod card;
 
 use card::{CARD, Card, Fails, cpu};
 use lienzo::backend::Memory;
-use lienzo::diffusion::bpe::Tokenizer;
+use lienzo::checkpoint::Model;
 use lienzo::diffusion::denoise::plan::Settings;
 use lienzo::diffusion::denoise::samplers;
 use lienzo::diffusion::{Event, Request};
 use lienzo::engine::{Engine, Stage};
 use lienzo::error::{Kind, Result};
 use lienzo::image::Image;
-use lienzo::weights::Model;
+use lienzo::models::tokenizer::Tokenizer;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

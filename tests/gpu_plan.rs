@@ -1,18 +1,20 @@
 //! Plans for GPUs, made without one: how many dispatches a step takes, and that what is cut covers all and nothing twice.
 
 use crate::common::tiny_model;
-use lienzo::diffusion::unet::UnetShape;
+use lienzo::checkpoint::Model;
 use lienzo::engine::Stage;
 use lienzo::error::{Error, Kind};
+use lienzo::graph::choose::choose;
 use lienzo::graph::plan::{Plan, Step};
+use lienzo::graph::target::Caps;
 use lienzo::kernels::attention::Attention;
 use lienzo::kernels::conv2d::Conv2d;
 use lienzo::kernels::gpu::{Coop, Dispatch, Io, Launch, Limits, Storage, View, What, launch, variants};
 use lienzo::kernels::group_norm::GroupNorm;
 use lienzo::kernels::matmul::Matmul;
-use lienzo::kernels::{Activation, Caps, Case, Dims, Op, Packing, cases, choose};
+use lienzo::kernels::{Activation, Case, Dims, Op, Packing, cases};
+use lienzo::models::unet::UnetShape;
 use lienzo::tensor::Shape;
-use lienzo::weights::Model;
 use std::collections::BTreeMap;
 
 /// A data-centre card with tensor cores.

@@ -3,15 +3,16 @@
 use crate::common::tiny_model;
 use lienzo::backend::cpu::{Cpu, WeightType};
 use lienzo::backend::{Backend as _, Run};
-use lienzo::diffusion::unet::UnetShape;
+use lienzo::checkpoint::Model;
 use lienzo::engine::Stage;
 use lienzo::graph::fuse::REWRITES;
 use lienzo::graph::plan::{Place, Plan};
+use lienzo::graph::target::Caps;
+use lienzo::kernels::Op;
 use lienzo::kernels::cpu::InPlace;
-use lienzo::kernels::{Caps, Op};
+use lienzo::models::unet::UnetShape;
 use lienzo::simd::Isa;
 use lienzo::tensor::Tensor;
-use lienzo::weights::Model;
 use std::sync::Arc;
 
 const STEP: UnetShape = UnetShape { samples: 1, contexts: 2, times: 1, h: 10, w: 6, tokens: 7 };

@@ -1,9 +1,10 @@
 //! Painting a part of a picture anew, and beyond its edges, through the command and the model in the binary.
 
 use crate::common::{Temp, golden, lienzo, stderr};
-use lienzo::diffusion::unet::UnetConfig;
+use lienzo::checkpoint::{self, Model};
+use lienzo::dtype::Dtype;
 use lienzo::image::{Image, Limits, PARAMETERS, png_bytes, read_png};
-use lienzo::weights::{self, Dtype, Model};
+use lienzo::models::unet::UnetConfig;
 
 const SIZE: usize = 64;
 
@@ -210,10 +211,10 @@ fn outpainting_is_repeatable_whatever_the_threads() {
 #[test]
 fn an_inpainting_model_is_known_by_its_shape() {
     let dir = Temp::new();
-    let like = weights::open(&golden("tiny-sd")).expect("the tiny model");
+    let like = checkpoint::open(&golden("tiny-sd")).expect("the tiny model");
     let unet = UnetConfig { in_channels: 9, ..like.unet.clone() };
     let model = Model::random("nine", like.clip.clone(), unet, like.vae.clone());
-    weights::save_safetensors(&model, &dir.join("nine.safetensors"), Dtype::F16).expect("a model's file");
+    checkpoint::save_safetensors(&model, &dir.join("nine.safetensors"), Dtype::F16).expect("a model's file");
     let given = picture(SIZE, SIZE);
     write(&dir, "a.png", &given);
     write(&dir, "m.png", &mask(SIZE, SIZE, 24..40, 24..40));

@@ -1,10 +1,12 @@
 //! Every op, variant, instruction set and Test case against the f64 reference; and that results depend on nothing else.
 
-use lienzo::backend::cpu::workers::Workers;
 use lienzo::check::{CASE_VARIABLE, Layout, Prepared, WeightType, full_name};
+use lienzo::graph::choose::choose;
+use lienzo::graph::target::Caps;
 use lienzo::kernels::cpu::InPlace;
-use lienzo::kernels::{Caps, Case, Op, Packing, Role, cases, choose, cpu};
+use lienzo::kernels::{Case, Op, Packing, Role, cases, cpu};
 use lienzo::simd::Isa;
+use lienzo::workers::Workers;
 use std::collections::BTreeMap;
 
 /// The Test cases, or those of them that the environment names.

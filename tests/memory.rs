@@ -3,14 +3,16 @@
 use crate::common::{Temp, lienzo, stderr, tiny_model};
 use lienzo::backend::cpu::{Cpu, WeightType};
 use lienzo::backend::{Backend as _, Program, Run};
-use lienzo::diffusion::unet::UnetShape;
+use lienzo::checkpoint::Model;
+use lienzo::dtype::Dtype;
 use lienzo::engine::residency::Keep;
 use lienzo::engine::{Engine, Stage};
 use lienzo::error::{Error, Kind, Result};
 use lienzo::graph::plan::Plan;
+use lienzo::models::unet::UnetShape;
 use lienzo::simd::Isa;
 use lienzo::tensor::{Shape, Tensor};
-use lienzo::weights::{Dtype, Model, TensorInfo, WeightSource, decode_f32};
+use lienzo::weights::{TensorInfo, WeightSource, decode_f32};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -138,7 +138,7 @@ fn a_vae_is_known_by_its_hash() {
         texts.into_iter().map(|(_, text)| text).collect::<String>()
     };
     let text = with("my vae.safetensors", "a.png");
-    let hash = lienzo::weights::sha256_file(&dir.join("my vae.safetensors"), &false.into()).expect("a hash");
+    let hash = lienzo::checkpoint::sha256_file(&dir.join("my vae.safetensors"), &false.into()).expect("a hash");
     let short = &hash[..10];
     assert!(text.contains(&format!("Model: tiny-sd, VAE hash: {short}, VAE: my vae.safetensors, ")), "{text}");
     // A folder has the hash of the file in it.

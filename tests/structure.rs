@@ -49,7 +49,7 @@ fn models_know_no_device() {
 fn kernels_know_no_model() {
     never_names(
         "kernels",
-        &["crate::diffusion", "crate::layers", "crate::graph", "crate::weights::Model", "crate::engine"],
+        &["crate::diffusion", "crate::layers", "crate::graph", "crate::checkpoint::Model", "crate::engine"],
     );
 }
 

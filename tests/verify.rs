@@ -2,12 +2,13 @@
 
 use crate::common::{Temp, golden, lienzo, stderr};
 use lienzo::backend::cpu::{Cpu, WeightType};
-use lienzo::diffusion::bpe::Tokenizer;
+use lienzo::checkpoint::{self, Model};
+use lienzo::dtype::Dtype;
 use lienzo::engine::Engine;
+use lienzo::models::tokenizer::Tokenizer;
 use lienzo::simd::Isa;
 use lienzo::verify::reference::Reference;
 use lienzo::verify::{Check, Options, Status, verify};
-use lienzo::weights::{self, Dtype, Model};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -36,7 +37,7 @@ fn assert_pass(all: &[Check], at_least: usize) {
 fn tiny_model_as_a_folder() {
     let reference = Reference::open(&golden("")).expect("the golden folder");
     for isa in Isa::available() {
-        let model = weights::open(&golden("tiny-sd")).expect("the tiny model");
+        let model = checkpoint::open(&golden("tiny-sd")).expect("the tiny model");
         assert_pass(&checks(model, &reference, isa), 100);
     }
 }
@@ -45,10 +46,10 @@ fn tiny_model_as_a_folder() {
 fn tiny_model_as_one_file() {
     let dir = Temp::new();
     let path = dir.join("tiny.safetensors");
-    let folder = weights::open(&golden("tiny-sd")).expect("the tiny model");
-    weights::save_safetensors(&folder, &path, Dtype::F16).expect("a single file");
+    let folder = checkpoint::open(&golden("tiny-sd")).expect("the tiny model");
+    checkpoint::save_safetensors(&folder, &path, Dtype::F16).expect("a single file");
     let reference = Reference::open(&golden("")).expect("the golden folder");
-    assert_pass(&checks(weights::open(&path).expect("the file"), &reference, Isa::best()), 100);
+    assert_pass(&checks(checkpoint::open(&path).expect("the file"), &reference, Isa::best()), 100);
 }
 
 #[test]
@@ -61,8 +62,8 @@ fn embedded_model() {
 fn a_wrong_weight_is_noticed() {
     let dir = Temp::new();
     let path = dir.join("wrong.safetensors");
-    let folder = weights::open(&golden("tiny-sd")).expect("the tiny model");
-    weights::save_safetensors(&folder, &path, Dtype::F16).expect("a single file");
+    let folder = checkpoint::open(&golden("tiny-sd")).expect("the tiny model");
+    checkpoint::save_safetensors(&folder, &path, Dtype::F16).expect("a single file");
     // The file's last bytes are the data of some tensor: turn the last f16 values into 1.
     let mut bytes = std::fs::read(&path).expect("the file");
     let end = bytes.len();
@@ -71,7 +72,7 @@ fn a_wrong_weight_is_noticed() {
     }
     std::fs::write(&path, bytes).expect("the changed file");
     let reference = Reference::open(&golden("")).expect("the golden folder");
-    let all = checks(weights::open(&path).expect("the file"), &reference, Isa::best());
+    let all = checks(checkpoint::open(&path).expect("the file"), &reference, Isa::best());
     assert!(all.iter().any(|c| c.status == Status::Fail), "a changed weight passes");
 }
 

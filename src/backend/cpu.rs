@@ -4,17 +4,18 @@ pub mod memory;
 pub mod probe;
 mod reader;
 mod stream;
-pub mod workers;
 
 use super::{Backend, Memory, Numerics, Program, Run, Value};
+use crate::checkpoint::Model;
 use crate::error::{Error, Result};
 use crate::graph::plan::{Place, Plan, PlanWeight, Stored};
+use crate::graph::target::Caps;
+use crate::kernels::Packing;
 use crate::kernels::cpu::panels::Packed;
 use crate::kernels::cpu::{self as kernels, In, Io, Out};
-use crate::kernels::{Caps, Packing};
 use crate::simd::Isa;
 use crate::tensor::Tensor;
-use crate::weights::Model;
+use crate::workers::Workers;
 use memory::{Arena, Buffer};
 use reader::{Notes, Reader, panel_bytes};
 use std::collections::HashMap;
@@ -22,7 +23,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 use stream::Stream;
-use workers::Workers;
 
 /// Which element type matrices are kept in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -22,11 +22,11 @@ pub use adapter::{Adapter, adapters};
 pub use device::{Device, Options};
 
 use super::{Backend, Memory, Numerics, Program};
+use crate::checkpoint::Model;
 use crate::error::{Error, Kind, Result};
 use crate::graph::plan::{Plan, Step};
+use crate::graph::target::{Caps, Target};
 use crate::kernels::gpu::{Limits, Storage};
-use crate::kernels::{Caps, Target};
-use crate::weights::Model;
 use pipeline::Pipelines;
 use selftest::Verdicts;
 use std::sync::atomic::{AtomicBool, Ordering};

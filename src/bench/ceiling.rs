@@ -1,7 +1,7 @@
 //! What the machine can do at best: threads and an instruction set go in; FMA peak and memory bandwidth come out.
 
-use crate::backend::cpu::workers::Workers;
 use crate::simd::{Isa, Simd, Task, dispatch};
+use crate::workers::Workers;
 use std::hint::black_box;
 use std::sync::Mutex;
 use std::time::Instant;

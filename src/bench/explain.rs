@@ -112,9 +112,9 @@ fn line(plan: &Plan, step: &Step) -> String {
 mod tests {
     use super::*;
     use crate::backend::cpu::WeightType;
-    use crate::diffusion::unet::UnetShape;
+    use crate::checkpoint::Model;
     use crate::engine::Stage;
-    use crate::weights::Model;
+    use crate::models::unet::UnetShape;
 
     #[test]
     fn every_step_is_explained() {

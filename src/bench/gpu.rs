@@ -9,9 +9,11 @@ use crate::backend::gpu::roofline::Roofline;
 use crate::backend::gpu::tensor_cores::Verdict;
 use crate::check::{Layout, Prepared, WeightType, full_name};
 use crate::error::Result;
+use crate::graph::choose::choose;
 use crate::graph::plan::Plan;
+use crate::graph::target::Caps;
+use crate::kernels::Case;
 use crate::kernels::gpu::{Limits, Storage, variants};
-use crate::kernels::{Caps, Case, choose};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -172,9 +174,9 @@ pub fn submits(pieces: &[u64], budget: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diffusion::unet::UnetShape;
+    use crate::checkpoint::Model;
     use crate::engine::Stage;
-    use crate::weights::Model;
+    use crate::models::unet::UnetShape;
 
     #[test]
     fn submissions_are_filled_up_to_the_budget() {

@@ -2,12 +2,14 @@
 
 use super::ceiling::{Ceilings, FmaPace};
 use super::stats::{Budget, Sampling, mad, median};
-use crate::backend::cpu::workers::Workers;
 use crate::check::{Layout, Prepared, WeightType, full_name};
 use crate::error::{Error, Result};
+use crate::graph::choose::choose;
+use crate::graph::target::Caps;
 use crate::kernels::cpu::{VariantInfo, variants};
-use crate::kernels::{Caps, Case, Cost, Role, cases, choose};
+use crate::kernels::{Case, Cost, Role, cases};
 use crate::simd::Isa;
+use crate::workers::Workers;
 use std::time::{Duration, Instant};
 
 /// What to measure.

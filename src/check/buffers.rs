@@ -1,6 +1,5 @@
 //! A case in memory: from values to guarded buffers that show what a kernel reads or writes and should not.
 
-use crate::backend::cpu::workers::Workers;
 use crate::kernels::cpu::panels::Packed;
 use crate::kernels::cpu::{self, In, InPlace, Io, Out, VariantInfo};
 #[cfg(feature = "gpu")]
@@ -8,6 +7,7 @@ use crate::kernels::gpu::View;
 use crate::kernels::{Dims, Op};
 use crate::simd::Isa;
 use crate::tensor::Shape;
+use crate::workers::Workers;
 
 /// What padding and guards of outputs hold; no kernel computes it by chance. It is an f16 number: devices store those too.
 const SENTINEL: f32 = -1543.0 / 512.0;

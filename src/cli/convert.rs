@@ -2,9 +2,10 @@
 
 use super::progress::Progress;
 use clap::Args;
+use lienzo::checkpoint::{self, Model, arch};
+use lienzo::dtype::Dtype;
 use lienzo::error::{Error, Result, escape};
 use lienzo::system::format_bytes;
-use lienzo::weights::{self, Dtype, Model, arch};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,15 +32,15 @@ pub struct ConvertArgs {
 pub fn run(args: &ConvertArgs) -> Result<ExitCode> {
     let asked = args.dtype.as_deref().map(parse_type).transpose()?;
     check_output(&args.output)?;
-    let mut model = weights::open(&args.input)?;
+    let mut model = checkpoint::open(&args.input)?;
     if let Some(vae) = &args.vae {
-        model = weights::open_with_vae(model, vae)?;
+        model = checkpoint::open_with_vae(model, vae)?;
     }
     let dtype = asked.unwrap_or_else(|| own_type(&model));
     let cancel = super::generate::cancel_on_ctrl_c("tensor");
     let mut progress = Progress::new();
     let mut begun = false;
-    let result = weights::save_safetensors_with(&model, &args.output, dtype, &mut |done, all| {
+    let result = checkpoint::save_safetensors_with(&model, &args.output, dtype, &mut |done, all| {
         if !begun {
             progress.begin("convert", all);
             begun = true;

@@ -3,8 +3,8 @@
 use super::generate::print_all;
 use super::vocabulary::Vocabulary;
 use clap::Args;
+use lienzo::checkpoint::{self, Model, arch, model_hash};
 use lienzo::error::{Error, Result};
-use lienzo::weights::{self, Model, arch, model_hash};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
@@ -41,10 +41,10 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let model = match &args.file {
-        Some(path) => weights::open(path)?,
+        Some(path) => checkpoint::open(path)?,
         None => Model::embedded()?,
     };
-    let mut out = weights::describe(&model);
+    let mut out = checkpoint::describe(&model);
     if args.embedded {
         out.push_str(ATTRIBUTION);
     }
@@ -69,10 +69,10 @@ fn hashes(model: &Model) -> Result<String> {
     let short = sha256.get(..10).unwrap_or(&sha256);
     let mut out = format!("{:<12} {sha256}\n{:<12} {short}", "sha256", "short hash");
     if let Some(path) = &model.path {
-        out.push_str(&format!(" (before webui 1.0: {})", weights::legacy_hash(path)?));
+        out.push_str(&format!(" (before webui 1.0: {})", checkpoint::legacy_hash(path)?));
     }
     out.push('\n');
-    if sha256 == weights::PUBLISHED_SD_V1_4 {
+    if sha256 == checkpoint::PUBLISHED_SD_V1_4 {
         out.push_str(&format!("{:<12} this is sd-v1-4.ckpt, bit for bit as CompVis published it\n", ""));
     }
     Ok(out)

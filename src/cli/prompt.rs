@@ -4,11 +4,11 @@ use super::generate::print_all;
 use super::words::WordArgs;
 use super::{ModelArgs, generate, vocabulary};
 use clap::Args;
+use lienzo::checkpoint::Model;
 use lienzo::diffusion::prompt::attention::parse;
 use lienzo::diffusion::prompt::chunks::{Chunk, Lexicon, Token};
 use lienzo::diffusion::prompt::read::{Reading, read};
 use lienzo::error::{Error, Result, escape};
-use lienzo::weights::Model;
 use std::process::ExitCode;
 
 /// What to read, and for which model.

@@ -3,8 +3,8 @@
 use super::generate::print_all;
 use super::{DeviceArgs, ModelArgs};
 use clap::Args;
-use lienzo::diffusion::bpe::Tokenizer;
 use lienzo::error::{Error, Result};
+use lienzo::models::tokenizer::Tokenizer;
 use lienzo::verify::lockstep::lockstep as compare;
 use lienzo::verify::reference::Reference;
 use lienzo::verify::{Check, Options, Status, verify};

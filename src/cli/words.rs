@@ -2,11 +2,11 @@
 
 use super::generate::print_all;
 use clap::Args;
+use lienzo::checkpoint::Model;
 use lienzo::diffusion::Request;
 use lienzo::diffusion::prompt::embeddings::{self, Embedding};
 use lienzo::diffusion::prompt::styles::{self, Style};
 use lienzo::error::Result;
-use lienzo::weights::Model;
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -11,7 +11,6 @@
 //! `x = sqrt(abar) clean + sqrt(1 - abar) noise`; the final latents are the same kind of thing in both.
 
 mod ddim;
-pub mod diffusers;
 mod dpm2;
 mod dpm_solver;
 mod dpmpp;
@@ -31,7 +30,7 @@ pub mod samplers;
 pub mod schedule;
 pub mod sigmas;
 pub mod timesteps;
-mod unipc;
+pub(crate) mod unipc;
 
 #[cfg(test)]
 mod tests;
@@ -39,6 +38,6 @@ mod tests;
 pub use plan::{Plan, Settings};
 pub use run::{At, Denoiser, Progress, run, sample};
 pub use samplers::{SAMPLERS, SamplerInfo, find};
-pub use schedule::{Prediction, Schedule, ScheduleConfig, Spacing};
+pub use schedule::Schedule;
 pub use sigmas::ScheduleKind;
 pub use timesteps::Timesteps;

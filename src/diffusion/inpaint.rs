@@ -7,14 +7,14 @@ use super::denoise::guided::Masked;
 use super::denoise::noise::Noise;
 use super::denoise::plan::{Plan, Settings};
 use super::denoise::run::{self, Denoiser, Listener};
-use super::unet::UnetInputs;
 use super::{Request, Stages, img2img};
+use crate::checkpoint::Model;
 use crate::error::{Error, Result, escape};
 use crate::image::Image;
 use crate::image::mask::{Mask, Region};
 use crate::image::membrane::joined;
 use crate::image::resize::{ResizeMode, fit, window};
-use crate::weights::Model;
+use crate::models::unet::UnetInputs;
 
 /// What is under the mask when the work begins (`--inpaint-fill`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

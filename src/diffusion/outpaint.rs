@@ -5,7 +5,6 @@
 //! cheapest cut ([`crate::image::cut`]) leaves out what breaks off at the border, and a membrane
 //! ([`crate::image::membrane`]) takes up the rest of the step.
 
-use super::bpe::Tokenizer;
 use super::img2img::Init;
 use super::inpaint::{Fill, Inpaint, MaskSettings};
 use super::{Event, Listener, Request, Stages, tell};
@@ -16,6 +15,7 @@ use crate::image::extend::add_texture;
 use crate::image::mask::Mask;
 use crate::image::membrane::{continued, joined};
 use crate::image::resize::{ResizeMode, window};
+use crate::models::tokenizer::Tokenizer;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 

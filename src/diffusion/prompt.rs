@@ -15,11 +15,12 @@ mod unet;
 pub use demand::Demand;
 pub use unet::PromptedUnet;
 
-use super::bpe::Tokenizer;
 use super::{Event, Listener, Request, Stages, tell};
+use crate::checkpoint::Model;
 use crate::error::{Error, Result};
+use crate::models::tokenizer::Tokenizer;
 use crate::tensor::{Shape, Tensor};
-use crate::weights::{Model, decode_f32};
+use crate::weights::decode_f32;
 use chunks::{Chunk, Lexicon, Token};
 use embeddings::Embedding;
 use read::Reading;

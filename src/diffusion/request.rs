@@ -1,16 +1,16 @@
 //! Everything that decides a picture, what is possible, and what is told while it is made.
 
 use super::denoise::plan::Settings;
-use super::denoise::schedule::Prediction;
 use super::img2img::Init;
 use super::inpaint::Inpaint;
 use super::outpaint::Outpaint;
 use super::preview::Preview;
 use super::prompt::embeddings::Embedding;
+use crate::checkpoint::Model;
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::models::training::Prediction;
 use crate::rng::RngKind;
-use crate::weights::Model;
 use std::collections::BTreeSet;
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;

@@ -74,7 +74,7 @@ impl Residency {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diffusion::unet::UnetShape;
+    use crate::models::unet::UnetShape;
 
     const MB: u64 = 1_000_000;
 

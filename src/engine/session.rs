@@ -3,12 +3,12 @@
 use super::residency::Keep;
 use super::{Engine, Loaded, Stage, lock, plan_on};
 use crate::backend::{Backend, Program, Run, Value};
-use crate::diffusion::unet::UnetShape;
+use crate::checkpoint::Model;
 use crate::diffusion::{Stages, UnetCall};
 use crate::error::{Error, Kind, Result};
+use crate::models::unet::UnetShape;
 use crate::system::format_bytes;
 use crate::tensor::{Shape, Tensor};
-use crate::weights::Model;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

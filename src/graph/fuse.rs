@@ -3,11 +3,13 @@
 //!
 //! A fused node stands where the consumer stood, so that all its operands have been computed.
 
+use super::choose::choose;
+use super::target::Caps;
 use super::{Graph, Node, Value, ValueId, Weight, WeightExpr};
 use crate::kernels::group_affine::{self, GroupAffine};
 use crate::kernels::group_norm::GroupNorm;
 use crate::kernels::statistics::Tiles;
-use crate::kernels::{self, Activation, Caps, Dims, Op};
+use crate::kernels::{self, Activation, Dims, Op};
 use crate::tensor::Shape;
 
 /// A rewrite: its name and what it does for a target; it returns whether it changed anything.
@@ -364,7 +366,7 @@ fn leaving(mut op: Op, tiles: Tiles) -> Op {
 /// A GroupNorm takes its statistics from the products that write its operands, where each of them can leave them on this
 /// device: it reads its operands once.
 fn norm_given(g: &mut Graph, caps: &Caps) -> bool {
-    let runs = |op: Op, x: &[Shape], node: &Node| kernels::choose(&op, x, &node.dims(), caps).is_ok();
+    let runs = |op: Op, x: &[Shape], node: &Node| choose(&op, x, &node.dims(), caps).is_ok();
     let mut changed = false;
     for at in 0..g.nodes.len() {
         let Op::GroupNorm(norm @ GroupNorm { given: false, .. }) = g.nodes[at].op else { continue };

@@ -5,11 +5,13 @@
 mod arena;
 mod buffers;
 
+use super::choose::choose;
+use super::target::{Caps, Target};
 use super::{Graph, Value, Weight, fuse};
 use crate::error::{Error, Result};
 use crate::kernels::cpu::{InPlace, Scratch};
 use crate::kernels::gpu::{Launch, Storage};
-use crate::kernels::{self, Caps, Cost, Op, Packing, Target};
+use crate::kernels::{self, Cost, Op, Packing};
 use crate::tensor::Shape;
 use std::fmt::Write as _;
 
@@ -158,7 +160,7 @@ impl Plan {
         let mut steps = Vec::with_capacity(graph.nodes.len());
         for node in &graph.nodes {
             let (x, dims) = (node.shapes(), node.dims());
-            let (variant, variant_name) = kernels::choose(&node.op, &x, &dims, caps).map_err(|e| e.at(&node.name))?;
+            let (variant, variant_name) = choose(&node.op, &x, &dims, caps).map_err(|e| e.at(&node.name))?;
             let (scratch, in_place, launch) = match &caps.target {
                 Target::Cpu(_) => {
                     let v = kernels::cpu::variants(&node.op, &x, &dims)[variant];

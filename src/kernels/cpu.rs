@@ -15,14 +15,13 @@ pub mod panels;
 mod statistics;
 mod tile;
 pub mod timestep_embedding;
-pub mod tuning;
 pub mod upsample;
 mod winograd;
 
 use super::{Dims, Op};
-use crate::backend::cpu::workers::Workers;
 use crate::simd::Isa;
 use crate::tensor::Shape;
+use crate::workers::Workers;
 use panels::Packed;
 
 /// An operand: row r (of `shape.rows()`) begins at `r * pitch`; its channels follow, then padding.

@@ -8,8 +8,8 @@ use crate::diffusion::denoise::run::Progress;
 use crate::diffusion::denoise::samplers;
 use crate::diffusion::inpaint::{Kept, sample};
 use crate::diffusion::prompt::PromptedUnet;
-use crate::diffusion::unet::UnetInputs;
 use crate::error::{Error, Result};
+use crate::models::unet::UnetInputs;
 use std::ops::ControlFlow;
 
 /// The guidance of the reference loops.

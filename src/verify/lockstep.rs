@@ -5,15 +5,15 @@
 
 use crate::backend::{Backend, Program, Run};
 use crate::check::Random;
-use crate::diffusion::unet::UnetShape;
+use crate::checkpoint::Model;
 use crate::engine::Stage;
 use crate::error::{Error, Kind, Result};
 use crate::graph::fuse;
 use crate::graph::plan::Plan;
-use crate::kernels::Caps;
+use crate::graph::target::Caps;
 use crate::kernels::gpu::Storage;
+use crate::models::unet::UnetShape;
 use crate::tensor::{Shape, Tensor};
-use crate::weights::Model;
 use std::sync::{Arc, mpsc};
 
 /// What a step's error may be with f32 storage: rounding, magnified by the norms and exponentials within one step.

@@ -9,9 +9,9 @@ use crate::diffusion::denoise::run::{Progress, sample};
 use crate::diffusion::denoise::samplers;
 use crate::diffusion::denoise::schedule::Schedule;
 use crate::diffusion::prompt::{PromptedUnet, Prompts, encode};
-use crate::diffusion::unet::UnetShape;
 use crate::diffusion::{self};
 use crate::error::{Error, Result};
+use crate::models::unet::UnetShape;
 use crate::tensor::{Shape, Tensor};
 use std::ops::ControlFlow;
 

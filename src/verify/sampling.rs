@@ -2,16 +2,17 @@
 
 use super::reference::Loop;
 use super::{Bench, error};
-use crate::diffusion::denoise::diffusers::{self, LoopConfig};
 use crate::diffusion::denoise::noise::FixedNoise;
 use crate::diffusion::denoise::plan::Plan;
 use crate::diffusion::denoise::run::{At, Denoiser, Progress, run};
 use crate::diffusion::denoise::samplers;
-use crate::diffusion::denoise::schedule::{Schedule, Spacing};
+use crate::diffusion::denoise::schedule::Schedule;
 use crate::diffusion::denoise::sigmas::{ScheduleKind, sigmas};
 use crate::error::{Error, Result};
+use crate::models::training::Spacing;
 use crate::rng::RngKind;
 use crate::rng::brownian::BrownianTree;
+use crate::verify::diffusers::{self, LoopConfig};
 use std::ops::ControlFlow;
 
 /// The order in which one generator of a seed was asked for the `randn.SEED.*` tensors.

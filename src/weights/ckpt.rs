@@ -3,7 +3,7 @@
 //! Such a file is a zip archive whose entries are stored uncompressed: `NAME/data.pkl`, a pickle that describes the
 //! tensors, and `NAME/data/0`, `NAME/data/1`, ..., the storages that they are views of.
 
-pub(super) mod pickle;
+pub(crate) mod pickle;
 mod zip;
 
 use super::TensorInfo;

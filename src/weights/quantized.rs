@@ -51,7 +51,7 @@ mod tests {
         data.extend(scales.iter().flat_map(|s| s.to_le_bytes()));
         let (mut out, mut wide) = (vec![9; 3], Vec::new());
         read(&Bytes::memory("test", data), (0, values.len() as u64), shape, &mut out)?;
-        crate::weights::decode_f32(crate::weights::Dtype::F16, &out, &mut wide);
+        crate::weights::decode_f32(crate::dtype::Dtype::F16, &out, &mut wide);
         Ok(wide)
     }
 

@@ -2,7 +2,8 @@
 
 use super::bytes::Bytes;
 use super::table::{Located, MAX_RANK, RawFile, product};
-use super::{Dtype, TensorInfo, quantized};
+use super::{TensorInfo, quantized};
+use crate::dtype::Dtype;
 use crate::error::{Result, escape};
 use safetensors::Dtype as Stored;
 use serde::Deserialize;

@@ -1,7 +1,8 @@
 //! Tensors with their places in files to a [`WeightSource`]: every format ends here.
 
 use super::bytes::Bytes;
-use super::{Dtype, Stored, TensorInfo, WeightSource, quantized};
+use super::{Stored, TensorInfo, WeightSource, quantized};
+use crate::dtype::Dtype;
 use crate::error::{Error, Result, escape};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -182,7 +183,7 @@ impl Table {
 
     /// Drops the tensors that the model does not need.
     #[must_use]
-    pub fn keep(mut self, required: &[super::arch::Required]) -> Self {
+    pub fn keep(mut self, required: &[(String, Vec<usize>)]) -> Self {
         let tensors = required.iter().filter_map(|(name, _)| self.tensors.remove_entry(name)).collect();
         Self { tensors, about: self.about }
     }
@@ -274,16 +275,5 @@ impl WeightSource for Replaced {
 
     fn about(&self) -> String {
         format!("{}, VAE: {}", self.base.about(), self.with.about())
-    }
-}
-
-impl Dtype {
-    /// `f32`, `f16` or `bf16`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-        }
     }
 }

@@ -2,13 +2,13 @@
 
 use lienzo::backend::cpu::{Cpu, WeightType};
 use lienzo::backend::{Backend, Memory, Numerics, Program, Run, Value};
+use lienzo::checkpoint::Model;
 use lienzo::error::{Error, Kind, Result};
 use lienzo::graph::plan::Plan;
-use lienzo::kernels::Caps;
+use lienzo::graph::target::Caps;
 use lienzo::kernels::gpu::{Limits, Storage};
 use lienzo::simd::Isa;
 use lienzo::tensor::Tensor;
-use lienzo::weights::Model;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 

@@ -4,17 +4,19 @@
 //! The cache is one small text file that only its owner can read. A missing, damaged or unwritable one is left out, never an
 //! error.
 
-use super::workers::Workers;
 use crate::error::Result;
+use crate::graph::choose::choose;
+use crate::graph::target::Caps;
 use crate::kernels::conv2d::Conv2d;
 use crate::kernels::cpu::panels::{Packed, Stored, pack_here};
-use crate::kernels::cpu::tuning::{CHUNK_BYTES, ROWS, TILES, Tuning};
 use crate::kernels::cpu::{self, In, Io, Out};
 use crate::kernels::matmul::Matmul;
-use crate::kernels::{Caps, Dims, Op, Packing, choose};
+use crate::kernels::{Dims, Op, Packing};
 use crate::simd::Isa;
 use crate::system::{cache_dir, processor_name, write_private};
 use crate::tensor::Shape;
+use crate::workers::Workers;
+use crate::workers::tuning::{CHUNK_BYTES, ROWS, TILES, Tuning};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 

@@ -1,13 +1,15 @@
 //! Tensors of a checkpoint to packed weights, a few rows at a time; what was rounded, or could not be, is noted.
 
 use super::WeightType;
-use super::workers::Workers;
+use crate::checkpoint::Model;
+use crate::dtype::Dtype;
 use crate::error::{Error, Kind, Result, escape};
 use crate::graph::WeightExpr;
 use crate::graph::plan::PlanWeight;
 use crate::kernels::Packing;
 use crate::kernels::cpu::panels::{self, Packed, Stored};
-use crate::weights::{Dtype, Model, TensorInfo, decode_f32};
+use crate::weights::{TensorInfo, decode_f32};
+use crate::workers::Workers;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};

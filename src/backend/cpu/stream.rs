@@ -5,11 +5,11 @@
 
 use super::WeightType;
 use super::reader::{Notes, Reader};
+use crate::checkpoint::Model;
 use crate::error::{Error, Result};
 use crate::graph::plan::{AHEAD, Plan};
 use crate::kernels::Packing;
 use crate::kernels::cpu::panels::Packed;
-use crate::weights::Model;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 

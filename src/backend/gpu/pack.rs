@@ -1,11 +1,12 @@
 //! Weights as the shaders read them: from a checkpoint's tensors to k-major quads. See [`crate::kernels::gpu`] for the layout.
 
+use crate::checkpoint::Model;
 use crate::error::{Error, Kind, Result, escape};
 use crate::graph::WeightExpr;
 use crate::graph::plan::PlanWeight;
 use crate::kernels::gpu::{Storage, columns};
 use crate::kernels::{Dims, Packing};
-use crate::weights::{Model, decode_f32};
+use crate::weights::decode_f32;
 use half::f16;
 
 /// Largest value of f16.

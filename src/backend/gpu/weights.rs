@@ -3,10 +3,10 @@
 use super::device::Device;
 use super::pack;
 use super::record::Region;
+use crate::checkpoint::Model;
 use crate::error::{Error, Kind, Result, escape};
 use crate::graph::plan::PlanWeight;
 use crate::kernels::gpu::{ALIGN, Storage, packed_bytes};
-use crate::weights::Model;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak, mpsc};

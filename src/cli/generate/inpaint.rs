@@ -3,6 +3,7 @@
 use super::GenerateArgs;
 use super::request::shown;
 use clap::Args;
+use lienzo::checkpoint::{Model, sha256_file};
 use lienzo::diffusion::SIZES;
 use lienzo::diffusion::img2img::Init;
 use lienzo::diffusion::inpaint::{Fill, Inpaint, MaskSettings, Overlay, told};
@@ -13,7 +14,6 @@ use lienzo::image::mask::{Mask, Region, read_mask};
 use lienzo::image::read::read_picture;
 use lienzo::image::resize::{ResizeMode, fit, window};
 use lienzo::image::{Image, Limits};
-use lienzo::weights::{Model, sha256_file};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 

@@ -2,19 +2,19 @@
 
 use super::GenerateArgs;
 use crate::cli::device::Work;
+use lienzo::checkpoint::Model;
 use lienzo::diffusion::Request;
-use lienzo::diffusion::bpe::Tokenizer;
 use lienzo::diffusion::denoise::plan::Plan as Sampling;
 use lienzo::diffusion::denoise::schedule::Schedule;
 use lienzo::diffusion::inpaint::told;
 use lienzo::diffusion::preview::PATCH;
 use lienzo::diffusion::prompt::Demand;
-use lienzo::diffusion::unet::UnetShape;
 use lienzo::engine::residency::Keep;
 use lienzo::engine::{Engine, Stage};
 use lienzo::error::{Error, Kind, Result};
+use lienzo::models::tokenizer::Tokenizer;
+use lienzo::models::unet::UnetShape;
 use lienzo::system::{self, format_bytes};
-use lienzo::weights::Model;
 
 /// What the process needs beside weights and activations: code, threads, read buffers.
 const BASE: u64 = 50_000_000;

@@ -2,8 +2,8 @@
 
 use super::GenerateArgs;
 use lienzo::backend::Numerics;
+use lienzo::checkpoint::{Model, cached_model_hash, cached_vae_hash};
 use lienzo::diffusion::Request;
-use lienzo::diffusion::denoise::schedule::Prediction;
 use lienzo::diffusion::denoise::sigmas::ScheduleKind;
 use lienzo::diffusion::denoise::timesteps::Timesteps;
 use lienzo::diffusion::inpaint::Fill;
@@ -11,8 +11,8 @@ use lienzo::engine::Engine;
 use lienzo::error::{Error, Result};
 use lienzo::image::parameters::Parameters;
 use lienzo::image::resize::ResizeMode;
+use lienzo::models::training::Prediction;
 use lienzo::rng::RngKind;
-use lienzo::weights::{Model, cached_model_hash, cached_vae_hash};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
@@ -203,7 +203,7 @@ mod tests {
     use lienzo::backend::cpu::{Cpu, WeightType};
     use lienzo::backend::{Backend, Memory, Program};
     use lienzo::graph::plan::Plan;
-    use lienzo::kernels::Caps;
+    use lienzo::graph::target::Caps;
     use lienzo::simd::Isa;
     use std::sync::atomic::Ordering;
 

@@ -4,11 +4,11 @@
 //! as a file.
 
 use super::GenerateArgs;
+use lienzo::checkpoint::{Model, legacy_hash, model_hash, sha256_file, vae_hash};
 use lienzo::diffusion::denoise::samplers::{self, Family};
 use lienzo::error::{Error, Result, escape};
 use lienzo::image::parameters::Parameters;
 use lienzo::image::{Limits, PARAMETERS, Texts, read_png};
-use lienzo::weights::{Model, legacy_hash, model_hash, sha256_file, vae_hash};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::AtomicBool;

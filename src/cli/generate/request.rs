@@ -2,9 +2,9 @@
 
 use super::GenerateArgs;
 use crate::cli::vocabulary;
+use lienzo::checkpoint::Model;
 use lienzo::diffusion::denoise::plan::Settings;
 use lienzo::diffusion::denoise::samplers::{self, Family};
-use lienzo::diffusion::denoise::schedule::Prediction;
 use lienzo::diffusion::denoise::sigmas::ScheduleKind;
 use lienzo::diffusion::denoise::timesteps::Timesteps;
 use lienzo::diffusion::img2img::Init;
@@ -14,8 +14,8 @@ use lienzo::error::{Error, Result, escape};
 use lienzo::image::read::read_picture;
 use lienzo::image::resize::ResizeMode;
 use lienzo::image::{Image, Limits};
+use lienzo::models::training::Prediction;
 use lienzo::rng::RngKind;
-use lienzo::weights::Model;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::run::{At, Denoiser};
-use super::schedule::Prediction;
 use crate::error::{Error, Result};
+use crate::models::training::Prediction;
 
 /// The network as it is: scaled latents and a timestep in, raw predictions out.
 pub trait Unet {

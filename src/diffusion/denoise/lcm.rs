@@ -50,7 +50,7 @@ pub(super) fn boundary(t: f32, x: &[f32], denoised: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diffusion::denoise::schedule::ScheduleConfig;
+    use crate::models::training::ScheduleConfig;
 
     #[test]
     fn the_distilled_table() {

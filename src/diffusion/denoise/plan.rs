@@ -56,7 +56,7 @@ pub struct Plan {
     /// Places of a timestep sampler, from where it starts; the last is where it ends.
     pub(super) points: Vec<Point>,
     pub(super) eta: f64,
-    pub(super) unipc: UniPc,
+    pub(crate) unipc: UniPc,
     timing: Timing,
     /// Smallest positive and largest level of the whole schedule, whatever the start.
     levels: (f32, f32),
@@ -114,7 +114,7 @@ impl Plan {
     }
 
     /// A plan without tables, for those who bring their own.
-    pub(super) fn bare(schedule: &Schedule, sampler: &'static SamplerInfo) -> Self {
+    pub(crate) fn bare(schedule: &Schedule, sampler: &'static SamplerInfo) -> Self {
         Self {
             sampler,
             schedule: schedule.clone(),
@@ -130,7 +130,7 @@ impl Plan {
     }
 
     /// Brings tables of another program: levels with the timesteps that belong to them, and the noise's factor.
-    pub(super) fn with_sigmas(mut self, sigmas: Vec<f32>, times: &[f32], noise: f64) -> Self {
+    pub(crate) fn with_sigmas(mut self, sigmas: Vec<f32>, times: &[f32], noise: f64) -> Self {
         self.timing = Timing::Pairs(sigmas.iter().copied().zip(times.iter().copied()).collect());
         self.levels = ends(&sigmas);
         self.sigmas = sigmas;
@@ -139,7 +139,7 @@ impl Plan {
     }
 
     /// Brings the places of a timestep sampler.
-    pub(super) fn with_points(mut self, points: Vec<Point>) -> Self {
+    pub(crate) fn with_points(mut self, points: Vec<Point>) -> Self {
         self.points = points;
         self.finished()
     }

@@ -1,11 +1,11 @@
 //! A sampler's name in, what there is to know about it out: the one list that a new sampler is added to.
 
 use super::run::Run;
-use super::schedule::Spacing;
 use super::sigmas::{ScheduleKind, normalised};
 use super::timesteps::Timesteps;
 use super::{ddim, dpm_solver, dpm2, dpmpp, dpmpp_sde, euler, heun, lcm, lms, restart, unipc};
 use crate::error::{Error, Result, escape};
+use crate::models::training::Spacing;
 
 /// Which tables a sampler walks along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -222,7 +222,7 @@ fn beta_cdf(x: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::diffusion::denoise::golden::{Golden, assert_near};
-    use crate::diffusion::denoise::schedule::ScheduleConfig;
+    use crate::models::training::ScheduleConfig;
 
     fn table(kind: ScheduleKind, n: usize) -> Vec<f32> {
         sigmas(&Schedule::new(&ScheduleConfig::default()).unwrap(), kind, n)

@@ -7,11 +7,12 @@ use super::noise::{FixedNoise, ImageNoise};
 use super::plan::{Plan, Settings};
 use super::run::{At, Denoiser, Progress, run, sample};
 use super::samplers::{Calls, Draws, Family, SAMPLERS, find};
-use super::schedule::{Schedule, ScheduleConfig};
+use super::schedule::Schedule;
 use super::sigmas::ScheduleKind;
 use super::timesteps::{Point, Timesteps};
 use super::unipc::UniPc;
 use crate::error::{Kind, Result};
+use crate::models::training::ScheduleConfig;
 use crate::rng::RngKind;
 
 /// The best denoiser of a Gaussian with this mean and variance 1/4.

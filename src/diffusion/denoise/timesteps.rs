@@ -1,8 +1,9 @@
 //! A spacing and a step count in, the timesteps of DDIM, PLMS and UniPC out, each with its cumulative alpha.
 
-use super::schedule::{Schedule, Spacing};
+use super::schedule::Schedule;
 use super::sigmas::normalised;
 use crate::error::{Error, Result, escape};
+use crate::models::training::Spacing;
 
 /// How the timesteps of DDIM, PLMS and UniPC are chosen (`--timesteps`). The k-samplers take sigma schedules instead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -112,7 +113,7 @@ pub fn ddim_points(schedule: &Schedule, timesteps: Timesteps, n: usize) -> Vec<P
 }
 
 /// diffusers' table with an end at abar_0, or at 1 where `to_one` says so.
-pub(super) fn ddim_spaced(schedule: &Schedule, spacing: Spacing, n: usize, offset: usize, to_one: bool) -> Vec<Point> {
+pub(crate) fn ddim_spaced(schedule: &Schedule, spacing: Spacing, n: usize, offset: usize, to_one: bool) -> Vec<Point> {
     let times = spaced(schedule, spacing, n, offset);
     let mut points: Vec<Point> = times.into_iter().map(|t| point(schedule, t)).collect();
     let end = if to_one { 1.0 } else { f64::from(schedule.alphas_cumprod()[0]) };
@@ -166,7 +167,7 @@ fn webui_unipc(schedule: &Schedule, n: usize) -> Vec<Point> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diffusion::denoise::schedule::ScheduleConfig;
+    use crate::models::training::ScheduleConfig;
 
     fn schedule() -> Schedule {
         Schedule::new(&ScheduleConfig::default()).unwrap()

@@ -6,7 +6,7 @@ use crate::error::Result;
 
 /// Which member of the family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct UniPc {
+pub(crate) struct UniPc {
     /// 2 or 3.
     pub order: usize,
     /// B(h) = h; otherwise B(h) = e^h - 1.

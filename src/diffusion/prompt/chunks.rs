@@ -5,8 +5,8 @@
 
 use super::attention::Piece;
 use super::embeddings::Embedding;
-use crate::diffusion::bpe::Tokenizer;
 use crate::error::{Error, Result, escape};
+use crate::models::tokenizer::Tokenizer;
 
 /// Most chunks of one prompt.
 pub const MAX_CHUNKS: usize = 20;

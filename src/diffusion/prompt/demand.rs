@@ -3,10 +3,10 @@
 use super::chunks::Lexicon;
 use super::unet::{KEPT, groups};
 use super::{Prompts, readings};
+use crate::checkpoint::Model;
 use crate::diffusion::Request;
-use crate::diffusion::bpe::Tokenizer;
 use crate::error::Result;
-use crate::weights::Model;
+use crate::models::tokenizer::Tokenizer;
 use std::collections::BTreeSet;
 
 /// What prompts need of the U-Net and of memory, for one picture at a time.

@@ -3,8 +3,8 @@
 //! A file's stem is the word that stands for it: `easynegative.safetensors` is `easynegative` in a prompt. Only files
 //! that a prompt names are read.
 
+use crate::checkpoint::read_embedding;
 use crate::error::{Error, Kind, Result, escape};
-use crate::weights::read_embedding;
 use std::path::Path;
 
 /// Files in one folder that are looked at.

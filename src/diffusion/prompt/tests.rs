@@ -2,15 +2,16 @@
 
 use super::*;
 use crate::diffusion::UnetCall;
-use crate::diffusion::clip::{ClipConfig, MlpActivation};
 use crate::diffusion::denoise::guided::Unet as _;
 use crate::diffusion::denoise::noise::ImageNoise;
 use crate::diffusion::denoise::plan::{Plan, Settings};
 use crate::diffusion::denoise::run::{self, At, Denoiser, Progress};
 use crate::diffusion::denoise::samplers;
-use crate::diffusion::denoise::schedule::{Schedule, ScheduleConfig};
-use crate::diffusion::unet::{UnetConfig, UnetLevel, UnetShape};
-use crate::diffusion::vae::VaeConfig;
+use crate::diffusion::denoise::schedule::Schedule;
+use crate::models::autoencoder::kl::VaeConfig;
+use crate::models::text::{ClipConfig, MlpActivation};
+use crate::models::training::ScheduleConfig;
+use crate::models::unet::{UnetConfig, UnetLevel, UnetShape};
 use crate::rng::RngKind;
 use std::cell::RefCell;
 use std::ops::ControlFlow;

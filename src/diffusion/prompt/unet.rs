@@ -3,9 +3,9 @@
 use super::{Contexts, Prompts};
 use crate::diffusion::denoise::guided::Unet;
 use crate::diffusion::denoise::run::At;
-use crate::diffusion::unet::{UnetInputs, UnetShape};
 use crate::diffusion::{Stages, UnetCall};
 use crate::error::{Error, Result};
+use crate::models::unet::{UnetInputs, UnetShape};
 use crate::tensor::{Shape, Tensor};
 use std::collections::HashMap;
 use std::ops::Range;

@@ -3,9 +3,9 @@
 use super::arena::{Life, What};
 use super::{Place, Plan};
 use crate::error::Result;
+use crate::graph::target::{Caps, Target};
 use crate::graph::{Graph, Node, Value};
 use crate::kernels::gpu::{self, Io, Launch, Limits, Storage, View};
-use crate::kernels::{Caps, Target};
 
 /// What is planned before the loop begins keeps f32: timesteps with fractions do not survive f16, and together these plans
 /// are a hundredth of the work.

@@ -3,10 +3,10 @@
 
 use super::tile::{Lanewise, Shared, map};
 use super::{In, Io, Variant};
-use crate::backend::cpu::workers::Workers;
 use crate::kernels::add::Add;
 use crate::simd::{Isa, Simd, Task, dispatch};
 use crate::tensor::Shape;
+use crate::workers::Workers;
 
 /// Slowest first.
 pub(crate) static VARIANTS: &[Variant<Add>] = &[Variant::plain("naive", naive), Variant::plain("lanes", lanes)];

@@ -8,11 +8,11 @@ mod bf16;
 
 use super::tile::{COLUMNS, Old, Rows, Shared, Split, Tile};
 use super::{In, Io, Scratch, Variant};
-use crate::backend::cpu::workers::Workers;
 use crate::kernels::Dims;
 use crate::kernels::attention::Attention;
 use crate::simd::{Isa, Simd, Task, dispatch, math};
 use crate::tensor::Shape;
+use crate::workers::Workers;
 
 /// Slowest first.
 pub(crate) static VARIANTS: &[Variant<Attention>] = &[

@@ -3,9 +3,9 @@
 
 use super::tile::Shared;
 use super::{Io, Variant};
-use crate::backend::cpu::workers::Workers;
 use crate::kernels::concat::Concat;
 use crate::simd::Isa;
+use crate::workers::Workers;
 
 /// Slowest first.
 pub(crate) static VARIANTS: &[Variant<Concat>] = &[Variant::plain("naive", naive)];

@@ -3,12 +3,12 @@
 use super::gemm::{self, Product, Window};
 use super::winograd::forms::{Doubled, Form, Four};
 use super::{InPlace, Io, Scratch, Variant, winograd};
-use crate::backend::cpu::workers::Workers;
 use crate::kernels::Dims;
 use crate::kernels::conv2d::{Conv2d, Pad};
 use crate::kernels::statistics::Tiles;
 use crate::simd::Isa;
 use crate::tensor::Shape;
+use crate::workers::Workers;
 
 /// Slowest first.
 pub(crate) static VARIANTS: &[Variant<Conv2d>] = &[

@@ -3,10 +3,10 @@
 
 use super::tile::{Lanewise, Shared, map};
 use super::{Io, Variant};
-use crate::backend::cpu::workers::Workers;
 use crate::kernels::Activation;
 use crate::kernels::geglu::Geglu;
 use crate::simd::{Isa, Simd, Task, dispatch, math};
+use crate::workers::Workers;
 
 /// Slowest first.
 pub(crate) static VARIANTS: &[Variant<Geglu>] = &[Variant::plain("naive", naive), Variant::plain("lanes", lanes)];

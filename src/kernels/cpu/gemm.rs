@@ -23,13 +23,13 @@ use super::panels::{PANEL, Packed, Panel};
 use super::statistics::Statistics;
 use super::tile::weights::{Lines, WeightTile};
 use super::tile::{Old, Shared, Split};
-use super::tuning::Tuning;
 use super::{In, InPlace, Io, Scratch};
-use crate::backend::cpu::workers::Workers;
 use crate::kernels::Activation;
 use crate::kernels::statistics::Tiles;
 use crate::simd::{Isa, Simd, Task, dispatch, dispatch_bf16};
 use crate::tensor::Shape;
+use crate::workers::Workers;
+use crate::workers::tuning::Tuning;
 use blocks::{BLOCK, Block, Blocks, PIECES};
 use finish::Finish;
 

@@ -4,9 +4,9 @@
 
 use super::tile::Shared;
 use super::{In, Io, Variant};
-use crate::backend::cpu::workers::Workers;
 use crate::kernels::group_affine::GroupAffine;
 use crate::simd::Isa;
+use crate::workers::Workers;
 
 /// Slowest first.
 pub(crate) static VARIANTS: &[Variant<GroupAffine>] = &[Variant::plain("naive", naive)];

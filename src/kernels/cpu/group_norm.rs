@@ -4,14 +4,15 @@
 //! channel; the affine map. All sums are relative to a value of the same channel, so that a large mean costs no precision.
 #![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint parts of outputs and scratch")]
 
+use super::activate::activate;
 use super::tile::{Lanewise, Shared, map};
 use super::{In, Io, Scratch, Variant};
-use crate::backend::cpu::workers::Workers;
 use crate::kernels::group_norm::GroupNorm;
 use crate::kernels::statistics::PIXELS;
 use crate::kernels::{Activation, Dims};
-use crate::simd::{Isa, Simd, Task, dispatch, math};
+use crate::simd::{Isa, Simd, Task, dispatch};
 use crate::tensor::Shape;
+use crate::workers::Workers;
 
 /// Slowest first.
 pub(crate) static VARIANTS: &[Variant<GroupNorm>] =
@@ -256,7 +257,7 @@ pub(super) struct Affine(pub Activation);
 impl Lanewise<4> for Affine {
     #[inline(always)]
     fn at<S: Simd>(&self, s: S, [x, mean, scale, shift]: [S::V; 4]) -> S::V {
-        math::activate(s, self.0, s.fma(s.sub(x, mean), scale, shift))
+        activate(s, self.0, s.fma(s.sub(x, mean), scale, shift))
     }
 }
 

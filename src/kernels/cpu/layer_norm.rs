@@ -3,9 +3,9 @@
 
 use super::tile::{Lanewise, Shared, map};
 use super::{Io, Variant};
-use crate::backend::cpu::workers::Workers;
 use crate::kernels::layer_norm::LayerNorm;
 use crate::simd::{Isa, Simd, Task, dispatch};
+use crate::workers::Workers;
 
 /// Slowest first.
 pub(crate) static VARIANTS: &[Variant<LayerNorm>] = &[Variant::plain("naive", naive), Variant::plain("lanes", lanes)];

@@ -2,12 +2,12 @@
 
 use super::gemm::{self, Product, Window};
 use super::{InPlace, Io, Scratch, Variant};
-use crate::backend::cpu::workers::Workers;
 use crate::kernels::Dims;
 use crate::kernels::matmul::Matmul;
 use crate::kernels::statistics::Tiles;
 use crate::simd::Isa;
 use crate::tensor::Shape;
+use crate::workers::Workers;
 
 /// Slowest first.
 pub(crate) static VARIANTS: &[Variant<Matmul>] = &[

@@ -5,10 +5,10 @@
 //! columns that belong to them.
 #![allow(unsafe_code, reason = "panels are written in parallel into memory that is not yet initialised")]
 
-use crate::backend::cpu::workers::Workers;
+use crate::dtype::Dtype;
 use crate::error::{Error, Kind, Result};
 use crate::kernels::{Dims, Packing};
-use crate::weights::Dtype;
+use crate::workers::Workers;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use std::ops::Range;

@@ -7,10 +7,10 @@
 use super::Out;
 use super::panels::PANEL;
 use super::tile::Shared;
-use crate::backend::cpu::workers::Workers;
 use crate::kernels::statistics::Tiles;
 use crate::simd::{Isa, Simd, Task, dispatch};
 use crate::tensor::Shape;
+use crate::workers::Workers;
 
 /// Where the statistics of an output go.
 #[derive(Clone, Copy)]

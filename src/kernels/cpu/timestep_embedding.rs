@@ -2,9 +2,9 @@
 //! plain f64 is accurate for any timestep and costs nothing.
 
 use super::{Io, Variant};
-use crate::backend::cpu::workers::Workers;
 use crate::kernels::timestep_embedding::TimestepEmbedding;
 use crate::simd::Isa;
+use crate::workers::Workers;
 
 /// Slowest first.
 pub(crate) static VARIANTS: &[Variant<TimestepEmbedding>] = &[Variant::plain("naive", naive)];

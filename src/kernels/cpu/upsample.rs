@@ -3,9 +3,9 @@
 
 use super::tile::Shared;
 use super::{Io, Variant};
-use crate::backend::cpu::workers::Workers;
 use crate::kernels::upsample::Upsample;
 use crate::simd::Isa;
+use crate::workers::Workers;
 
 /// Slowest first. Copies need no second variant.
 pub(crate) static VARIANTS: &[Variant<Upsample>] = &[Variant::plain("naive", naive)];

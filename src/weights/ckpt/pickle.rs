@@ -8,7 +8,7 @@ mod opcodes;
 mod torch;
 
 use super::Cursor;
-use crate::weights::Dtype;
+use crate::dtype::Dtype;
 use std::collections::HashMap;
 
 /// SD 1.x with its EMA copy and optimizer states has a few hundred thousand.

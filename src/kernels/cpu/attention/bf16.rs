@@ -5,13 +5,13 @@
 #![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint parts of scratch and output")]
 
 use super::{COLUMNS, Head, KEYS, Room, TILES, soften};
-use crate::backend::cpu::workers::Workers;
 use crate::kernels::Dims;
 use crate::kernels::attention::Attention;
 use crate::kernels::cpu::tile::{Bf16, Old, Rows, Shared, Split, Tile};
 use crate::kernels::cpu::{In, Io, Scratch};
 use crate::simd::{Isa, Simd, Task, dispatch_bf16, pair};
 use crate::tensor::Shape;
+use crate::workers::Workers;
 
 /// Pairs of keys of a task that packs.
 const PACKED: usize = 32;

@@ -6,10 +6,10 @@
 
 use super::{BLOCK, Blocks, Finish, GROUP, PANEL, Panel, Part, point, table_len};
 use crate::kernels::cpu::tile::{Bf16, Old, Rows, Split, Tile};
-use crate::kernels::cpu::tuning::Tuning;
 use crate::kernels::cpu::{Scratch, gemm};
 use crate::simd::{Simd, Task, pair};
 use crate::tensor::Shape;
+use crate::workers::tuning::Tuning;
 
 /// Most pairs of a block.
 const PAIRS: usize = BLOCK / 2;

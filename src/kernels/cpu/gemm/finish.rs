@@ -5,6 +5,7 @@
 #![allow(unsafe_code, reason = "sums are read, and tasks write disjoint parts of one output, through pointers")]
 
 use super::{PANEL, Product, Residual};
+use crate::kernels::cpu::activate::activate;
 use crate::simd::{Simd, math};
 
 /// A tile that is to be finished.
@@ -128,7 +129,7 @@ impl<'a, 'b> Line<'a, 'b> {
             if let Some(row) = self.row {
                 y = s.add(y, read(s, &row[i..], n));
             }
-            y = math::activate(s, self.p.act, y);
+            y = activate(s, self.p.act, y);
             match self.residual {
                 Some(residual) => s.add(y, part(s, residual.add(i), n)),
                 None => y,

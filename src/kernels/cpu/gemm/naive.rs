@@ -2,10 +2,10 @@
 #![allow(unsafe_code, reason = "tasks write disjoint rows of one output")]
 
 use super::{Product, Residual, Window, scalar};
-use crate::backend::cpu::workers::Workers;
 use crate::kernels::Activation;
 use crate::kernels::cpu::tile::Shared;
 use crate::kernels::cpu::{Io, statistics};
+use crate::workers::Workers;
 
 /// Computes `p` into `io.y`, one output row a task.
 pub fn naive(p: &Product<'_>, io: &mut Io<'_>, workers: &Workers) {

@@ -2,12 +2,12 @@
 #![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint rows of scratch")]
 
 use super::{Norm, Product};
-use crate::backend::cpu::workers::Workers;
 use crate::kernels::cpu::In;
 use crate::kernels::cpu::group_norm::Affine;
 use crate::kernels::cpu::tile::{Shared, Split, map};
 use crate::simd::{Isa, Simd, Task, dispatch};
 use crate::tensor::Shape;
+use crate::workers::Workers;
 
 /// Most rows of a task.
 const ROWS: usize = 64;

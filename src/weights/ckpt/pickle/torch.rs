@@ -1,8 +1,8 @@
 //! The names and calls that torch writes around tensors to the values they stand for; all others are inert.
 
 use super::{Global, MAX_ITEMS, Machine, Step, Storage, Value, View};
+use crate::dtype::Dtype;
 use crate::error::escape;
-use crate::weights::Dtype;
 
 /// What a `module.name` means here.
 pub(super) fn global(module: &[u8], name: &[u8]) -> Global {

@@ -1,11 +1,11 @@
 //! The JSON configurations of a diffusers folder (or of our bundle) to config structs, and back.
 
 use super::{Defaults, TokenizerFiles};
-use crate::diffusion::clip::{ClipConfig, MlpActivation};
-use crate::diffusion::denoise::schedule::{Prediction, ScheduleConfig, Spacing};
-use crate::diffusion::unet::{UnetConfig, UnetLevel};
-use crate::diffusion::vae::VaeConfig;
 use crate::error::escape;
+use crate::models::autoencoder::kl::VaeConfig;
+use crate::models::text::{ClipConfig, MlpActivation};
+use crate::models::training::{Prediction, ScheduleConfig, Spacing};
+use crate::models::unet::{UnetConfig, UnetLevel};
 use serde_json::{Value, json};
 
 type Parsed<T> = Result<T, String>;

@@ -1,6 +1,6 @@
 //! Stored bytes to f32 and back.
 
-use super::Dtype;
+use crate::dtype::Dtype;
 use bytemuck::try_cast_slice;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};

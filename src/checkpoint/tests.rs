@@ -4,11 +4,13 @@ mod ckpt;
 mod fuzz;
 mod hostile;
 
-use super::bytes::Bytes;
 use super::*;
-use crate::diffusion::denoise::schedule::{Prediction, Spacing};
-use crate::diffusion::unet::UnetLevel;
-use crate::error::Kind;
+use crate::dtype::Dtype;
+use crate::error::{Kind, Result};
+use crate::models::training::{Prediction, Spacing};
+use crate::models::unet::UnetLevel;
+use crate::weights::bytes::Bytes;
+use crate::weights::{Stored, TensorInfo, decode_f32, format, table};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -61,7 +63,7 @@ fn tiny_single(name: &str) -> Vec<u8> {
 }
 
 fn open_bytes(content: Vec<u8>) -> Result<Model> {
-    open::single(open::raw(Bytes::memory("test file", content))?, "test".into())
+    open::single(format::raw(Bytes::memory("test file", content))?, "test".into())
 }
 
 fn refusal(result: Result<Model>) -> String {
@@ -360,7 +362,7 @@ fn what_a_folder_says_is_honoured_or_refused() {
     set("scheduler/scheduler_config.json", "timestep_spacing", json!("trailing"));
     let model = open(&folder.0).unwrap();
     assert_eq!(model.unet.levels.iter().map(|l| l.heads).collect::<Vec<_>>(), [1, 2, 4, 8]);
-    assert_eq!(model.clip.activation, crate::diffusion::clip::MlpActivation::Gelu);
+    assert_eq!(model.clip.activation, crate::models::text::MlpActivation::Gelu);
     assert_eq!((model.schedule.prediction, model.schedule.spacing), (Prediction::V, Spacing::Trailing));
     for (file, key, value, told) in [
         ("unet/config.json", "addition_embed_type", json!("text_time"), "SDXL is not supported"),

@@ -1,8 +1,8 @@
 //! A model's file to its sha256, by which webui tools know models.
 
 use super::Model;
-use super::bytes::Bytes;
 use crate::error::{Error, Result};
+use crate::weights::bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-/// Sizes that kernels cut their work into. [`Workers`](crate::backend::cpu::workers::Workers) carries them.
+/// Sizes that kernels cut their work into. [`Workers`](super::Workers) carries them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {
     /// Most output rows of a task of a product: enough to make the expansion of its weights cheap.

@@ -1,12 +1,13 @@
 //! A diffusers folder to a model: one subfolder a component, each with its config.json and its tensors.
 
-use super::bytes::Bytes;
 use super::config::Sections;
-use super::open::{Parts, raw, rename};
-use super::table::Located;
+use super::open::{Parts, rename};
 use super::{Defaults, Model, TokenizerFiles, names};
-use crate::diffusion::denoise::schedule::ScheduleConfig;
 use crate::error::{Error, Result, escape};
+use crate::models::training::ScheduleConfig;
+use crate::weights::bytes::Bytes;
+use crate::weights::format::raw;
+use crate::weights::table::Located;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

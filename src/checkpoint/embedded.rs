@@ -1,8 +1,9 @@
 //! The model in the binary: a bundle, read in place.
 
-use super::bytes::Bytes;
-use super::{Model, open, safetensors};
+use super::{Model, open};
 use crate::error::Result;
+use crate::weights::bytes::Bytes;
+use crate::weights::safetensors;
 use std::sync::Arc;
 
 static BUNDLE: &[u8] = include_bytes!("../assets/embedded.safetensors");

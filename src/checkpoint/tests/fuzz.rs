@@ -5,7 +5,7 @@ use crate::fuzz::{answer, corpus, fuzz};
 use crate::weights::ckpt::pickle;
 
 fn reads(data: &[u8]) -> String {
-    let file = match open::raw(Bytes::memory("fuzz", data.to_vec())) {
+    let file = match format::raw(Bytes::memory("fuzz", data.to_vec())) {
         Ok(file) => file,
         Err(e) => return answer::<(), _>(Err(e)),
     };

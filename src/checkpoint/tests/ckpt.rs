@@ -101,7 +101,7 @@ fn archive(pickle: &[u8], storages: &[(&str, &[u8])]) -> Zip {
 }
 
 fn raw_tensors(file: Vec<u8>) -> Result<table::RawFile> {
-    open::raw(Bytes::memory("test file", file))
+    format::raw(Bytes::memory("test file", file))
 }
 
 fn told(pickle: &[u8], storages: &[(&str, &[u8])]) -> String {
@@ -314,7 +314,7 @@ pub fn flip(file: &[u8]) {
             let at = random(copy.len());
             copy[at] = if round % 3 == 0 { [0, 0xff, 0x7f, 0x80][random(4)] } else { random(256) as u8 };
         }
-        let Ok(read) = open::raw(Bytes::memory("test file", copy)) else { continue };
+        let Ok(read) = format::raw(Bytes::memory("test file", copy)) else { continue };
         let mut out = Vec::new();
         let table = table::Table::new(read.tensors.clone(), "");
         for name in table.names() {

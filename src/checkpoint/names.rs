@@ -4,8 +4,8 @@
 //! through (`input_blocks.7`), so a number's level and layer follow from the keys that are there: a block that holds
 //! `.0.op.` is a downsampler and ends its level, one that holds `.1.conv.` or `.2.conv.` ends with an upsampler.
 
-use crate::diffusion::unet::UnetConfig;
 use crate::error::escape;
+use crate::models::unet::UnetConfig;
 use std::collections::BTreeMap;
 
 const UNET: &str = "model.diffusion_model.";

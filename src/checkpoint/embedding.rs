@@ -1,12 +1,12 @@
 //! A textual inversion file to its vectors: one matrix under one of the names that trainers give it.
 
-use super::bytes::Bytes;
-use super::ckpt;
-use super::convert::decode_f32;
-use super::open::raw;
-use super::safetensors;
-use super::table::{Located, RawFile};
 use crate::error::{Error, Result, escape};
+use crate::weights::bytes::Bytes;
+use crate::weights::ckpt;
+use crate::weights::decode_f32;
+use crate::weights::format::raw;
+use crate::weights::safetensors;
+use crate::weights::table::{Located, RawFile};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;

@@ -1,10 +1,11 @@
 //! Tensor shapes to an architecture, and an architecture to the tensors that it needs.
 
-use super::{Model, WeightSource};
-use crate::diffusion::clip::{ClipConfig, MlpActivation};
-use crate::diffusion::unet::{UnetConfig, UnetLevel};
-use crate::diffusion::vae::VaeConfig;
+use super::Model;
 use crate::error::escape;
+use crate::models::autoencoder::kl::VaeConfig;
+use crate::models::text::{ClipConfig, MlpActivation};
+use crate::models::unet::{UnetConfig, UnetLevel};
+use crate::weights::WeightSource;
 use std::fmt::Write as _;
 
 /// What the shapes do not tell, for the SD 1.x family.

@@ -2,12 +2,14 @@
 //!
 //! Matrices are uniform with variance 1/inputs, so that activations stay of order 1; scales are near 1, shifts near 0.
 
-use super::{Defaults, Dtype, Model, TensorInfo, WeightSource, arch};
-use crate::diffusion::clip::{ClipConfig, MlpActivation};
-use crate::diffusion::denoise::schedule::ScheduleConfig;
-use crate::diffusion::unet::{UnetConfig, UnetLevel};
-use crate::diffusion::vae::VaeConfig;
+use super::{Defaults, Model, arch};
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
+use crate::models::autoencoder::kl::VaeConfig;
+use crate::models::text::{ClipConfig, MlpActivation};
+use crate::models::training::ScheduleConfig;
+use crate::models::unet::{UnetConfig, UnetLevel};
+use crate::weights::{TensorInfo, WeightSource};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use std::collections::BTreeMap;

@@ -1,9 +1,11 @@
 //! The CPU's threads: one dispatch per step, tasks claimed from an atomic counter, scratch that belongs to a worker.
 
+pub mod tuning;
+
 use crate::error::{Error, Result};
-use crate::kernels::cpu::tuning::Tuning;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
+use tuning::Tuning;
 
 /// A pool of threads of our own (never rayon's global one) and a scratch buffer for each of them.
 ///

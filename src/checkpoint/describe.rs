@@ -2,9 +2,9 @@
 
 use super::Model;
 use super::arch::required_of;
-use crate::diffusion::clip::MlpActivation;
-use crate::diffusion::denoise::schedule::Prediction;
 use crate::error::escape;
+use crate::models::text::MlpActivation;
+use crate::models::training::Prediction;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 

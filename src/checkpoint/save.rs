@@ -1,9 +1,11 @@
 //! A model to a clean single .safetensors file in the original key layout.
 
 use super::arch::required_of;
-use super::table::product;
-use super::{Dtype, Model, WeightSource, config, convert, names};
+use super::{Model, config, names};
+use crate::dtype::Dtype;
 use crate::error::{Error, Result, escape};
+use crate::weights::table::product;
+use crate::weights::{self, WeightSource};
 use serde_json::{Map, Value, json};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -136,12 +138,12 @@ fn write(
             out.write_all(&stored).map_err(told)?;
             continue;
         }
-        convert::decode_f32(from, &stored, &mut values);
+        weights::decode_f32(from, &stored, &mut values);
         if dtype == Dtype::F16 && values.iter().any(|v| v.is_finite() && v.abs() >= 65_520.0) {
             let why = format!("{} has values beyond the range of f16; use --type f32", escape(canonical));
             return Err(Error::other(why));
         }
-        convert::encode(dtype, &values, &mut bytes);
+        weights::encode(dtype, &values, &mut bytes);
         out.write_all(&bytes).map_err(told)?;
     }
     let file: File = out.into_inner().map_err(|e| told(e.into_error()))?;

@@ -3,12 +3,13 @@
 //! `generate` follows the webui and the original scripts; diffusers differs from them in how levels are interpolated, in
 //! the start's scale and in which timestep goes with a level. Those differences are all in the tables.
 
-use super::plan::Plan;
-use super::samplers::find;
-use super::schedule::{Schedule, Spacing};
-use super::timesteps::{Point, ddim_spaced, spaced_multistep};
-use super::unipc::UniPc;
+use crate::diffusion::denoise::plan::Plan;
+use crate::diffusion::denoise::samplers::find;
+use crate::diffusion::denoise::schedule::Schedule;
+use crate::diffusion::denoise::timesteps::{Point, ddim_spaced, spaced, spaced_multistep};
+use crate::diffusion::denoise::unipc::UniPc;
 use crate::error::{Error, Result, escape};
+use crate::models::training::Spacing;
 
 /// What a loop of reference values was made with. The fields are diffusers' configuration keys.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,7 +129,7 @@ impl LoopConfig {
             }
             spacing => {
                 let offset = self.steps_offset;
-                super::timesteps::spaced(schedule, spacing, n, offset).into_iter().map(|t| t as f32).collect()
+                spaced(schedule, spacing, n, offset).into_iter().map(|t| t as f32).collect()
             }
         };
         let mut sigmas: Vec<f32> = times.iter().map(|&t| schedule.sigma_linear(f64::from(t))).collect();
@@ -194,7 +195,7 @@ fn finished(plan: Plan, sigmas: Vec<f32>, init: f64) -> Loop {
 mod tests {
     use super::*;
     use crate::diffusion::denoise::golden::{assert_near, samplers};
-    use crate::diffusion::denoise::schedule::ScheduleConfig;
+    use crate::models::training::ScheduleConfig;
 
     #[test]
     fn the_tables_of_every_reference_loop() {

@@ -73,14 +73,14 @@ fn eight_bit_rows_need_their_scales() {
     // Without a scale, and a scale of something else, it is a tensor of a type that is not read.
     for other in ["b.scale", "scale", "a.scale.scale"] {
         let file = safetensors_file(&format!("{{{rows},{}}}", entry(other, "F32", "[2]", 6, 14)), &[1; 14]);
-        let raw = open::raw(Bytes::memory("test file", file)).unwrap();
+        let raw = format::raw(Bytes::memory("test file", file)).unwrap();
         assert!(!raw.tensors.contains_key("a") && raw.other == [("a".to_string(), "I8".to_string())], "{other}");
     }
     let read = |scales: [f32; 2]| {
         let scales: Vec<u8> = scales.iter().flat_map(|s| s.to_le_bytes()).collect();
         let data = [&[1, 2, 3, 0xff, 0x80, 0x7f][..], &scales].concat();
         let file = safetensors_file(&format!("{{{rows},{}}}", entry("a.scale", "F32", "[2]", 6, 14)), &data);
-        let raw = open::raw(Bytes::memory("test file", file)).unwrap();
+        let raw = format::raw(Bytes::memory("test file", file)).unwrap();
         table::Table::new(raw.tensors, "test")
     };
     let (table, mut out) = (read([0.5, 2.0]), Vec::new());

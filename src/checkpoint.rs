@@ -1,0 +1,86 @@
+//! What a file is: its tensors recognised as the networks of a model, with their schedule, words and defaults.
+//!
+//! Every way of opening ends in the same canonical names: the ones of a diffusers folder with the component in front
+//! (`unet.down_blocks.0.resnets.0.conv1.weight`, `vae.decoder.conv_in.bias`, `text_encoder.final_layer_norm.weight`).
+//! Bytes and formats are read below, in [`crate::weights`]; nothing here draws.
+
+use crate::models::autoencoder::kl::VaeConfig;
+use crate::models::text::ClipConfig;
+use crate::models::training::ScheduleConfig;
+use crate::models::unet::UnetConfig;
+use crate::weights::WeightSource;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub mod arch;
+mod config;
+mod describe;
+mod diffusers;
+mod embedded;
+mod embedding;
+mod hash;
+mod hash_cache;
+mod names;
+mod open;
+mod random;
+mod save;
+#[cfg(test)]
+mod tests;
+
+pub use describe::describe;
+pub use embedding::read_embedding;
+pub use hash::{PUBLISHED_SD_V1_4, legacy_hash, model_hash, sha256_file, vae_hash};
+pub use hash_cache::{cached_model_hash, cached_vae_hash};
+pub use open::{open, open_with_vae};
+pub use save::{save_safetensors, save_safetensors_with};
+
+/// What a checkpoint is: its architecture, its schedule, its words and where its tensors are.
+pub struct Model {
+    /// What metadata calls it: the file's or folder's name without extension.
+    pub name: String,
+    /// Where it was read from; none for the embedded model.
+    pub path: Option<PathBuf>,
+    /// The tensors, under canonical names.
+    pub source: Arc<dyn WeightSource>,
+    /// The text encoder.
+    pub clip: ClipConfig,
+    /// The U-Net.
+    pub unet: UnetConfig,
+    /// The autoencoder.
+    pub vae: VaeConfig,
+    /// The training schedule.
+    pub schedule: ScheduleConfig,
+    /// The model's own vocabulary; none means OpenAI CLIP's.
+    pub tokenizer: Option<TokenizerFiles>,
+    /// The settings it was made for (the embedded model and diffusers folders say their size; the rest is SD 1.x's).
+    pub defaults: Defaults,
+}
+
+/// A tokenizer folder's two files, as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenizerFiles {
+    /// `vocab.json`: token to id.
+    pub vocab: String,
+    /// `merges.txt`: one merge a line, most frequent first, after a `#version` line.
+    pub merges: String,
+}
+
+/// The settings that suit a model; the user's flags go first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Defaults {
+    /// Side of the square picture that the model was trained on, in pixels.
+    pub size: usize,
+    /// Sampler steps.
+    pub steps: usize,
+    /// Guidance scale.
+    pub guidance: f32,
+    /// Sampler name.
+    pub sampler: String,
+}
+
+impl Default for Defaults {
+    /// SD 1.x: 512 pixels, 20 steps of Euler a at guidance 7.5.
+    fn default() -> Self {
+        Self { size: 512, steps: 20, guidance: 7.5, sampler: "euler_a".into() }
+    }
+}

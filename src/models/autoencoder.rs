@@ -1,0 +1,3 @@
+//! Pixels to latents and back.
+
+pub mod kl;

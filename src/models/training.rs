@@ -1,0 +1,63 @@
+//! How a network was trained: its noise schedule, and what it predicts.
+
+/// What the U-Net predicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Prediction {
+    /// The noise (SD 1.x).
+    Epsilon,
+    /// Velocity (SD 2.x at 768).
+    V,
+    /// The clean sample.
+    Sample,
+}
+
+/// How N timesteps are chosen out of the training ones (diffusers' `timestep_spacing`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Spacing {
+    /// `i * (1000 / n)` reversed, plus the offset.
+    Leading,
+    /// `linspace(0, 999, n)` reversed and rounded.
+    Linspace,
+    /// `1000 - i * 1000 / n`, rounded, minus 1.
+    Trailing,
+}
+
+/// A model's training schedule, as its `scheduler_config.json` states it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScheduleConfig {
+    /// First beta.
+    pub beta_start: f64,
+    /// Last beta.
+    pub beta_end: f64,
+    /// `true`: linear in the square roots of beta (`scaled_linear`); `false`: linear in beta.
+    pub scaled_linear: bool,
+    /// Training timesteps (1000).
+    pub train_steps: usize,
+    /// What the U-Net predicts.
+    pub prediction: Prediction,
+    /// Added to every timestep of `leading` spacing (1 for SD 1.x).
+    pub steps_offset: usize,
+    /// The spacing that the model's own scheduler uses.
+    pub spacing: Spacing,
+    /// Whether the last DDIM step ends at alpha = 1 (`false` for SD: it ends at alpha_0).
+    pub set_alpha_to_one: bool,
+    /// Whether betas are rescaled so that the last step has no signal.
+    pub rescale_zero_snr: bool,
+}
+
+impl Default for ScheduleConfig {
+    /// SD 1.x.
+    fn default() -> Self {
+        Self {
+            beta_start: 0.00085,
+            beta_end: 0.012,
+            scaled_linear: true,
+            train_steps: 1000,
+            prediction: Prediction::Epsilon,
+            steps_offset: 1,
+            spacing: Spacing::Leading,
+            set_alpha_to_one: false,
+            rescale_zero_snr: false,
+        }
+    }
+}
