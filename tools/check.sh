@@ -4,5 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo fmt --check
 cargo clippy --release --all-targets -- -D warnings
+# The library alone: neither the command nor graphics.
+cargo clippy --release --no-default-features --lib -- -D warnings
 RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps
 cargo test --release
