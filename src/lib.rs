@@ -45,6 +45,7 @@ pub mod diffusion;
 pub mod dtype;
 pub mod engine;
 pub mod error;
+pub mod files;
 #[cfg(test)]
 mod fuzz;
 pub mod graph;

@@ -1,13 +1,10 @@
 //! What `-o` says and finished files go in; whole files under their final names come out, or none.
-//!
-//! A file is written beside its final name as `.lienzo-*.tmp`, flushed to the disk and then renamed without replacing
-//! what is there, so that neither a full disk nor a second process nor a kill leaves half a picture under a real name.
 
-use crate::error::{Error, Kind, Result, escape};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use crate::error::{Error, Result, escape};
+use crate::files::{self, IfTaken, Temporary, cannot_write};
+use std::fs;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The name without `-o`.
 const DEFAULT_NAME: &str = "output.png";
@@ -93,11 +90,12 @@ impl OutputPlan {
         if !matches!(self.naming, Naming::Free(_)) {
             return write_png(&path, bytes, self.overwrite);
         }
-        let temporary = Temporary::create(&path, bytes)?;
+        let mut temporary = Temporary::beside(&path).map_err(|e| cannot_write(&path, &e))?;
+        temporary.write_all(bytes).map_err(|e| cannot_write(&path, &e))?;
         let mut number = 0;
         let mut free = path;
         loop {
-            match temporary.publish(&free, false) {
+            match temporary.publish(&free, IfTaken::Fail) {
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {
                     number += 1;
                     free = in_folder(&self.folder, &numbered(number));
@@ -123,70 +121,10 @@ impl OutputPlan {
 
 /// Writes a whole file under `path`, or nothing; a file that is there stays, unless `overwrite`.
 pub fn write_png(path: &Path, bytes: &[u8], overwrite: bool) -> Result<PathBuf> {
-    let temporary = Temporary::create(path, bytes)?;
-    match temporary.publish(path, overwrite) {
+    match files::write(path, bytes, if overwrite { IfTaken::Replace } else { IfTaken::Fail }) {
         Ok(()) => Ok(path.to_path_buf()),
         Err(e) if e.kind() == ErrorKind::AlreadyExists => Err(taken(path)),
         Err(e) => Err(cannot_write(path, &e)),
-    }
-}
-
-/// A file under a temporary name, removed when dropped.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    /// A new file in the folder of `path` with `bytes` in it, on the disk.
-    fn create(path: &Path, bytes: &[u8]) -> Result<Self> {
-        let (temporary, mut file) =
-            Self::open(path.parent().unwrap_or(Path::new(""))).map_err(|e| cannot_write(path, &e))?;
-        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| cannot_write(path, &e))?;
-        Ok(temporary)
-    }
-
-    fn open(folder: &Path) -> io::Result<(Self, File)> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        loop {
-            let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let path = folder.join(format!(".lienzo-{}-{number}.tmp", std::process::id()));
-            match OpenOptions::new().write(true).create_new(true).open(&path) {
-                // What a killed process of the same number left behind.
-                Err(e) if e.kind() == ErrorKind::AlreadyExists => continue,
-                Err(e) => return Err(e),
-                Ok(file) => return Ok((Self(path), file)),
-            }
-        }
-    }
-
-    /// Gives the file its final name.
-    fn publish(&self, path: &Path, overwrite: bool) -> io::Result<()> {
-        if overwrite {
-            return fs::rename(&self.0, path);
-        }
-        #[cfg(target_os = "linux")]
-        {
-            use rustix::fs::{CWD, RenameFlags, renameat_with};
-            use rustix::io::Errno;
-            match renameat_with(CWD, &self.0, CWD, path, RenameFlags::NOREPLACE) {
-                // File systems and kernels without it: the next best.
-                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {}
-                result => return Ok(result?),
-            }
-        }
-        match fs::hard_link(&self.0, path) {
-            // The drop removes the temporary name.
-            Ok(()) => Ok(()),
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => Err(e),
-            // No links here (FAT): a look and a rename, which a second process can only come between by a hair.
-            Err(_) if path.symlink_metadata().is_ok() => Err(ErrorKind::AlreadyExists.into()),
-            Err(_) => fs::rename(&self.0, path),
-        }
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // After a rename there is nothing left to remove, and that is no error.
-        let _ = fs::remove_file(&self.0);
     }
 }
 
@@ -225,7 +163,7 @@ fn check_folder(folder: &Path) -> Result<()> {
         Err(e) => return Err(Error::usage(format!("-o: the folder '{name}' cannot be used: {e}"))),
     }
     // Only trying tells: permission bits know nothing of read-only mounts and access lists.
-    Temporary::open(folder).map(drop).map_err(|e| cannot_write(folder, &e))
+    Temporary::inside(folder).map(drop).map_err(|e| cannot_write(folder, &e))
 }
 
 /// The first names that are free, all behind the last one that is taken, so that files sort by age.
@@ -291,20 +229,6 @@ fn expand(pattern: &str, index: u64, seed: u64) -> String {
 fn taken(path: &Path) -> Error {
     let name = escape(&path.to_string_lossy());
     Error::usage(format!("'{name}' exists: choose another -o, or give --overwrite"))
-}
-
-fn cannot_write(path: &Path, error: &io::Error) -> Error {
-    let name = escape(&path.to_string_lossy());
-    let why = match error.kind() {
-        ErrorKind::StorageFull => "the disk is full: free some space or choose another -o".to_string(),
-        ErrorKind::QuotaExceeded => "the disk quota is used up: free some space or choose another -o".to_string(),
-        ErrorKind::ReadOnlyFilesystem => "the file system is read-only: choose another -o".to_string(),
-        ErrorKind::PermissionDenied => "no permission to write there: choose another -o".to_string(),
-        ErrorKind::NotFound => "the folder does not exist (any more)".to_string(),
-        ErrorKind::InvalidFilename => "the name is too long or not allowed: choose another -o".to_string(),
-        _ => error.to_string(),
-    };
-    Error::new(Kind::Other, format!("'{name}' cannot be written: {why}"))
 }
 
 #[cfg(test)]

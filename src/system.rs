@@ -63,31 +63,6 @@ pub fn cache_dir() -> Option<PathBuf> {
     base.map(|base| base.join("lienzo"))
 }
 
-/// Writes a small file of the cache, and its folder, so that only this user can read them: under a temporary name first, so
-/// that two processes cannot tear it.
-pub fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write as _;
-    let (Some(dir), Some(name)) = (file.parent(), file.file_name()) else {
-        return Err(std::io::ErrorKind::InvalidInput.into());
-    };
-    let mut folder = std::fs::DirBuilder::new();
-    let mut options = std::fs::OpenOptions::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-        folder.mode(0o700);
-        options.mode(0o600);
-    }
-    folder.recursive(true).create(dir)?;
-    let temporary = dir.join(format!(".{}-{}.tmp", name.to_string_lossy(), std::process::id()));
-    let written = options.write(true).create_new(true).open(&temporary).and_then(|mut f| f.write_all(text.as_bytes()));
-    let renamed = written.and_then(|()| std::fs::rename(&temporary, file));
-    if renamed.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    renamed
-}
-
 /// What the processor calls itself.
 pub fn processor_name() -> Option<String> {
     let info = read("/proc/cpuinfo")?;

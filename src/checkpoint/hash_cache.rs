@@ -6,9 +6,10 @@
 use super::hash::vae_file;
 use super::{Model, model_hash, vae_hash};
 use crate::error::Result;
+use crate::files::write_private;
 use crate::system::cache_dir;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::UNIX_EPOCH;
 
@@ -69,19 +70,15 @@ fn lookup(text: &str, key: &str) -> Option<String> {
     (hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit())).then(|| hash.to_owned())
 }
 
-/// Writes the entry in front of the others, through a temporary file so that two processes cannot tear it.
+/// Writes the entry in front of the others.
 fn remember(file: &Path, key: &str, hash: &str) {
     let path_of = |line: &str| line.splitn(4, ' ').nth(3).map(str::to_owned);
     let line = format!("{hash} {key}");
     let old = read(file);
     let others = old.lines().filter(|l| path_of(l).is_some() && path_of(l) != path_of(&line)).take(MOST);
     let text: String = std::iter::once(line.as_str()).chain(others).flat_map(|l| [l, "\n"]).collect();
-    let Some(dir) = file.parent() else { return };
-    let temporary: PathBuf = dir.join(format!(".hashes-{}.tmp", std::process::id()));
-    let written = fs::create_dir_all(dir).and_then(|()| fs::write(&temporary, text));
-    if written.and_then(|()| fs::rename(&temporary, file)).is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
+    // A cache that cannot be kept is left out.
+    let _ = write_private(file, text.as_bytes());
 }
 
 #[cfg(test)]

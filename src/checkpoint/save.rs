@@ -4,10 +4,11 @@ use super::arch::required_of;
 use super::{Model, config, names};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result, escape};
+use crate::files::{IfTaken, Temporary, cannot_write};
 use crate::weights::table::product;
 use crate::weights::{self, WeightSource};
 use serde_json::{Map, Value, json};
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -44,13 +45,15 @@ pub fn save_safetensors_with(
     refuse_input(model, path)?;
     let items = items(model)?;
     let header = header(model, &items, dtype)?;
-    let temp = temp_path(path)?;
-    let result = write(model, &items, &header, &temp, dtype, heard).and_then(|()| rename_new(&temp, path));
-    if result.is_err() {
-        // The first error is the one worth telling.
-        let _ = fs::remove_file(&temp);
+    if path.file_name().is_none() {
+        return Err(Error::usage("the output needs a file name, like model.safetensors"));
     }
-    result
+    let told = |e: io::Error| cannot_write(path, &e);
+    let mut out = BufWriter::with_capacity(1 << 20, Temporary::beside(path).map_err(told)?);
+    out.write_all(&header).map_err(told)?;
+    write(model, &items, &mut |bytes| out.write_all(bytes).map_err(told), dtype, heard)?;
+    let mut temporary = out.into_inner().map_err(|e| told(e.into_error()))?;
+    temporary.publish(path, IfTaken::Fail).map_err(told)
 }
 
 fn items(model: &Model) -> Result<Vec<Item>> {
@@ -115,18 +118,14 @@ fn model_of_shapes(model: &Model) -> Result<Model> {
     })
 }
 
+/// Hands on the tensors' bytes, in the header's order.
 fn write(
     model: &Model,
     items: &[Item],
-    header: &[u8],
-    temp: &Path,
+    out: &mut dyn FnMut(&[u8]) -> Result<()>,
     dtype: Dtype,
     heard: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<()> {
-    let told = |e: io::Error| Error::other(format!("{}: cannot be written: {e}", escape(&temp.to_string_lossy())));
-    let file = OpenOptions::new().write(true).create_new(true).open(temp).map_err(told)?;
-    let mut out = BufWriter::with_capacity(1 << 20, file);
-    out.write_all(header).map_err(told)?;
     let (mut stored, mut values, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
     for (i, Item { canonical, .. }) in items.iter().enumerate() {
         if heard(i, items.len()).is_break() {
@@ -135,7 +134,7 @@ fn write(
         model.source.read(canonical, &mut stored)?;
         let from = model.source.info(canonical).map_or(dtype, |info| info.dtype);
         if from == dtype {
-            out.write_all(&stored).map_err(told)?;
+            out(&stored)?;
             continue;
         }
         weights::decode_f32(from, &stored, &mut values);
@@ -144,10 +143,9 @@ fn write(
             return Err(Error::other(why));
         }
         weights::encode(dtype, &values, &mut bytes);
-        out.write_all(&bytes).map_err(told)?;
+        out(&bytes)?;
     }
-    let file: File = out.into_inner().map_err(|e| told(e.into_error()))?;
-    file.sync_all().map_err(told)
+    Ok(())
 }
 
 /// The output must be new, and above all not one of the files that are read, under whatever name.
@@ -185,22 +183,5 @@ fn same_file(a: &Path, b: &Path) -> bool {
     {
         let id = |p: &Path| fs::canonicalize(p).ok();
         id(a).is_some_and(|a| Some(a) == id(b))
-    }
-}
-
-fn temp_path(path: &Path) -> Result<PathBuf> {
-    let name = path.file_name().ok_or_else(|| Error::usage("the output needs a file name, like model.safetensors"))?;
-    let name = format!(".lienzo-{}-{}.tmp", std::process::id(), name.to_string_lossy());
-    Ok(path.with_file_name(name))
-}
-
-/// Gives the file its name without replacing one that appeared meanwhile; a link is the portable way to do that.
-fn rename_new(temp: &Path, path: &Path) -> Result<()> {
-    let told = |e: io::Error| Error::other(format!("{}: cannot be written: {e}", escape(&path.to_string_lossy())));
-    match fs::hard_link(temp, path) {
-        Ok(()) => fs::remove_file(temp).map_err(told),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(told(e)),
-        // A file system without links.
-        Err(_) => fs::rename(temp, path).map_err(told),
     }
 }

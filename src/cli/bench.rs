@@ -12,11 +12,11 @@ use lienzo::bench::report::{self, CsvRow, Machine};
 use lienzo::bench::stage::{self, Part};
 use lienzo::checkpoint::Model;
 use lienzo::error::{Error, Result, escape};
+use lienzo::files::{self, IfTaken};
 use lienzo::graph::plan::Plan;
 use lienzo::graph::target::Caps;
 use lienzo::{check, system};
 use serde_json::Value;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -117,15 +117,9 @@ fn check_writable(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Under a temporary name first: a reader never sees half a file.
+/// Whole, or not at all: a reader never sees half a file.
 fn write(path: &Path, text: &str) -> Result<()> {
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let temporary = path.with_file_name(format!(".lienzo-{}-{name}.tmp", std::process::id()));
-    let written = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, path));
-    written.map_err(|e| {
-        let _ = fs::remove_file(&temporary);
-        Error::other(format!("{}: cannot be written ({e}); choose another place", escape(&path.to_string_lossy())))
-    })
+    files::write(path, text.as_bytes(), IfTaken::Replace).map_err(|e| files::cannot_write(path, &e))
 }
 
 fn run_kernels(args: &BenchArgs, cpu: &Cpu, machine: &Machine, files: &mut Files) -> Result<bool> {

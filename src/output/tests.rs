@@ -138,5 +138,8 @@ fn the_system_s_refusals_are_sentences() {
     let error = OutputPlan::new(Some("/proc/self/"), 1, false).unwrap_err();
     assert!(error.exit_code() == 1 && error.to_string().contains("cannot be written: "), "{error}");
     let full = cannot_write(Path::new("a.png"), &ErrorKind::StorageFull.into());
-    assert_eq!(full.to_string(), "'a.png' cannot be written: the disk is full: free some space or choose another -o");
+    assert_eq!(
+        full.to_string(),
+        "'a.png' cannot be written: the disk is full: free some space or choose another place"
+    );
 }

@@ -5,6 +5,7 @@
 //! error.
 
 use crate::error::Result;
+use crate::files::write_private;
 use crate::graph::choose::choose;
 use crate::graph::target::Caps;
 use crate::kernels::conv2d::Conv2d;
@@ -13,7 +14,7 @@ use crate::kernels::cpu::{self, In, Io, Out};
 use crate::kernels::matmul::Matmul;
 use crate::kernels::{Dims, Op, Packing};
 use crate::simd::Isa;
-use crate::system::{cache_dir, processor_name, write_private};
+use crate::system::{cache_dir, processor_name};
 use crate::tensor::Shape;
 use crate::workers::Workers;
 use crate::workers::tuning::{CHUNK_BYTES, ROWS, TILES, Tuning};
@@ -68,7 +69,7 @@ pub fn choice(isa: Isa, workers: &Workers) -> Result<Choice> {
     let start = Instant::now();
     let (tuning, lines) = measure(isa, workers)?;
     let took = start.elapsed();
-    let kept = file.filter(|f| write_private(f, &with(&text, &key, tuning)).is_ok());
+    let kept = file.filter(|f| write_private(f, with(&text, &key, tuning).as_bytes()).is_ok());
     Ok(Choice { tuning, reason: Reason::Measured { lines, took, kept } })
 }
 

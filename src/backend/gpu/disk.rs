@@ -2,11 +2,11 @@
 //! folder, readable by its owner alone; a missing, damaged, foreign or unwritable one counts as empty, never as an error.
 
 use super::adapter::Adapter;
+use crate::files::write_private;
 use crate::system::cache_dir;
 use sha2::{Digest as _, Sha256};
 use std::fs;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A larger file is not one that we wrote.
 const MAX_BYTES: u64 = 256 << 20;
@@ -49,31 +49,10 @@ pub(super) fn load(owner: &Owner, what: &str) -> Option<Vec<u8>> {
     (head == digest(owner, data)).then(|| data.to_vec())
 }
 
-/// Saves through a temporary file, so that two processes cannot tear it.
+/// Saves for the next run; a cache that cannot be kept is left out.
 pub(super) fn save(owner: &Owner, what: &str, data: &[u8]) {
     let Some(path) = file(owner, what) else { return };
-    let Some(dir) = path.parent() else { return };
-    let temporary = dir.join(format!(".gpu-{}-{what}.tmp", std::process::id()));
-    let written = fs::create_dir_all(dir).and_then(|()| {
-        let mut out = create(&temporary)?;
-        out.write_all(&digest(owner, data))?;
-        out.write_all(data)
-    });
-    if written.and_then(|()| fs::rename(&temporary, &path)).is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-}
-
-#[cfg(unix)]
-fn create(path: &Path) -> std::io::Result<fs::File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
-}
-
-/// Elsewhere the user's own folder is private already.
-#[cfg(not(unix))]
-fn create(path: &Path) -> std::io::Result<fs::File> {
-    fs::File::create(path)
+    let _ = write_private(&path, &[&digest(owner, data), data].concat());
 }
 
 /// Nobody else may write what the driver will be given.
