@@ -3,6 +3,7 @@
 pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+mod rounded;
 
 use crate::checkpoint::Model;
 use crate::error::Result;
@@ -20,6 +21,11 @@ pub trait Backend: Send + Sync {
 
     /// What it can do; what plans are made for.
     fn caps(&self) -> Caps;
+
+    /// The same for a model, of which loading may have taught more.
+    fn caps_for(&self, _: &Model) -> Caps {
+        self.caps()
+    }
 
     /// What a plan needs in memory, from its shapes and the checkpoint's header alone.
     fn memory(&self, plan: &Plan, model: &Model) -> Memory;

@@ -318,7 +318,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The plan of a stage for a backend.
 fn plan_on(backend: &dyn Backend, model: &Model, stage: Stage) -> Result<Plan> {
-    Plan::new(stage.graph(model)?, &backend.caps()).map_err(|e| match e.kind() {
+    Plan::new(stage.graph(model)?, &backend.caps_for(model)).map_err(|e| match e.kind() {
         // Nothing is left that this device could run.
         Kind::Refused => {
             let message = format!("{} cannot be used: {e}; update its driver, or use --device cpu", backend.name());

@@ -8,6 +8,7 @@ pub mod fuse;
 pub mod plan;
 pub mod target;
 
+pub use crate::weights::expr::WeightExpr;
 pub use build::Builder;
 
 use crate::kernels::{Dims, Op};
@@ -34,28 +35,6 @@ impl Value {
     pub fn columns(self, first: usize, count: usize) -> Self {
         debug_assert!(first + count <= self.shape.c, "columns {first}..{} of {}", first + count, self.shape);
         Self { shape: self.shape.with_c(count), offset: self.offset + first, ..self }
-    }
-}
-
-/// Where a weight's elements come from in a checkpoint, under canonical names.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum WeightExpr {
-    /// One tensor.
-    One(String),
-    /// Tensors stacked along dimension 0: several products as one.
-    Rows(Vec<String>),
-    /// Sums of two vectors, stacked: two biases that always appear together.
-    RowSums(Vec<(String, String)>),
-}
-
-impl WeightExpr {
-    /// The names of all tensors it reads, in order.
-    pub fn names(&self) -> Vec<&str> {
-        match self {
-            Self::One(n) => vec![n],
-            Self::Rows(ns) => ns.iter().map(String::as_str).collect(),
-            Self::RowSums(ns) => ns.iter().flat_map(|(a, b)| [a.as_str(), b.as_str()]).collect(),
-        }
     }
 }
 

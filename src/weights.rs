@@ -4,10 +4,12 @@
 
 use crate::dtype::Dtype;
 use crate::error::Result;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) mod bytes;
 pub(crate) mod ckpt;
 mod decode;
+pub mod expr;
 pub(crate) mod format;
 mod quantized;
 pub(crate) mod safetensors;
@@ -50,10 +52,27 @@ pub struct Stored {
     pub bytes: usize,
 }
 
+/// Which bytes a tensor is read from. No two sources of one process ever have the same id, so that what was made of one
+/// source's tensors is never taken for another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceId(u64);
+
+impl SourceId {
+    /// One that nobody has.
+    #[allow(clippy::new_without_default, reason = "no two are equal")]
+    pub fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// Where a model's tensors come from: a file, a folder, an archive entry or bytes in the binary.
 ///
 /// Names are canonical. Reads are positioned (`pread`), so a source can be shared between threads.
 pub trait WeightSource: Send + Sync {
+    /// Who holds a tensor: a source over another one passes on the other's word for what it does not change.
+    fn id(&self, name: &str) -> SourceId;
+
     /// The canonical names, sorted.
     fn names(&self) -> Vec<&str>;
 

@@ -2,7 +2,7 @@
 
 use crate::common::{Temp, lienzo, stderr, tiny_model};
 use crate::gpu::device;
-use crate::memory::wide_model;
+use crate::memory::{DEEP, wide_model};
 use lienzo::backend::cpu::{Cpu, WeightType};
 use lienzo::backend::gpu::{Gpu, Options};
 use lienzo::backend::{Backend as _, Memory};
@@ -85,6 +85,29 @@ fn a_decoder_that_overflows_f16_is_run_again_on_the_same_device() {
             assert_eq!(engine.numerics().device, Some("gpu"));
         }
     }
+}
+
+/// A matrix that holds a value beyond f16 is f32 on the device, as it is on the CPU, and said.
+#[test]
+fn a_matrix_beyond_f16_is_kept_as_f32() {
+    let Some(device) = device(Options { storage: Storage::F32, ..Options::default() }) else { return };
+    let model = wide_model(DEEP, "");
+    let gpu = Gpu::new(device);
+    let cpu = Cpu::new(1, Isa::best(), WeightType::Auto).expect("a thread");
+    let (mut steps, mut wrong) = (0, Vec::new());
+    lockstep(&gpu, &cpu, &model, &mut |c| {
+        steps += 1;
+        if !c.passed() {
+            wrong.push(format!("{} ({}): {:.2e}", c.name, c.kernel, c.error));
+        }
+    })
+    .expect("both devices run");
+    assert!(steps > 150 && wrong.is_empty(), "{steps} steps: {wrong:#?}");
+    let beyond = |notes: Vec<String>| notes.into_iter().filter(|n| n.contains("65504")).collect::<Vec<_>>();
+    let (ours, theirs) = (beyond(gpu.notes()), beyond(cpu.notes()));
+    assert!(ours.len() == 1 && ours[0].contains(DEEP) && ours == theirs, "{ours:?} {theirs:?}");
+    // Another file's tensor of that name is f16.
+    assert!(gpu.caps_for(&tiny_model()).beyond_f16.is_empty());
 }
 
 /// PSNR in dB and the largest difference of two PNG files.

@@ -12,7 +12,7 @@ use lienzo::graph::plan::Plan;
 use lienzo::models::unet::UnetShape;
 use lienzo::simd::Isa;
 use lienzo::tensor::{Shape, Tensor};
-use lienzo::weights::{TensorInfo, WeightSource, decode_f32};
+use lienzo::weights::{SourceId, TensorInfo, WeightSource, decode_f32};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -70,6 +70,7 @@ fn streamed_weights_give_the_same_bits() {
 
 /// The tiny model's values as f32, one of them beyond f16, and one tensor that cannot be read.
 struct Wide {
+    id: SourceId,
     base: Arc<dyn WeightSource>,
     infos: BTreeMap<String, TensorInfo>,
     huge: &'static str,
@@ -77,6 +78,10 @@ struct Wide {
 }
 
 impl WeightSource for Wide {
+    fn id(&self, _: &str) -> SourceId {
+        self.id
+    }
+
     fn names(&self) -> Vec<&str> {
         self.base.names()
     }
@@ -110,10 +115,14 @@ pub fn wide_model(huge: &'static str, broken: &'static str) -> Arc<Model> {
     let model = tiny_model();
     let wide = |name: &str| TensorInfo { dtype: Dtype::F32, ..model.source.info(name).expect("a tensor").clone() };
     let infos = model.source.names().into_iter().map(|n| (n.to_owned(), wide(n))).collect();
-    Arc::new(Model { source: Arc::new(Wide { base: model.source.clone(), infos, huge, broken }), ..model })
+    Arc::new(Model {
+        source: Arc::new(Wide { id: SourceId::new(), base: model.source.clone(), infos, huge, broken }),
+        ..model
+    })
 }
 
-const DEEP: &str = "unet.mid_block.resnets.0.conv2.weight";
+/// A matrix in the middle of the U-Net.
+pub const DEEP: &str = "unet.mid_block.resnets.0.conv2.weight";
 
 #[test]
 fn f32_files_are_rounded_with_a_note_and_only_where_f16_can_hold_them() {

@@ -5,6 +5,7 @@ pub mod probe;
 mod reader;
 mod stream;
 
+use super::rounded::Rounded;
 use super::{Backend, Memory, Numerics, Program, Run, Value};
 use crate::checkpoint::Model;
 use crate::error::{Error, Result};
@@ -15,9 +16,10 @@ use crate::kernels::cpu::panels::Packed;
 use crate::kernels::cpu::{self as kernels, In, Io, Out};
 use crate::simd::Isa;
 use crate::tensor::Tensor;
+use crate::weights::SourceId;
 use crate::workers::Workers;
 use memory::{Arena, Buffer};
-use reader::{Notes, Reader, panel_bytes};
+use reader::{Packer, panel_bytes};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
@@ -36,14 +38,18 @@ pub enum WeightType {
     F32,
 }
 
+/// Packed weights by expression and layout, and by whose tensors they are made of: models that have a file in common
+/// share what they read from it.
+type Store = HashMap<(Vec<SourceId>, PlanWeight), Weak<Packed>>;
+
 /// Runs plans on the processor's cores.
 pub struct Cpu {
     caps: Caps,
     workers: Arc<Workers>,
     weight_type: WeightType,
-    notes: Arc<Notes>,
-    /// Packed weights by model, expression and layout, shared by all programs for as long as one of them lives.
-    store: Mutex<HashMap<(usize, PlanWeight), Weak<Packed>>>,
+    rounded: Arc<Rounded>,
+    /// Packed weights, shared by all programs for as long as one of them lives.
+    store: Mutex<Store>,
 }
 
 impl Cpu {
@@ -51,7 +57,7 @@ impl Cpu {
     pub fn new(threads: usize, isa: Isa, weight_type: WeightType) -> Result<Self> {
         memory::return_what_is_freed();
         let workers = Arc::new(Workers::new(threads)?);
-        Ok(Self { caps: Caps::cpu(isa), workers, weight_type, notes: Arc::default(), store: Mutex::default() })
+        Ok(Self { caps: Caps::cpu(isa), workers, weight_type, rounded: Arc::default(), store: Mutex::default() })
     }
 
     /// Its threads.
@@ -75,19 +81,19 @@ impl Cpu {
         Ok(choice)
     }
 
-    fn packed(&self, want: &PlanWeight, model: &Arc<Model>, reader: &mut Reader<'_>) -> Result<Arc<Packed>> {
-        let key = (Arc::as_ptr(model) as usize, want.clone());
+    fn packed(&self, want: &PlanWeight, model: &Arc<Model>, packer: &mut Packer<'_>) -> Result<Arc<Packed>> {
+        let key = (want.weight.expr.origin(&*model.source), want.clone());
         if let Some(found) = self.lock_store().get(&key).and_then(Weak::upgrade) {
             return Ok(found);
         }
-        let packed = Arc::new(reader.pack(want, Some(&self.workers))?);
+        let packed = Arc::new(packer.pack(want, Some(&self.workers))?);
         let mut store = self.lock_store();
         store.retain(|_, w| w.strong_count() > 0);
         store.insert(key, Arc::downgrade(&packed));
         Ok(packed)
     }
 
-    fn lock_store(&self) -> std::sync::MutexGuard<'_, HashMap<(usize, PlanWeight), Weak<Packed>>> {
+    fn lock_store(&self) -> std::sync::MutexGuard<'_, Store> {
         // The map is consistent between any two statements, so a panic elsewhere does not spoil it.
         self.store.lock().unwrap_or_else(|e| e.into_inner())
     }
@@ -120,20 +126,20 @@ impl Backend for Cpu {
     }
 
     fn notes(&self) -> Vec<String> {
-        self.notes.take()
+        self.rounded.take()
     }
 
     fn load(&self, plan: Arc<Plan>, model: &Arc<Model>) -> Result<Box<dyn Program>> {
         if plan.cost().flops >= probe::WORTH && !self.workers.is_tuned() {
             self.tuned()?;
         }
-        let mut reader = Reader::new(model, self.weight_type, &self.notes);
+        let mut packer = Packer::new(model, self.weight_type, &self.rounded);
         let mut weights = Vec::with_capacity(plan.weights.len());
         for w in &plan.weights {
             let kept = !plan.streamed || w.packing == Packing::Vector;
-            weights.push(if kept { Some(self.packed(w, model, &mut reader)?) } else { None });
+            weights.push(if kept { Some(self.packed(w, model, &mut packer)?) } else { None });
         }
-        let stream = || Stream::new(plan.clone(), model.clone(), self.weight_type, self.notes.clone());
+        let stream = || Stream::new(plan.clone(), model.clone(), self.weight_type, self.rounded.clone());
         let stream = plan.streamed.then(|| Arc::new(stream()));
         self.workers.reserve(plan.worker_scratch());
         let inputs =

@@ -164,6 +164,10 @@ impl Backend for Gpu {
         lock(&self.caps).clone()
     }
 
+    fn caps_for(&self, model: &Model) -> Caps {
+        Caps { beyond_f16: self.shared.store.rounded.beyond(&*model.source), ..self.caps() }
+    }
+
     fn memory(&self, plan: &Plan, _: &Model) -> Memory {
         let storage = self.device().limits().weights;
         Memory {
@@ -183,7 +187,9 @@ impl Backend for Gpu {
     }
 
     fn notes(&self) -> Vec<String> {
-        std::mem::take(&mut *lock(&self.notes))
+        let mut notes = std::mem::take(&mut *lock(&self.notes));
+        notes.extend(self.shared.store.rounded.take());
+        notes
     }
 
     fn wider(&self) -> Option<Arc<dyn Backend>> {

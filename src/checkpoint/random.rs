@@ -9,7 +9,7 @@ use crate::models::autoencoder::kl::VaeConfig;
 use crate::models::text::{ClipConfig, MlpActivation};
 use crate::models::training::ScheduleConfig;
 use crate::models::unet::{UnetConfig, UnetLevel};
-use crate::weights::{TensorInfo, WeightSource};
+use crate::weights::{SourceId, TensorInfo, WeightSource};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use std::collections::BTreeMap;
@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 /// Tensors whose elements are computed when they are read: the same for the same name, always.
 struct Random {
+    id: SourceId,
     tensors: BTreeMap<String, TensorInfo>,
 }
 
@@ -27,6 +28,10 @@ impl Random {
 }
 
 impl WeightSource for Random {
+    fn id(&self, _: &str) -> SourceId {
+        self.id
+    }
+
     fn names(&self) -> Vec<&str> {
         self.tensors.keys().map(String::as_str).collect()
     }
@@ -85,7 +90,7 @@ impl Model {
         Self {
             name: name.into(),
             path: None,
-            source: Arc::new(Random { tensors }),
+            source: Arc::new(Random { id: SourceId::new(), tensors }),
             clip,
             unet,
             vae,

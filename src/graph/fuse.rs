@@ -251,7 +251,8 @@ fn sibling_group(g: &Graph, first: usize) -> Vec<usize> {
         let alone =
             !e.row && e.act == Activation::None && !e.residual && !e.geglu && !m.two_sources && m.norm.is_none();
         // Column views begin at multiples of 4 so that every layout keeps its alignment.
-        let fits = n.w[0].dims.n.is_multiple_of(4) && n.w.iter().all(|w| matches!(w.expr, WeightExpr::One(_)));
+        let fits = n.w[0].dims.n.is_multiple_of(4)
+            && n.w.iter().all(|w| matches!(w.expr, WeightExpr::One(_) | WeightExpr::Slice { .. }));
         (alone && fits && only_attention_reads(g, n.y)).then_some((n.x[0], m.bias))
     };
     let Some(key) = plain(&g.nodes[first]) else { return Vec::new() };
@@ -272,9 +273,12 @@ struct Merged {
 fn merge_siblings(g: &mut Graph, group: &[usize]) -> Merged {
     let nodes: Vec<&Node> = group.iter().map(|&i| &g.nodes[i]).collect();
     let stack = |index: usize| {
-        let names = nodes.iter().flat_map(|n| n.w[index].expr.names()).map(String::from).collect();
+        let part = |n: &&Node| (n.w[index].expr.clone(), n.w[index].dims.n);
         let rows = nodes.iter().map(|n| n.w[index].dims.n).sum();
-        Weight { expr: WeightExpr::Rows(names), dims: Dims { n: rows, ..nodes[0].w[index].dims } }
+        Weight {
+            expr: WeightExpr::Rows(nodes.iter().map(part).collect()),
+            dims: Dims { n: rows, ..nodes[0].w[index].dims },
+        }
     };
     let w: Vec<Weight> = (0..nodes[0].w.len()).map(stack).collect();
     let mut offset = 0;
@@ -366,7 +370,7 @@ fn leaving(mut op: Op, tiles: Tiles) -> Op {
 /// A GroupNorm takes its statistics from the products that write its operands, where each of them can leave them on this
 /// device: it reads its operands once.
 fn norm_given(g: &mut Graph, caps: &Caps) -> bool {
-    let runs = |op: Op, x: &[Shape], node: &Node| choose(&op, x, &node.dims(), caps).is_ok();
+    let runs = |op: Op, x: &[Shape], node: &Node| choose(&op, x, &node.dims(), &caps.for_weights(&node.w)).is_ok();
     let mut changed = false;
     for at in 0..g.nodes.len() {
         let Op::GroupNorm(norm @ GroupNorm { given: false, .. }) = g.nodes[at].op else { continue };

@@ -103,6 +103,8 @@ pub struct PlanWeight {
     pub packing: Packing,
     /// Whether value and gate rows are interleaved for GEGLU.
     pub geglu: bool,
+    /// Whether a matrix is f32 also where the others are f16.
+    pub exact: bool,
 }
 
 impl PlanWeight {
@@ -160,6 +162,7 @@ impl Plan {
         let mut steps = Vec::with_capacity(graph.nodes.len());
         for node in &graph.nodes {
             let (x, dims) = (node.shapes(), node.dims());
+            let caps = &*caps.for_weights(&node.w);
             let (variant, variant_name) = choose(&node.op, &x, &dims, caps).map_err(|e| e.at(&node.name))?;
             let (scratch, in_place, launch) = match &caps.target {
                 Target::Cpu(_) => {
@@ -170,10 +173,10 @@ impl Plan {
             };
             let geglu = matches!(node.op, Op::Matmul(m) if m.geglu);
             let packings = node.op.packings();
-            let w =
-                node.w.iter().zip(packings).map(|(weight, packing)| {
-                    intern(&mut weights, PlanWeight { weight: weight.clone(), packing, geglu })
-                });
+            let w = node.w.iter().zip(packings).map(|(weight, packing)| {
+                let exact = packing == Packing::Panels && caps.is_beyond_f16(weight);
+                intern(&mut weights, PlanWeight { weight: weight.clone(), packing, geglu, exact })
+            });
             steps.push(Step {
                 name: node.name.clone(),
                 op: node.op,

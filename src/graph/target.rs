@@ -1,7 +1,9 @@
 //! What a plan is made for: a kind of device and what it can do, as plain data.
 
-use crate::kernels::gpu;
+use super::Weight;
+use crate::kernels::gpu::{self, Storage};
 use crate::simd::Isa;
+use std::borrow::Cow;
 
 /// The CPU's variants in bf16.
 const BF16: [(&str, &str); 2] = [("matmul", "bf16"), ("attention", "flash_bf16")];
@@ -24,6 +26,8 @@ pub struct Caps {
     pub refused: Vec<(&'static str, &'static str)>,
     /// Names of the rewrites of `graph::fuse` that are off.
     pub rewrites_off: Vec<&'static str>,
+    /// Weights, by their first tensor, that hold values beyond f16: their matrices are f32 also where the others are f16.
+    pub beyond_f16: Vec<String>,
 }
 
 impl Caps {
@@ -51,6 +55,23 @@ impl Caps {
         self
     }
 
+    /// Whether a weight's matrix is f32 also where the others are f16.
+    pub fn is_beyond_f16(&self, weight: &Weight) -> bool {
+        let first = || weight.expr.names().first().copied();
+        !self.beyond_f16.is_empty() && first().is_some_and(|name| self.beyond_f16.iter().any(|n| n == name))
+    }
+
+    /// The same for a node with these weights.
+    pub fn for_weights(&self, w: &[Weight]) -> Cow<'_, Self> {
+        let mut caps = Cow::Borrowed(self);
+        if w.iter().any(|w| self.is_beyond_f16(w))
+            && let Target::Gpu(limits) = &mut caps.to_mut().target
+        {
+            limits.weights = Storage::F32;
+        }
+        caps
+    }
+
     /// The instruction set that the CPU's kernels use; a GPU's plan has none, and what the CPU does for it is scalar.
     pub fn isa(&self) -> Isa {
         match self.target {
@@ -60,6 +81,6 @@ impl Caps {
     }
 
     fn new(target: Target) -> Self {
-        Self { target, refused: Vec::new(), rewrites_off: Vec::new() }
+        Self { target, refused: Vec::new(), rewrites_off: Vec::new(), beyond_f16: Vec::new() }
     }
 }

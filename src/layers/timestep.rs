@@ -23,12 +23,13 @@ pub fn time_embedding(b: &mut Builder, t: Value, width: usize) -> Result<Value> 
 /// `blocks` are the ResNets' names in the current scope with their channels.
 pub fn time_rows(b: &mut Builder, embedding: Value, blocks: &[(String, usize)]) -> Result<Value> {
     let n = blocks.iter().map(|(_, c)| c).sum();
-    let paths: Vec<String> = blocks.iter().map(|(name, _)| b.path(name)).collect();
-    let rows = paths.iter().map(|p| format!("{p}.time_emb_proj.weight")).collect();
-    let sums = paths.iter().map(|p| (format!("{p}.time_emb_proj.bias"), format!("{p}.conv1.bias"))).collect();
+    let tensor = |block: &str, name: &str| WeightExpr::One(b.path(&format!("{block}.{name}")));
+    let rows = blocks.iter().map(|(block, c)| (tensor(block, "time_emb_proj.weight"), *c)).collect();
+    let sum = |block: &str| WeightExpr::sum(tensor(block, "time_emb_proj.bias"), tensor(block, "conv1.bias"));
+    let sums = blocks.iter().map(|(block, c)| (sum(block), *c)).collect();
     let w = vec![
         Weight { expr: WeightExpr::Rows(rows), dims: Dims::matrix(n, embedding.shape.c) },
-        Weight { expr: WeightExpr::RowSums(sums), dims: Dims::vector(n) },
+        Weight { expr: WeightExpr::Rows(sums), dims: Dims::vector(n) },
     ];
     b.push("time_emb_proj", Matmul { bias: true, ..Matmul::default() }, &[embedding], w)
 }

@@ -120,7 +120,7 @@ pub fn context(cfg: &UnetConfig, contexts: usize, tokens: usize) -> Result<Graph
     let x = b.input("context", Shape::tokens(contexts, tokens, cfg.context_width));
     for (name, c) in cfg.cross_attentions() {
         let attn2 = b.path(&format!("{name}.transformer_blocks.0.attn2"));
-        let rows = ["to_k", "to_v"].map(|part| format!("{attn2}.{part}.weight")).to_vec();
+        let rows = ["to_k", "to_v"].map(|part| (WeightExpr::One(format!("{attn2}.{part}.weight")), c)).to_vec();
         let w = Weight { expr: WeightExpr::Rows(rows), dims: Dims::matrix(2 * c, cfg.context_width) };
         let kv = b.push(&format!("{name}.transformer_blocks.0.attn2.kv"), Matmul::default(), &[x], vec![w])?;
         b.output(&name, kv);

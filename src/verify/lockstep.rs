@@ -65,7 +65,7 @@ pub fn lockstep(
 /// A plan for a device, loaded; variants that are refused meanwhile are done without.
 fn load(backend: &dyn Backend, model: &Arc<Model>, plan: impl Fn(&Caps) -> Result<Plan>) -> Result<Box<dyn Program>> {
     loop {
-        let plan = Arc::new(plan(&backend.caps())?);
+        let plan = Arc::new(plan(&backend.caps_for(model))?);
         match backend.load(plan, model) {
             Err(e) if *e.kind() == Kind::Refused => {}
             result => return result,
@@ -82,7 +82,7 @@ fn one(
 ) -> Result<()> {
     let mut ours = load(device, model, |caps| Plan::new(stage.graph(model)?, caps))?;
     // The graph as it was fused for the device, so the same steps.
-    let caps = device.caps();
+    let caps = device.caps_for(model);
     let mut theirs = load(cpu, model, |own| Plan::fused(fuse::fuse(stage.graph(model)?, &caps), own))?;
     let plan = ours.plan().clone();
     let same = plan.steps.len() == theirs.plan().steps.len()

@@ -1,7 +1,7 @@
 //! Tensors with their places in files to a [`WeightSource`]: every format ends here.
 
 use super::bytes::Bytes;
-use super::{Stored, TensorInfo, WeightSource, quantized};
+use super::{SourceId, Stored, TensorInfo, WeightSource, quantized};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result, escape};
 use std::collections::BTreeMap;
@@ -171,6 +171,7 @@ fn gather(span: &[u8], size: usize, shape: &[usize], strides: &[usize], out: &mu
 /// Tensors under canonical names.
 #[derive(Clone)]
 pub struct Table {
+    id: SourceId,
     tensors: BTreeMap<String, Located>,
     about: String,
 }
@@ -178,14 +179,14 @@ pub struct Table {
 impl Table {
     /// `about` is what `inspect` prints of the format.
     pub fn new(tensors: BTreeMap<String, Located>, about: impl Into<String>) -> Self {
-        Self { tensors, about: about.into() }
+        Self { id: SourceId::new(), tensors, about: about.into() }
     }
 
     /// Drops the tensors that the model does not need.
     #[must_use]
     pub fn keep(mut self, required: &[(String, Vec<usize>)]) -> Self {
         let tensors = required.iter().filter_map(|(name, _)| self.tensors.remove_entry(name)).collect();
-        Self { tensors, about: self.about }
+        Self { tensors, ..self }
     }
 
     fn get(&self, name: &str) -> Result<&Located> {
@@ -198,6 +199,10 @@ fn no_such(name: &str) -> Error {
 }
 
 impl WeightSource for Table {
+    fn id(&self, _: &str) -> SourceId {
+        self.id
+    }
+
     fn names(&self) -> Vec<&str> {
         self.tensors.keys().map(String::as_str).collect()
     }
@@ -249,6 +254,10 @@ impl Replaced {
 }
 
 impl WeightSource for Replaced {
+    fn id(&self, name: &str) -> SourceId {
+        self.side(name).id(name)
+    }
+
     fn names(&self) -> Vec<&str> {
         let mut names = self.base.names();
         names.retain(|n| !n.starts_with(self.prefix));

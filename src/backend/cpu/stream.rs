@@ -4,7 +4,8 @@
 //! The panels are those that would be kept otherwise, so that no result changes by a bit.
 
 use super::WeightType;
-use super::reader::{Notes, Reader};
+use super::reader::Packer;
+use crate::backend::rounded::Rounded;
 use crate::checkpoint::Model;
 use crate::error::{Error, Result};
 use crate::graph::plan::{AHEAD, Plan};
@@ -18,7 +19,7 @@ pub struct Stream {
     plan: Arc<Plan>,
     model: Arc<Model>,
     weight_type: WeightType,
-    notes: Arc<Notes>,
+    rounded: Arc<Rounded>,
 }
 
 /// A step's number and its matrices, each with its number in the plan.
@@ -32,8 +33,8 @@ pub struct Feed<'a> {
 
 impl Stream {
     /// A stream for a plan.
-    pub fn new(plan: Arc<Plan>, model: Arc<Model>, weight_type: WeightType, notes: Arc<Notes>) -> Self {
-        Self { plan, model, weight_type, notes }
+    pub fn new(plan: Arc<Plan>, model: Arc<Model>, weight_type: WeightType, rounded: Arc<Rounded>) -> Self {
+        Self { plan, model, weight_type, rounded }
     }
 
     /// Runs `body` while another thread reads and packs what it will ask for.
@@ -51,13 +52,13 @@ impl Stream {
     }
 
     fn fill(&self, to: &SyncSender<Item>) {
-        let mut reader = Reader::new(&self.model, self.weight_type, &self.notes);
+        let mut packer = Packer::new(&self.model, self.weight_type, &self.rounded);
         for (i, matrices) in self.plan.steps.iter().enumerate().map(|(i, step)| (i, matrices(&self.plan, &step.w))) {
             if matrices.is_empty() {
                 continue;
             }
             // Without the pool, which is computing.
-            let pack = |n: usize| Ok((n, reader.pack(&self.plan.weights[n], None)?));
+            let pack = |n: usize| Ok((n, packer.pack(&self.plan.weights[n], None)?));
             let packed: Result<Vec<_>> = matrices.into_iter().map(pack).collect();
             let failed = packed.is_err();
             if to.send((i, packed)).is_err() || failed {

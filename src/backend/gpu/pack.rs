@@ -1,16 +1,14 @@
 //! Weights as the shaders read them: from a checkpoint's tensors to k-major quads. See [`crate::kernels::gpu`] for the layout.
 
+use crate::backend::rounded::Rounded;
 use crate::checkpoint::Model;
-use crate::error::{Error, Kind, Result, escape};
-use crate::graph::WeightExpr;
+use crate::dtype::{Dtype, beyond_f16};
+use crate::error::{Error, Result, escape};
 use crate::graph::plan::PlanWeight;
 use crate::kernels::gpu::{Storage, columns};
 use crate::kernels::{Dims, Packing};
-use crate::weights::decode_f32;
+use crate::weights::expr::Reader;
 use half::f16;
-
-/// Largest value of f16.
-const F16_MAX: f32 = 65_504.0;
 
 /// Rounded up to whole quads.
 const fn quads(n: usize) -> usize {
@@ -27,10 +25,10 @@ fn column(dims: Dims, geglu: bool, n: usize) -> usize {
     c / 4 * 8 + gate + c % 4
 }
 
-/// Packs values in torch's order.
+/// Packs values in torch's order. What f16 cannot hold becomes infinite: the caller decides what is stored as f16.
 ///
 /// # Errors
-/// A value that f16 cannot hold.
+/// Another number of values.
 pub(crate) fn pack(dims: Dims, packing: Packing, geglu: bool, storage: Storage, values: &[f32]) -> Result<Vec<u8>> {
     if values.len() != dims.len() {
         return Err(Error::other(format!("{} values given for a weight of {dims:?}", values.len())));
@@ -44,13 +42,7 @@ pub(crate) fn pack(dims: Dims, packing: Packing, geglu: bool, storage: Storage, 
     }
     match storage {
         Storage::F32 => Ok(bytemuck::cast_slice(&matrix(dims, geglu, values, |v| v)).to_vec()),
-        Storage::F16 => {
-            if let Some(v) = values.iter().find(|v| v.abs() > F16_MAX) {
-                let message = format!("holds {v}, beyond f16's largest value, 65504; use --type f32");
-                return Err(Error::new(Kind::BadFile, message));
-            }
-            Ok(bytemuck::cast_slice(&matrix(dims, geglu, values, |v| f16::from_f32(v).to_bits())).to_vec())
-        }
+        Storage::F16 => Ok(bytemuck::cast_slice(&matrix(dims, geglu, values, |v| f16::from_f32(v).to_bits())).to_vec()),
     }
 }
 
@@ -74,47 +66,32 @@ fn matrix<T: Copy + Default>(dims: Dims, geglu: bool, values: &[f32], convert: i
     out
 }
 
-/// Reads and packs a plan's weight.
-///
-/// # Errors
-/// The file cannot be read, its tensors have another size than the architecture says, or f16 cannot hold a value.
-pub(super) fn read(want: &PlanWeight, model: &Model, storage: Storage) -> Result<Vec<u8>> {
-    let names = want.weight.expr.names();
-    let values = values(&want.weight.expr, model)?;
-    let (dims, label) = (want.weight.dims, escape(&names.join(", ")));
-    if values.len() != dims.len() {
-        let message = format!("{label}: {} values where {} are expected", values.len(), dims.len());
-        return Err(Error::new(Kind::BadFile, message));
-    }
-    pack(dims, want.packing, want.geglu, storage, &values).map_err(|e| e.at(label))
+/// A weight that was read.
+pub(super) enum Read {
+    /// As the shaders read it.
+    Packed(Vec<u8>),
+    /// It is to be f16 and holds values beyond it.
+    Beyond,
 }
 
-/// A weight's values in torch's order.
-fn values(expr: &WeightExpr, model: &Model) -> Result<Vec<f32>> {
-    let mut raw = Vec::new();
-    let mut one = |name: &str, out: &mut Vec<f32>| -> Result<()> {
-        let missing = || Error::new(Kind::BadFile, format!("{}: tensor {} is missing", model.name, escape(name)));
-        let dtype = model.source.info(name).ok_or_else(missing)?.dtype;
-        model.source.read(name, &mut raw)?;
-        let mut values = Vec::new();
-        decode_f32(dtype, &raw, &mut values);
-        out.append(&mut values);
-        Ok(())
-    };
-    let mut out = Vec::new();
-    match expr {
-        WeightExpr::One(name) => one(name, &mut out)?,
-        WeightExpr::Rows(names) => names.iter().try_for_each(|name| one(name, &mut out))?,
-        WeightExpr::RowSums(pairs) => {
-            for (a, b) in pairs {
-                let (mut left, mut right) = (Vec::new(), Vec::new());
-                one(a, &mut left)?;
-                one(b, &mut right)?;
-                out.extend(left.iter().zip(&right).map(|(a, b)| a + b));
-            }
+/// Reads and packs a plan's weight, matrices as `storage`.
+///
+/// # Errors
+/// The file cannot be read, or its tensors have another size than the architecture says.
+pub(super) fn read(want: &PlanWeight, model: &Model, storage: Storage, rounded: &Rounded) -> Result<Read> {
+    let (expr, dims) = (&want.weight.expr, want.weight.dims);
+    let mut reader = Reader::new(&*model.source, &model.name);
+    let row = dims.k * dims.taps;
+    reader.check(expr, dims.n, row)?;
+    let values = reader.rows(expr, 0..dims.n, row)?;
+    if want.packing == Packing::Panels && storage == Storage::F16 {
+        if beyond_f16(Dtype::F32, bytemuck::cast_slice(&values)) {
+            return Ok(Read::Beyond);
         }
+        rounded.round(reader.dtype(expr)?);
     }
-    Ok(out)
+    let packed = pack(dims, want.packing, want.geglu, storage, &values);
+    packed.map(Read::Packed).map_err(|e| e.at(escape(&expr.names().join(", "))))
 }
 
 #[cfg(test)]
@@ -142,11 +119,5 @@ mod tests {
         let packed = pack(dims, Packing::Vector, true, Storage::F32, &values).unwrap();
         let packed: &[f32] = bytemuck::cast_slice(&packed);
         assert_eq!(packed, [1., 2., 3., 4., 6., 7., 8., 9., 5., 0., 0., 0., 10., 0., 0., 0.]);
-    }
-
-    #[test]
-    fn what_f16_cannot_hold_is_refused() {
-        let error = pack(Dims::matrix(1, 1), Packing::Panels, false, Storage::F16, &[1e6]).unwrap_err();
-        assert!(error.to_string().contains("--type f32"), "{error}");
     }
 }

@@ -85,7 +85,10 @@ impl Verdicts {
     }
 
     fn check(&self, bench: &Bench, plan: &Plan, step: &Step) -> Result<Option<Refusal>> {
-        let limits = gpu::Limits { storage: plan.storage, ..bench.device().limits().clone() };
+        let mut limits = gpu::Limits { storage: plan.storage, ..bench.device().limits().clone() };
+        if step.w.iter().any(|w| plan.weights[*w].exact) {
+            limits.weights = Storage::F32;
+        }
         let weights = if limits.weights == Storage::F32 { WeightType::F32 } else { WeightType::F16 };
         let case = small_case(plan, step, &limits)?;
         let prepared = Prepared::stored(&case, weights, plan.storage)?;

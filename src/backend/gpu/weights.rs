@@ -1,12 +1,14 @@
 //! The device's weights: read and packed on several threads, laid into slabs, shared by all programs that need them.
 
 use super::device::Device;
-use super::pack;
+use super::pack::{self, Read};
 use super::record::Region;
+use crate::backend::rounded::Rounded;
 use crate::checkpoint::Model;
 use crate::error::{Error, Kind, Result, escape};
 use crate::graph::plan::PlanWeight;
 use crate::kernels::gpu::{ALIGN, Storage, packed_bytes};
+use crate::weights::SourceId;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak, mpsc};
@@ -28,19 +30,33 @@ impl Resident {
     }
 }
 
-/// Weights by model and expression.
+/// Weights by expression and layout, and by whose tensors they are made of: models that have a file in common share what
+/// they read from it.
+type Known = HashMap<(Vec<SourceId>, PlanWeight), Weak<Resident>>;
+
+/// What is on the device.
 #[derive(Default)]
 pub(super) struct Store {
-    resident: Mutex<HashMap<(usize, PlanWeight, Storage), Weak<Resident>>>,
+    resident: Mutex<Known>,
+    /// What was rounded to f16, and what could not be.
+    pub(super) rounded: Rounded,
 }
 
-/// How a weight is stored: vectors as f32 always.
+/// How a weight's matrix is stored where others are stored as `storage`.
+fn stored(w: &PlanWeight, storage: Storage) -> Storage {
+    if w.exact { Storage::F32 } else { storage }
+}
+
+/// Bytes of a packed weight: vectors are f32 always.
 pub(super) fn bytes(w: &PlanWeight, storage: Storage) -> u64 {
-    packed_bytes(w.weight.dims, w.packing, w.geglu, storage)
+    packed_bytes(w.weight.dims, w.packing, w.geglu, stored(w, storage))
 }
 
 impl Store {
     /// All of `wanted` on the device; what is there already is shared.
+    ///
+    /// # Errors
+    /// `Refused`: some hold values beyond f16, which is known from now on ([`Rounded::beyond`]): plan anew.
     pub(super) fn load(
         &self,
         device: &Device,
@@ -48,7 +64,7 @@ impl Store {
         wanted: &[PlanWeight],
     ) -> Result<Vec<Arc<Resident>>> {
         let storage = device.limits().weights;
-        let key = |w: &PlanWeight| (Arc::as_ptr(model) as usize, w.clone(), storage);
+        let key = |w: &PlanWeight| (w.weight.expr.origin(&*model.source), w.clone());
         let mut resident = self.resident.lock().unwrap_or_else(|e| e.into_inner());
         resident.retain(|_, w| w.strong_count() > 0);
         let mut all: Vec<Option<Arc<Resident>>> =
@@ -59,7 +75,7 @@ impl Store {
                 .map_err(|e| e.at(escape(&wanted[*i].weight.expr.names().join(", "))))
         })?;
         let regions = slabs(device, missing.iter().map(|i| bytes(&wanted[*i], storage)))?;
-        upload(device, model, &missing.iter().map(|i| &wanted[*i]).collect::<Vec<_>>(), &regions)?;
+        upload(device, model, &missing.iter().map(|i| &wanted[*i]).collect::<Vec<_>>(), &regions, &self.rounded)?;
         for (i, region) in missing.into_iter().zip(regions) {
             let weight = Arc::new(Resident { region });
             resident.insert(key(&wanted[i]), Arc::downgrade(&weight));
@@ -110,7 +126,7 @@ pub(super) fn buffer(device: &Device, label: &str, size: u64, usage: wgpu::Buffe
 }
 
 /// Reads and packs on several threads, writes to the queue on this one.
-fn upload(device: &Device, model: &Model, wanted: &[&PlanWeight], regions: &[Region]) -> Result<()> {
+fn upload(device: &Device, model: &Model, wanted: &[&PlanWeight], regions: &[Region], rounded: &Rounded) -> Result<()> {
     let storage = device.limits().weights;
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(8).min(wanted.len());
@@ -124,16 +140,21 @@ fn upload(device: &Device, model: &Model, wanted: &[&PlanWeight], regions: &[Reg
                     let i = next.fetch_add(1, Ordering::Relaxed);
                     // The receiver is gone when another weight could not be read.
                     let Some(w) = wanted.get(i) else { return };
-                    if to.send((i, pack::read(w, model, storage))).is_err() {
+                    if to.send((i, pack::read(w, model, stored(w, storage), rounded))).is_err() {
                         return;
                     }
                 }
             });
         }
         drop(to);
-        let mut pending = 0;
-        for (i, packed) in from {
-            let packed = packed?;
+        let (mut pending, mut beyond) = (0, None);
+        for (i, read) in from {
+            let Read::Packed(packed) = read? else {
+                // The others are read all the same: whatever else there is, is known before it is planned anew.
+                rounded.keep(&wanted[i].weight.expr, &*model.source);
+                beyond = beyond.or(Some(i));
+                continue;
+            };
             device.queue.write_buffer(&regions[i].buffer, regions[i].start, &packed);
             pending += packed.len() as u64;
             if pending > FLUSH {
@@ -141,6 +162,13 @@ fn upload(device: &Device, model: &Model, wanted: &[&PlanWeight], regions: &[Reg
                 pending = 0;
             }
         }
-        device.wait(Some(device.queue.submit([])))
+        device.wait(Some(device.queue.submit([])))?;
+        match beyond {
+            Some(i) => {
+                let name = escape(&wanted[i].weight.expr.names().join(", "));
+                Err(Error::new(Kind::Refused, format!("{name}: holds values beyond f16's largest, 65504")))
+            }
+            None => Ok(()),
+        }
     })
 }

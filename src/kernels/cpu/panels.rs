@@ -5,7 +5,7 @@
 //! columns that belong to them.
 #![allow(unsafe_code, reason = "panels are written in parallel into memory that is not yet initialised")]
 
-use crate::dtype::Dtype;
+use crate::dtype::{Dtype, beyond_f16};
 use crate::error::{Error, Kind, Result};
 use crate::kernels::{Dims, Packing};
 use crate::workers::Workers;
@@ -252,7 +252,7 @@ pub fn pack_rows(
         }
         if keep_f32 {
             append(&mut single, part, geglu, values, workers);
-        } else if beyond_f16(values) {
+        } else if beyond_f16(dtype, values.bytes) {
             return Ok(None);
         } else {
             append(&mut half, part, geglu, values, workers);
@@ -260,23 +260,6 @@ pub fn pack_rows(
     }
     let store = if keep_f32 { Store::F32(single) } else { Store::F16(half) };
     Ok(Some(Packed { dims, geglu, store }))
-}
-
-/// Whether rounding to f16 would make a finite value infinite.
-fn beyond_f16(values: Stored<'_>) -> bool {
-    // 65520, from which f16 rounds up to infinity, and infinity itself: magnitudes of floats compare as integers do.
-    let beyond = |bits: u32| (0x477f_f000..0x7f80_0000).contains(&(bits & 0x7fff_ffff));
-    // Whole chunks without a branch, which vectorise.
-    match values.dtype {
-        Dtype::F16 => false,
-        Dtype::Bf16 => values.bytes.chunks(4096).any(|chunk| {
-            chunk.as_chunks().0.iter().fold(false, |any, b| any | beyond(u32::from(u16::from_le_bytes(*b)) << 16))
-        }),
-        Dtype::F32 => values
-            .bytes
-            .chunks(4096)
-            .any(|chunk| chunk.as_chunks().0.iter().fold(false, |any, b| any | beyond(u32::from_le_bytes(*b)))),
-    }
 }
 
 /// Transposes the rows of one panel: elements of SIZE bytes, `[32][k][taps]` to `[taps][k][32]`.
