@@ -9,6 +9,7 @@ use crate::checkpoint::Model;
 use crate::error::Result;
 use crate::graph::plan::Plan;
 use crate::graph::target::Caps;
+use crate::graph::{Input, Output};
 use crate::tensor::Tensor;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -129,7 +130,7 @@ pub trait Program: Send {
     fn plan(&self) -> &Plan;
 
     /// Sets an input; it stays set between runs. The shape must be the plan's.
-    fn set(&mut self, input: &str, value: &Value) -> Result<()>;
+    fn set(&mut self, input: Input, value: &Value) -> Result<()>;
 
     /// Runs all steps.
     fn run(&mut self, how: Run<'_>) -> Result<()>;
@@ -140,5 +141,5 @@ pub trait Program: Send {
     }
 
     /// An output of the last run.
-    fn get(&mut self, output: &str) -> Result<Value>;
+    fn get(&mut self, output: Output) -> Result<Value>;
 }

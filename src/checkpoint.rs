@@ -4,13 +4,14 @@
 //! (`unet.down_blocks.0.resnets.0.conv1.weight`, `vae.decoder.conv_in.bias`, `text_encoder.final_layer_norm.weight`).
 //! Bytes and formats are read below, in [`crate::weights`]; nothing here draws.
 
-use crate::models::autoencoder::kl::VaeConfig;
-use crate::models::text::ClipConfig;
+use crate::error::Result;
+use crate::models::Networks;
+use crate::models::tokenizer::Tokenizer;
 use crate::models::training::ScheduleConfig;
-use crate::models::unet::UnetConfig;
 use crate::weights::WeightSource;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub mod arch;
 mod config;
@@ -34,26 +35,66 @@ pub use hash_cache::{cached_model_hash, cached_vae_hash};
 pub use open::{open, open_with_vae};
 pub use save::{save_safetensors, save_safetensors_with};
 
-/// What a checkpoint is: its architecture, its schedule, its words and where its tensors are.
+/// Which model it is, as long as the process lives: no two ever have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ModelId(u64);
+
+impl ModelId {
+    fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// What a checkpoint is: the networks that it holds, their training schedule, its words and where its tensors are.
 pub struct Model {
+    id: ModelId,
     /// What metadata calls it: the file's or folder's name without extension.
     pub name: String,
     /// Where it was read from; none for the embedded model.
     pub path: Option<PathBuf>,
     /// The tensors, under canonical names.
     pub source: Arc<dyn WeightSource>,
-    /// The text encoder.
-    pub clip: ClipConfig,
-    /// The U-Net.
-    pub unet: UnetConfig,
-    /// The autoencoder.
-    pub vae: VaeConfig,
+    /// The networks.
+    pub networks: Networks,
     /// The training schedule.
     pub schedule: ScheduleConfig,
-    /// The model's own vocabulary; none means OpenAI CLIP's.
+    /// The model's own vocabulary; none means OpenAI CLIP's. Read it with [`Model::tokenizer`].
     pub tokenizer: Option<TokenizerFiles>,
     /// The settings it was made for (the embedded model and diffusers folders say their size; the rest is SD 1.x's).
     pub defaults: Defaults,
+}
+
+impl Model {
+    /// A model of its own, with the schedule and the defaults of SD 1.x and CLIP's words.
+    pub fn new(name: impl Into<String>, source: Arc<dyn WeightSource>, networks: Networks) -> Self {
+        Self {
+            id: ModelId::next(),
+            name: name.into(),
+            path: None,
+            source,
+            networks,
+            schedule: ScheduleConfig::default(),
+            tokenizer: None,
+            defaults: Defaults::default(),
+        }
+    }
+
+    /// Its number: what loaded programs and packed weights are kept by.
+    pub fn id(&self) -> ModelId {
+        self.id
+    }
+
+    /// Its own tokenizer, or CLIP's.
+    ///
+    /// # Errors
+    /// Bad file: its vocabulary cannot be used.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        match &self.tokenizer {
+            Some(files) => Tokenizer::from_files(&files.vocab, &files.merges),
+            None => Ok(Tokenizer::clip()),
+        }
+    }
 }
 
 /// A tokenizer folder's two files, as text.

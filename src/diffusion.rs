@@ -15,9 +15,9 @@ pub use request::{Event, Listener, Request, SIZES};
 use crate::checkpoint::Model;
 use crate::error::{Error, Kind, Result};
 use crate::image::Image;
+use crate::models::part::StepShape;
 use crate::models::tokenizer::Tokenizer;
 use crate::models::training::Prediction;
-use crate::models::unet::UnetShape;
 use crate::tensor::{Shape, Tensor};
 use denoise::guided::Guided;
 use denoise::noise::{ImageNoise, Variation};
@@ -44,7 +44,7 @@ pub trait Stages {
 
     /// The U-Net for these sizes with `context [contexts, 1, tokens, width]` set. `times` are the timesteps that will be
     /// asked for, if they are known.
-    fn unet(&self, shape: UnetShape, context: Tensor, times: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>>;
+    fn unet(&self, shape: StepShape, context: Tensor, times: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>>;
 
     /// Latents `[b, h, w, 4]`, already divided by the scaling factor, to pixels in [-1, 1].
     fn decode(&self, latents: Tensor) -> Result<Tensor>;
@@ -148,7 +148,7 @@ impl<'a> Work<'a> {
             }
             listen(Event::Done(p.at.evaluation + 1))
         };
-        let len = stages.model().unet.out_channels * h * w;
+        let len = stages.model().networks.latents().channels * h * w;
         let start = self.prepared.start(n, &mut noise(request, batch, self.size))?;
         let mask = self.prepared.mixed_mask(n);
         let kept = start.as_deref().zip(mask.as_deref()).map(|(init, mask)| Kept { init, mask });
@@ -172,9 +172,8 @@ fn noise(request: &Request, batch: &Range<usize>, size: (usize, usize)) -> Image
 
 /// Latents `[c, h, w]` as the sampler left them, to a picture; one that is not finite or has no content is an error.
 pub fn decode(stages: &dyn Stages, (h, w): (usize, usize), latents: &[f32]) -> Result<Image> {
-    let vae = &stages.model().vae;
-    let scaled: Vec<f32> = latents.iter().map(|v| v / vae.scaling).collect();
-    let latents = Tensor::from_nchw(Shape::new(1, h, w, vae.latent_channels), &scaled)?;
+    let kind = stages.model().networks.latents();
+    let latents = Tensor::from_nchw(Shape::new(1, h, w, kind.channels), &kind.to_autoencoder(latents))?;
     Image::from_decoded(&stages.decode(latents)?, 0)
 }
 

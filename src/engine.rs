@@ -6,77 +6,19 @@ mod session;
 pub use session::Session;
 
 use crate::backend::{Backend, Memory, Numerics, Program};
-use crate::checkpoint::Model;
+use crate::checkpoint::{Model, ModelId};
 use crate::error::{Error, Kind, Result};
-use crate::graph::Graph;
 use crate::graph::plan::Plan;
-use crate::models::autoencoder::kl as vae;
-use crate::models::unet::UnetShape;
-use crate::models::{text as clip, unet};
+use crate::models::part::Part;
 use residency::{Keep, Residency};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// One of the six plans, at a size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Stage {
-    /// Token rows to hidden states.
-    Text {
-        /// Chunks of 77 tokens.
-        chunks: usize,
-        /// Which hidden state, from the end.
-        clip_skip: usize,
-    },
-    /// A text embedding to keys and values.
-    Context {
-        /// Embeddings.
-        contexts: usize,
-        /// Tokens of each.
-        tokens: usize,
-    },
-    /// Timesteps to rows.
-    Time {
-        /// How many.
-        timesteps: usize,
-    },
-    /// The U-Net.
-    Step(UnetShape),
-    /// Latents to pixels; the size is that of the latents.
-    Decode {
-        /// Samples, height, width.
-        size: (usize, usize, usize),
-    },
-    /// Pixels to latents; the size is that of the picture.
-    Encode {
-        /// Samples, height, width.
-        size: (usize, usize, usize),
-    },
-}
-
-impl Stage {
-    /// Which of the six plans it is, at whatever size.
-    pub(crate) fn kind(&self) -> std::mem::Discriminant<Self> {
-        std::mem::discriminant(self)
-    }
-
-    /// Its graph for a model.
-    pub fn graph(&self, model: &Model) -> Result<Graph> {
-        match *self {
-            Self::Text { chunks, clip_skip } => clip::text(&model.clip, chunks, clip_skip),
-            Self::Context { contexts, tokens } => unet::context(&model.unet, contexts, tokens),
-            Self::Time { timesteps } => unet::time(&model.unet, timesteps),
-            Self::Step(shape) => unet::step(&model.unet, shape),
-            Self::Decode { size: (b, h, w) } => vae::decode(&model.vae, b, h, w),
-            Self::Encode { size: (b, h, w) } => vae::encode(&model.vae, b, h, w),
-        }
-    }
-}
-
 type Loaded = Arc<Mutex<Box<dyn Program>>>;
 
-/// A model, a stage, and whether its matrices are streamed.
-type Key = (usize, Stage, bool);
+/// A model, a part of it, and whether its matrices are streamed.
+type Key = (ModelId, Part, bool);
 
 /// Runs models on a backend. `Send + Sync`; programs are kept between requests.
 pub struct Engine {
@@ -187,7 +129,7 @@ impl Engine {
     }
 
     /// The plan of a stage for this engine's device. No weight is read.
-    pub fn plan(&self, model: &Model, stage: Stage) -> Result<Plan> {
+    pub fn plan(&self, model: &Model, stage: Part) -> Result<Plan> {
         plan_on(self.backend().as_ref(), model, stage)
     }
 
@@ -195,7 +137,7 @@ impl Engine {
     ///
     /// # Errors
     /// The last one cannot either.
-    pub fn settle(&self, model: &Model, stages: &[Stage]) -> Result<()> {
+    pub fn settle(&self, model: &Model, stages: &[Part]) -> Result<()> {
         loop {
             let backend = self.backend();
             match stages.iter().try_for_each(|stage| plan_on(backend.as_ref(), model, *stage).map(drop)) {
@@ -212,12 +154,12 @@ impl Engine {
     pub fn residency(
         &self,
         model: &Model,
-        stages: &[Stage],
+        stages: &[Part],
         alternating: bool,
         budget: Option<u64>,
         low_memory: bool,
     ) -> Result<Residency> {
-        let memory = |stage: &Stage| -> Result<(Stage, Memory)> {
+        let memory = |stage: &Part| -> Result<(Part, Memory)> {
             let plan = Plan { streamed: low_memory, ..self.plan(model, *stage)? };
             Ok((*stage, self.backend().memory(&plan, model)))
         };
@@ -234,15 +176,15 @@ impl Engine {
     }
 
     /// Forgets loaded programs of a model, and with them the weights that no other program holds.
-    pub fn release(&self, model: &Arc<Model>, which: impl Fn(&Stage) -> bool) {
-        let id = Arc::as_ptr(model) as usize;
+    pub fn release(&self, model: &Arc<Model>, which: impl Fn(&Part) -> bool) {
+        let id = model.id();
         self.lock().retain(|(m, stage, _), _| *m != id || !which(stage));
     }
 
     /// A loaded stage; what may not stay beside it is released before.
-    fn program(&self, model: &Arc<Model>, stage: Stage, keep: Keep) -> Result<Loaded> {
+    fn program(&self, model: &Arc<Model>, stage: Part, keep: Keep) -> Result<Loaded> {
         let streamed = keep == Keep::Stream;
-        let key = (Arc::as_ptr(model) as usize, stage, streamed);
+        let key = (model.id(), stage, streamed);
         if let Some((found, _)) = self.lock().get(&key) {
             return Ok(found.clone());
         }
@@ -267,7 +209,7 @@ impl Engine {
         &self,
         backend: &Arc<dyn Backend>,
         model: &Arc<Model>,
-        stage: Stage,
+        stage: Part,
         streamed: bool,
     ) -> Result<(Box<dyn Program>, Memory)> {
         let mut refusals = 0;
@@ -285,8 +227,8 @@ impl Engine {
     }
 
     /// Bytes of `more` for a model's stage, and of all that is loaded beside it; programs of one kind share their weights.
-    fn bytes_beside(&self, model: &Arc<Model>, stage: Stage, more: Memory) -> u64 {
-        let mut weights = HashMap::from([((Arc::as_ptr(model) as usize, stage.kind()), more.weights)]);
+    fn bytes_beside(&self, model: &Arc<Model>, stage: Part, more: Memory) -> u64 {
+        let mut weights = HashMap::from([((model.id(), stage.kind()), more.weights)]);
         let mut activations = more.activations;
         for ((model, stage, _), (_, memory)) in self.lock().iter() {
             activations += memory.activations;
@@ -317,8 +259,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The plan of a stage for a backend.
-fn plan_on(backend: &dyn Backend, model: &Model, stage: Stage) -> Result<Plan> {
-    Plan::new(stage.graph(model)?, &backend.caps_for(model)).map_err(|e| match e.kind() {
+fn plan_on(backend: &dyn Backend, model: &Model, stage: Part) -> Result<Plan> {
+    Plan::new(stage.graph(&model.networks)?, &backend.caps_for(model)).map_err(|e| match e.kind() {
         // Nothing is left that this device could run.
         Kind::Refused => {
             let message = format!("{} cannot be used: {e}; update its driver, or use --device cpu", backend.name());

@@ -64,6 +64,48 @@ pub struct Node {
     pub statistics: Option<ValueId>,
 }
 
+/// A word that names what goes into or comes out of a graph, with a number where there are many of a kind.
+macro_rules! port {
+    ($(#[$about:meta])* $name:ident) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name {
+            name: &'static str,
+            number: Option<usize>,
+        }
+
+        impl $name {
+            /// The only one of its name.
+            pub const fn new(name: &'static str) -> Self {
+                Self { name, number: None }
+            }
+
+            /// One of several.
+            pub const fn numbered(name: &'static str, number: usize) -> Self {
+                Self { name, number: Some(number) }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self.number {
+                    Some(n) => write!(f, "{} {n}", self.name),
+                    None => f.write_str(self.name),
+                }
+            }
+        }
+    };
+}
+
+port! {
+    /// What goes into a graph.
+    Input
+}
+port! {
+    /// What comes out of a graph.
+    Output
+}
+
 /// A computation. Nodes stand in an order in which they can run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {
@@ -74,9 +116,11 @@ pub struct Graph {
     /// Shapes of the stored values; inputs first.
     pub values: Vec<Shape>,
     /// Named inputs.
-    pub inputs: Vec<(String, ValueId)>,
+    pub inputs: Vec<(Input, ValueId)>,
     /// Named outputs: whole values.
-    pub outputs: Vec<(String, ValueId)>,
+    pub outputs: Vec<(Output, ValueId)>,
+    /// Whether values stay f32 where a device would store them in f16: what is computed once and must be exact.
+    pub keeps_f32: bool,
 }
 
 impl Graph {

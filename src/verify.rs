@@ -114,7 +114,7 @@ pub fn verify(
     options: &Options,
     report: &mut dyn FnMut(&Check),
 ) -> Result<()> {
-    let jobs: Vec<(String, Job)> = jobs(reference, stages.model().unet.in_channels == 9)
+    let jobs: Vec<(String, Job)> = jobs(reference, stages.model().networks.in_channels() == 9)
         .into_iter()
         .filter(|(name, _)| options.selects(name))
         .collect();

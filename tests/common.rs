@@ -1,8 +1,9 @@
 //! What several test modules need: a tiny model, temporary folders, the binary.
 
 use lienzo::checkpoint::Model;
-use lienzo::models::autoencoder::kl::VaeConfig;
-use lienzo::models::text::{ClipConfig, MlpActivation};
+use lienzo::models::Networks;
+use lienzo::models::autoencoder::kl::KlConfig;
+use lienzo::models::text::TextConfig;
 use lienzo::models::unet::{UnetConfig, UnetLevel};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -11,16 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// A model with every kind of block and awkward widths.
 pub fn tiny_model() -> Model {
     let level = |channels, heads, attention| UnetLevel { channels, heads, attention };
-    let clip = ClipConfig {
-        vocab: 100,
-        width: 24,
-        layers: 3,
-        heads: 2,
-        mlp_width: 40,
-        positions: 7,
-        activation: MlpActivation::QuickGelu,
-        eps: 1e-5,
-    };
+    let clip =
+        TextConfig { vocab: 100, width: 24, layers: 3, heads: 2, mlp_width: 40, positions: 7, ..TextConfig::default() };
     let unet = UnetConfig {
         in_channels: 4,
         out_channels: 4,
@@ -30,8 +23,8 @@ pub fn tiny_model() -> Model {
         groups: 8,
         eps: 1e-5,
     };
-    let vae = VaeConfig { channels: vec![8, 16], blocks: 1, latent_channels: 4, groups: 4, scaling: 0.18215 };
-    Model::random("tiny", clip, unet, vae)
+    let vae = KlConfig { channels: vec![8, 16], blocks: 1, latent_channels: 4, groups: 4, ..KlConfig::default() };
+    Model::random("tiny", Networks::new(clip, unet, vae))
 }
 
 /// `tests/golden/NAME`.

@@ -8,10 +8,10 @@ use lienzo::checkpoint::Model;
 use lienzo::diffusion::denoise::plan::Settings;
 use lienzo::diffusion::denoise::samplers;
 use lienzo::diffusion::{Event, Request};
-use lienzo::engine::{Engine, Stage};
+use lienzo::engine::Engine;
 use lienzo::error::{Kind, Result};
 use lienzo::image::Image;
-use lienzo::models::tokenizer::Tokenizer;
+use lienzo::models::part::Part;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -40,8 +40,7 @@ fn draw_within(budget: Option<u64>, engine: &Engine, model: &Arc<Model>) -> Hear
     let (mut pictures, mut notes) = (Vec::new(), Vec::new());
     let cancel = AtomicBool::new(false);
     let session = engine.session(model, &cancel).within(budget);
-    let files = model.tokenizer.as_ref().expect("the embedded model has a vocabulary of its own");
-    let tokenizer = Tokenizer::from_files(&files.vocab, &files.merges).expect("a tokenizer");
+    let tokenizer = model.tokenizer().expect("a tokenizer");
     let result = lienzo::diffusion::generate(&session, &tokenizer, &request, &mut |event| {
         match event {
             Event::Picture { image, .. } => pictures.push(image),
@@ -227,7 +226,7 @@ fn a_card_whose_kernels_are_all_refused_is_named_and_left() {
 fn a_card_whose_bindings_are_too_small_is_left_with_the_numbers() {
     let model = embedded();
     let card = || Arc::new(Card::new(Fails::Limit(20_000)));
-    let stages = [Stage::Decode { size: (1, 8, 8) }];
+    let stages = [Part::Decode { size: (1, 8, 8) }];
     let parts =
         [CARD, "vae.", "conv2d: its weight", "the device's limit is 20000", "--device cpu", "going on with cpu"];
     let (settled, drawn) = (Engine::new(card()).or(Arc::new(cpu())), Engine::new(card()).or(Arc::new(cpu())));
@@ -274,7 +273,7 @@ fn a_real_device_that_is_lost_says_so() {
     let model = Arc::new(crate::common::tiny_model());
     let cancel = AtomicBool::new(false);
     let gpu = Arc::new(Gpu::new(device.clone()));
-    let tokens = || Tensor::zeros(Shape::tokens(1, model.clip.positions, model.clip.width));
+    let tokens = || Tensor::zeros(Shape::tokens(1, model.networks.positions(), model.networks.text_width()));
     let alone = Engine::new(gpu.clone());
     let behind = Engine::new(gpu).or(Arc::new(cpu()));
     let before = alone.session(&model, &cancel).text(tokens(), 1).expect("it works");

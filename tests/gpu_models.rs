@@ -7,10 +7,11 @@ use lienzo::backend::cpu::{Cpu, WeightType};
 use lienzo::backend::gpu::{Gpu, Options};
 use lienzo::backend::{Backend as _, Memory};
 use lienzo::diffusion::Stages as _;
-use lienzo::engine::{Engine, Stage};
+use lienzo::engine::Engine;
 use lienzo::graph::plan::Plan;
 use lienzo::image::{Limits, psnr, read_png};
 use lienzo::kernels::gpu::Storage;
+use lienzo::models::part::Part;
 use lienzo::simd::Isa;
 use lienzo::tensor::{Shape, Tensor};
 use lienzo::verify::lockstep::lockstep;
@@ -71,7 +72,7 @@ fn a_decoder_that_overflows_f16_is_run_again_on_the_same_device() {
     let gpu = Arc::new(Gpu::new(device));
     let once = gpu.wider().expect("f32");
     assert!(Arc::ptr_eq(&once, &gpu.wider().expect("f32")) && once.wider().is_none());
-    let plan = Plan::new(Stage::Decode { size: (1, 4, 6) }.graph(&model).expect("a graph"), &once.caps());
+    let plan = Plan::new(Part::Decode { size: (1, 4, 6) }.graph(&model.networks).expect("a graph"), &once.caps());
     let Memory { weights, activations } = once.memory(&plan.expect("a plan"), &model);
     let engine = Engine::new(gpu).or(cpu());
     for (budget, again) in [(None, "f32 storage"), (Some(weights + activations - 1), "cpu, 1 threads")] {

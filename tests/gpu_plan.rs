@@ -2,7 +2,6 @@
 
 use crate::common::tiny_model;
 use lienzo::checkpoint::Model;
-use lienzo::engine::Stage;
 use lienzo::error::{Error, Kind};
 use lienzo::graph::choose::choose;
 use lienzo::graph::plan::{Plan, Step};
@@ -13,7 +12,7 @@ use lienzo::kernels::gpu::{Coop, Dispatch, Io, Launch, Limits, Storage, View, Wh
 use lienzo::kernels::group_norm::GroupNorm;
 use lienzo::kernels::matmul::Matmul;
 use lienzo::kernels::{Activation, Case, Dims, Op, Packing, cases};
-use lienzo::models::unet::UnetShape;
+use lienzo::models::part::{Part, StepShape};
 use lienzo::tensor::Shape;
 use std::collections::BTreeMap;
 
@@ -42,9 +41,9 @@ fn adapters() -> [(&'static str, Limits); 4] {
 #[test]
 fn a_guided_step_takes_few_dispatches() {
     let model = Model::random_sd15();
-    let shape = UnetShape { samples: 1, contexts: 2, times: 1, h: 64, w: 64, tokens: 77 };
+    let shape = StepShape { samples: 1, contexts: 2, times: 1, h: 64, w: 64, tokens: 77 };
     for (name, limits) in adapters() {
-        let graph = Stage::Step(shape).graph(&model).expect("a graph");
+        let graph = Part::Step(shape).graph(&model.networks).expect("a graph");
         let coop = limits.coop.is_some();
         let plan = Plan::new(graph, &Caps::gpu(limits)).expect("a plan");
         let mut by_variant = BTreeMap::<String, usize>::new();
@@ -189,21 +188,21 @@ fn what_no_binding_holds_is_named_with_the_limit_and_the_remedy() {
 #[test]
 fn plans_for_any_limit_fit_or_say_what_does_not() {
     let model = tiny_model();
-    let shape = UnetShape { samples: 2, contexts: 4, times: 1, h: 12, w: 20, tokens: 7 };
+    let shape = StepShape { samples: 2, contexts: 4, times: 1, h: 12, w: 20, tokens: 7 };
     let stages = [
-        Stage::Text { chunks: 2, clip_skip: 1 },
-        Stage::Context { contexts: 2, tokens: 7 },
-        Stage::Time { timesteps: 3 },
-        Stage::Step(shape),
-        Stage::Decode { size: (2, 12, 20) },
-        Stage::Encode { size: (1, 24, 40) },
+        Part::Text { encoder: 0, chunks: 2, clip_skip: 1 },
+        Part::Context { contexts: 2, tokens: 7 },
+        Part::Time { timesteps: 3 },
+        Part::Step(shape),
+        Part::Decode { size: (2, 12, 20) },
+        Part::Encode { size: (1, 24, 40) },
     ];
     for (stage, storage) in stages.iter().flat_map(|s| [(s, Storage::F16), (s, Storage::F32)]) {
         let (mut planned, mut refused) = (0, 0);
         for max_binding in (0..12).flat_map(|i| [256 << i, (256 << i) + 4 * (i + 1) * 77]) {
             let limits = Limits { max_binding, ..Limits::webgpu(storage) };
             let what = format!("{stage:?}, {storage:?}, {max_binding} bytes");
-            match Plan::new(stage.graph(&model).expect("a graph"), &Caps::gpu(limits)) {
+            match Plan::new(stage.graph(&model.networks).expect("a graph"), &Caps::gpu(limits)) {
                 Ok(plan) => {
                     planned += 1;
                     for step in &plan.steps {

@@ -4,27 +4,27 @@ use crate::common::tiny_model;
 use lienzo::backend::cpu::{Cpu, WeightType};
 use lienzo::backend::{Backend as _, Run};
 use lienzo::checkpoint::Model;
-use lienzo::engine::Stage;
+use lienzo::graph::Output;
 use lienzo::graph::fuse::REWRITES;
 use lienzo::graph::plan::{Place, Plan};
 use lienzo::graph::target::Caps;
 use lienzo::kernels::Op;
 use lienzo::kernels::cpu::InPlace;
-use lienzo::models::unet::UnetShape;
+use lienzo::models::part::{Part, StepShape};
 use lienzo::simd::Isa;
 use lienzo::tensor::Tensor;
 use std::sync::Arc;
 
-const STEP: UnetShape = UnetShape { samples: 1, contexts: 2, times: 1, h: 10, w: 6, tokens: 7 };
+const STEP: StepShape = StepShape { samples: 1, contexts: 2, times: 1, h: 10, w: 6, tokens: 7 };
 
-fn stages() -> Vec<Stage> {
+fn stages() -> Vec<Part> {
     vec![
-        Stage::Text { chunks: 2, clip_skip: 2 },
-        Stage::Context { contexts: 2, tokens: 7 },
-        Stage::Time { timesteps: 3 },
-        Stage::Step(STEP),
-        Stage::Decode { size: (1, 6, 4) },
-        Stage::Encode { size: (1, 12, 8) },
+        Part::Text { encoder: 0, chunks: 2, clip_skip: 2 },
+        Part::Context { contexts: 2, tokens: 7 },
+        Part::Time { timesteps: 3 },
+        Part::Step(STEP),
+        Part::Decode { size: (1, 6, 4) },
+        Part::Encode { size: (1, 12, 8) },
     ]
 }
 
@@ -35,19 +35,19 @@ fn ramp(shape: lienzo::tensor::Shape) -> Tensor {
 }
 
 /// Steps and bytes moved, and the outputs.
-fn outputs(model: &Arc<Model>, stage: Stage, off: &[&'static str]) -> ((usize, u64), Vec<Tensor>) {
+fn outputs(model: &Arc<Model>, stage: Part, off: &[&'static str]) -> ((usize, u64), Vec<Tensor>) {
     let caps = Caps { rewrites_off: off.to_vec(), ..Caps::cpu(Isa::best()) };
     let cpu = Cpu::new(2, Isa::best(), WeightType::F32).expect("two threads").with_caps(caps);
-    let plan = Plan::new(stage.graph(model).expect("a graph"), &cpu.caps()).expect("a plan");
-    let names: Vec<String> = plan.outputs.iter().map(|(n, _)| n.clone()).collect();
-    let inputs: Vec<_> = plan.inputs.iter().map(|(n, id)| (n.clone(), plan.values[*id].shape)).collect();
+    let plan = Plan::new(stage.graph(&model.networks).expect("a graph"), &cpu.caps()).expect("a plan");
+    let names: Vec<Output> = plan.outputs.iter().map(|(n, _)| *n).collect();
+    let inputs: Vec<_> = plan.inputs.iter().map(|(n, id)| (*n, plan.values[*id].shape)).collect();
     let passes = (plan.steps.len(), plan.cost().bytes);
     let mut program = cpu.load(Arc::new(plan), model).expect("a program");
     for (name, shape) in inputs {
-        program.set(&name, &ramp(shape).into()).expect("a known input");
+        program.set(name, &ramp(shape).into()).expect("a known input");
     }
     program.run(Run::Stepped(&mut |_, _| Ok(()))).expect("a run");
-    let get = |n: &String| Arc::unwrap_or_clone(program.get(n).expect("an output").host().expect("host data"));
+    let get = |n: &Output| Arc::unwrap_or_clone(program.get(*n).expect("an output").host().expect("host data"));
     (passes, names.iter().map(get).collect())
 }
 
@@ -84,7 +84,7 @@ fn norms_take_statistics_from_their_producers() {
     let (mut given, mut norms) = (0, 0);
     for stage in stages() {
         let caps = Caps { rewrites_off: vec!["norm_read"], ..Caps::cpu(Isa::Scalar) };
-        let plan = Plan::new(stage.graph(&model).expect("a graph"), &caps).expect("a plan");
+        let plan = Plan::new(stage.graph(&model.networks).expect("a graph"), &caps).expect("a plan");
         check_memory(&plan);
         let each = plan.steps.iter().filter_map(|s| if let Op::GroupNorm(n) = s.op { Some(n.given) } else { None });
         each.for_each(|g| (given, norms) = (given + usize::from(g), norms + 1));
@@ -109,7 +109,9 @@ fn close(a: &[Tensor], b: &[Tensor], what: &str) {
 fn values_that_live_together_do_not_share_memory() {
     for model in [tiny_model(), Model::random_sd15()] {
         for stage in stages() {
-            check_memory(&Plan::new(stage.graph(&model).expect("a graph"), &Caps::cpu(Isa::Scalar)).expect("a plan"));
+            check_memory(
+                &Plan::new(stage.graph(&model.networks).expect("a graph"), &Caps::cpu(Isa::Scalar)).expect("a plan"),
+            );
         }
     }
 }
@@ -154,10 +156,11 @@ fn check_memory(plan: &Plan) {
 #[test]
 fn outputs_take_the_place_of_operands() {
     let model = Model::random_sd15();
-    let plan =
-        |stage: Stage| Plan::new(stage.graph(&model).expect("a graph"), &Caps::cpu(Isa::Scalar)).expect("a plan");
-    let shape = UnetShape { samples: 1, contexts: 2, times: 1, h: 64, w: 64, tokens: 77 };
-    for (stage, megabytes) in [(Stage::Step(shape), 105), (Stage::Decode { size: (1, 64, 64) }, 413)] {
+    let plan = |stage: Part| {
+        Plan::new(stage.graph(&model.networks).expect("a graph"), &Caps::cpu(Isa::Scalar)).expect("a plan")
+    };
+    let shape = StepShape { samples: 1, contexts: 2, times: 1, h: 64, w: 64, tokens: 77 };
+    for (stage, megabytes) in [(Part::Step(shape), 105), (Part::Decode { size: (1, 64, 64) }, 413)] {
         let plan = plan(stage);
         let mut residuals = 0;
         for step in &plan.steps {
@@ -181,8 +184,9 @@ fn outputs_take_the_place_of_operands() {
 #[test]
 fn sharing_memory_pays() {
     let model = Model::random_sd15();
-    let shape = UnetShape { samples: 1, contexts: 2, times: 1, h: 64, w: 64, tokens: 77 };
-    let plan = Plan::new(Stage::Step(shape).graph(&model).expect("a graph"), &Caps::cpu(Isa::Scalar)).expect("a plan");
+    let shape = StepShape { samples: 1, contexts: 2, times: 1, h: 64, w: 64, tokens: 77 };
+    let plan =
+        Plan::new(Part::Step(shape).graph(&model.networks).expect("a graph"), &Caps::cpu(Isa::Scalar)).expect("a plan");
     assert!(plan.arena * 10 < plan.arena_unshared, "{} of {} elements", plan.arena, plan.arena_unshared);
     // The multiply-adds of the published architecture: 401.6 G a sample.
     let gmac = plan.cost().flops as f64 / 2e9;

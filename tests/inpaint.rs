@@ -5,6 +5,7 @@ use lienzo::checkpoint::{self, Model};
 use lienzo::dtype::Dtype;
 use lienzo::image::{Image, Limits, PARAMETERS, png_bytes, read_png};
 use lienzo::models::unet::UnetConfig;
+use lienzo::models::{Networks, Predictor};
 
 const SIZE: usize = 64;
 
@@ -212,8 +213,9 @@ fn outpainting_is_repeatable_whatever_the_threads() {
 fn an_inpainting_model_is_known_by_its_shape() {
     let dir = Temp::new();
     let like = checkpoint::open(&golden("tiny-sd")).expect("the tiny model");
-    let unet = UnetConfig { in_channels: 9, ..like.unet.clone() };
-    let model = Model::random("nine", like.clip.clone(), unet, like.vae.clone());
+    let Some(Predictor::Unet(unet)) = like.networks.predictor.clone() else { panic!("a U-Net") };
+    let predictor = Some(Predictor::Unet(UnetConfig { in_channels: 9, ..unet }));
+    let model = Model::random("nine", Networks { predictor, ..like.networks.clone() });
     checkpoint::save_safetensors(&model, &dir.join("nine.safetensors"), Dtype::F16).expect("a model's file");
     let given = picture(SIZE, SIZE);
     write(&dir, "a.png", &given);

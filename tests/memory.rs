@@ -5,11 +5,12 @@ use lienzo::backend::cpu::{Cpu, WeightType};
 use lienzo::backend::{Backend as _, Program, Run};
 use lienzo::checkpoint::Model;
 use lienzo::dtype::Dtype;
+use lienzo::engine::Engine;
 use lienzo::engine::residency::Keep;
-use lienzo::engine::{Engine, Stage};
 use lienzo::error::{Error, Kind, Result};
 use lienzo::graph::plan::Plan;
-use lienzo::models::unet::UnetShape;
+use lienzo::graph::{Input, Output};
+use lienzo::models::part::{Part, StepShape};
 use lienzo::simd::Isa;
 use lienzo::tensor::{Shape, Tensor};
 use lienzo::weights::{SourceId, TensorInfo, WeightSource, decode_f32};
@@ -17,31 +18,31 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-const STEP: Stage = Stage::Step(UnetShape { samples: 1, contexts: 2, times: 1, h: 10, w: 6, tokens: 7 });
+const STEP: Part = Part::Step(StepShape { samples: 1, contexts: 2, times: 1, h: 10, w: 6, tokens: 7 });
 
 fn cpu(weight_type: WeightType) -> Cpu {
     Cpu::new(2, Isa::best(), weight_type).expect("two threads")
 }
 
 /// A loaded stage with every input set to something.
-fn program(cpu: &Cpu, model: &Arc<Model>, stage: Stage, streamed: bool) -> Box<dyn Program> {
-    let plan = Plan::new(stage.graph(model).expect("a graph"), &cpu.caps()).expect("a plan");
-    let inputs: Vec<(String, Shape)> = plan.inputs.iter().map(|(n, id)| (n.clone(), plan.values[*id].shape)).collect();
+fn program(cpu: &Cpu, model: &Arc<Model>, stage: Part, streamed: bool) -> Box<dyn Program> {
+    let plan = Plan::new(stage.graph(&model.networks).expect("a graph"), &cpu.caps()).expect("a plan");
+    let inputs: Vec<(Input, Shape)> = plan.inputs.iter().map(|(n, id)| (*n, plan.values[*id].shape)).collect();
     let mut program = cpu.load(Arc::new(Plan { streamed, ..plan }), model).expect("a program");
     for (name, shape) in inputs {
         let data = (0..shape.len()).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
         let value = Tensor::new(shape, data).expect("as many values as the shape has");
-        program.set(&name, &value.into()).expect("a known input");
+        program.set(name, &value.into()).expect("a known input");
     }
     program
 }
 
 fn run(program: &mut dyn Program) -> Result<Vec<u32>> {
     program.run(Run::Fast { cancel: &AtomicBool::new(false) })?;
-    let names: Vec<String> = program.plan().outputs.iter().map(|(n, _)| n.clone()).collect();
+    let names: Vec<Output> = program.plan().outputs.iter().map(|(n, _)| *n).collect();
     let mut bits = Vec::new();
     for name in names {
-        bits.extend(program.get(&name)?.host()?.data().iter().map(|v| v.to_bits()));
+        bits.extend(program.get(name)?.host()?.data().iter().map(|v| v.to_bits()));
     }
     Ok(bits)
 }
@@ -50,11 +51,11 @@ fn run(program: &mut dyn Program) -> Result<Vec<u32>> {
 fn streamed_weights_give_the_same_bits() {
     let model = Arc::new(tiny_model());
     let stages = [
-        Stage::Text { chunks: 1, clip_skip: 1 },
-        Stage::Context { contexts: 2, tokens: 7 },
-        Stage::Time { timesteps: 3 },
+        Part::Text { encoder: 0, chunks: 1, clip_skip: 1 },
+        Part::Context { contexts: 2, tokens: 7 },
+        Part::Time { timesteps: 3 },
         STEP,
-        Stage::Decode { size: (1, 6, 4) },
+        Part::Decode { size: (1, 6, 4) },
     ];
     let cpu = cpu(WeightType::Auto);
     for stage in stages {
@@ -115,10 +116,8 @@ pub fn wide_model(huge: &'static str, broken: &'static str) -> Arc<Model> {
     let model = tiny_model();
     let wide = |name: &str| TensorInfo { dtype: Dtype::F32, ..model.source.info(name).expect("a tensor").clone() };
     let infos = model.source.names().into_iter().map(|n| (n.to_owned(), wide(n))).collect();
-    Arc::new(Model {
-        source: Arc::new(Wide { id: SourceId::new(), base: model.source.clone(), infos, huge, broken }),
-        ..model
-    })
+    let source = Arc::new(Wide { id: SourceId::new(), base: model.source.clone(), infos, huge, broken });
+    Arc::new(Model::new("wide", source, model.networks))
 }
 
 /// A matrix in the middle of the U-Net.
@@ -161,14 +160,14 @@ fn a_stream_that_breaks_is_an_error() {
 }
 
 /// The stages of one guided picture of `side` pixels in 20 steps.
-fn stages(side: usize) -> [Stage; 5] {
+fn stages(side: usize) -> [Part; 5] {
     let (h, w, tokens) = (side / 8, side / 8, 77);
     [
-        Stage::Text { chunks: 1, clip_skip: 1 },
-        Stage::Context { contexts: 2, tokens },
-        Stage::Time { timesteps: 20 },
-        Stage::Step(UnetShape { samples: 1, contexts: 2, times: 1, h, w, tokens }),
-        Stage::Decode { size: (1, h, w) },
+        Part::Text { encoder: 0, chunks: 1, clip_skip: 1 },
+        Part::Context { contexts: 2, tokens },
+        Part::Time { timesteps: 20 },
+        Part::Step(StepShape { samples: 1, contexts: 2, times: 1, h, w, tokens }),
+        Part::Decode { size: (1, h, w) },
     ]
 }
 

@@ -5,7 +5,6 @@ use lienzo::backend::cpu::{Cpu, WeightType};
 use lienzo::checkpoint::{self, Model};
 use lienzo::dtype::Dtype;
 use lienzo::engine::Engine;
-use lienzo::models::tokenizer::Tokenizer;
 use lienzo::simd::Isa;
 use lienzo::verify::reference::Reference;
 use lienzo::verify::{Check, Options, Status, verify};
@@ -15,10 +14,7 @@ use std::sync::atomic::AtomicBool;
 fn checks(model: Model, reference: &Reference, isa: Isa) -> Vec<Check> {
     let engine = Engine::new(Arc::new(Cpu::new(2, isa, WeightType::Auto).expect("two threads")));
     let model = Arc::new(model);
-    let tokens = match &model.tokenizer {
-        Some(files) => Tokenizer::from_files(&files.vocab, &files.merges).expect("the model's tokenizer"),
-        None => Tokenizer::clip(),
-    };
+    let tokens = model.tokenizer().expect("the model's tokenizer");
     let cancel = AtomicBool::new(false);
     let mut all = Vec::new();
     let session = engine.session(&model, &cancel);

@@ -11,6 +11,7 @@ use crate::checkpoint::Model;
 use crate::error::{Error, Result};
 use crate::graph::plan::{Place, Plan, PlanWeight, Stored};
 use crate::graph::target::Caps;
+use crate::graph::{Input, Output};
 use crate::kernels::Packing;
 use crate::kernels::cpu::panels::Packed;
 use crate::kernels::cpu::{self as kernels, In, Io, Out};
@@ -274,7 +275,7 @@ impl Program for CpuProgram {
         &self.plan
     }
 
-    fn set(&mut self, input: &str, value: &Value) -> Result<()> {
+    fn set(&mut self, input: Input, value: &Value) -> Result<()> {
         let t = value.host()?;
         let n = self.plan.input(input, t.shape())?;
         let stored = &self.plan.values[self.plan.inputs[n].1];
@@ -302,8 +303,8 @@ impl Program for CpuProgram {
         }
     }
 
-    fn get(&mut self, output: &str) -> Result<Value> {
-        let known = self.plan.outputs.iter().find(|(name, _)| name == output);
+    fn get(&mut self, output: Output) -> Result<Value> {
+        let known = self.plan.outputs.iter().find(|(o, _)| *o == output);
         let (_, id) = known.ok_or_else(|| Error::other(format!("plan {} has no output '{output}'", self.plan.name)))?;
         Ok(self.read(*id).into())
     }

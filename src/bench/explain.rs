@@ -113,14 +113,14 @@ mod tests {
     use super::*;
     use crate::backend::cpu::WeightType;
     use crate::checkpoint::Model;
-    use crate::engine::Stage;
-    use crate::models::unet::UnetShape;
+    use crate::models::part::Part;
+    use crate::models::part::StepShape;
 
     #[test]
     fn every_step_is_explained() {
         let cpu = Cpu::new(1, Isa::best(), WeightType::Auto).unwrap();
-        let shape = UnetShape { samples: 1, contexts: 2, times: 1, h: 64, w: 64, tokens: 77 };
-        let plan = Plan::new(Stage::Step(shape).graph(&Model::random_sd15()).unwrap(), &cpu.caps()).unwrap();
+        let shape = StepShape { samples: 1, contexts: 2, times: 1, h: 64, w: 64, tokens: 77 };
+        let plan = Plan::new(Part::Step(shape).graph(&Model::random_sd15().networks).unwrap(), &cpu.caps()).unwrap();
         let choice = Choice { tuning: Default::default(), reason: Reason::Cached("a file".into()) };
         assert!(sizes(&choice).contains("a file") && machine(&cpu).contains("instruction set"));
         let lines: Vec<String> = plan.steps.iter().map(|s| line(&plan, s)).collect();

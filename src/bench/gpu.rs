@@ -175,8 +175,8 @@ pub fn submits(pieces: &[u64], budget: u64) -> usize {
 mod tests {
     use super::*;
     use crate::checkpoint::Model;
-    use crate::engine::Stage;
-    use crate::models::unet::UnetShape;
+    use crate::models::part::Part;
+    use crate::models::part::StepShape;
 
     #[test]
     fn submissions_are_filled_up_to_the_budget() {
@@ -190,9 +190,9 @@ mod tests {
     /// What a guided step of SD 1.5 takes of a queue, from the plan alone.
     #[test]
     fn a_step_of_sd15_is_few_calls() {
-        let shape = UnetShape { samples: 1, contexts: 2, times: 1, h: 64, w: 64, tokens: 77 };
+        let shape = StepShape { samples: 1, contexts: 2, times: 1, h: 64, w: 64, tokens: 77 };
         let limits = Limits::webgpu(Storage::F16);
-        let graph = Stage::Step(shape).graph(&Model::random_sd15()).unwrap();
+        let graph = Part::Step(shape).graph(&Model::random_sd15().networks).unwrap();
         let plan = Plan::new(graph, &Caps::gpu(limits.clone())).unwrap();
         let all = pieces(&plan, &limits);
         let total: u64 = all.iter().sum();

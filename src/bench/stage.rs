@@ -5,11 +5,11 @@ use super::stats::{mad, median};
 use crate::backend::{Backend, Encoding, Program, Run, Value};
 use crate::check::Random;
 use crate::checkpoint::Model;
-use crate::engine::Stage;
 use crate::error::{Error, Kind, Result};
 use crate::graph::plan::Plan;
+use crate::graph::{Input, Output};
 use crate::kernels::Cost;
-use crate::models::unet::UnetShape;
+use crate::models::part::{self, Part, StepShape};
 use crate::system;
 use crate::tensor::{Shape, Tensor};
 use std::fmt;
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 /// What can be timed as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum Phase {
     /// A guided step: the U-Net on one latent with two contexts of 77 tokens.
     Step,
     /// Latents to a picture.
@@ -31,11 +31,11 @@ pub enum Part {
     Text,
 }
 
-impl Part {
+impl Phase {
     const ALL: [Self; 4] = [Self::Step, Self::Decode, Self::Encode, Self::Text];
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Step => "step",
@@ -46,7 +46,7 @@ impl fmt::Display for Part {
     }
 }
 
-impl FromStr for Part {
+impl FromStr for Phase {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
@@ -61,7 +61,7 @@ impl FromStr for Part {
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
     /// Which stage.
-    pub part: Part,
+    pub part: Phase,
     /// The picture's width in pixels.
     pub width: usize,
     /// The picture's height in pixels.
@@ -130,7 +130,7 @@ pub fn run(
     let mut program = load(backend, model, stage)?;
     let load = start.elapsed().as_secs_f64();
     for (name, value) in &inputs {
-        program.set(name, value)?;
+        program.set(*name, value)?;
     }
     let cancel = AtomicBool::new(false);
     let mut runs = Vec::with_capacity(request.runs);
@@ -170,26 +170,26 @@ pub fn run(
 ///
 /// # Errors
 /// A size that the model cannot have (`Usage`).
-pub fn stage(model: &Model, request: &Request) -> Result<Stage> {
-    let factor = 1 << (model.vae.channels.len().max(1) - 1);
+pub fn stage(model: &Model, request: &Request) -> Result<Part> {
+    let factor = model.networks.factor();
     let (w, h) = (request.width, request.height);
     let possible = |side: usize| side > 0 && side.is_multiple_of(factor) && side <= 4096;
     if !possible(w) || !possible(h) {
         return Err(Error::usage(format!("{w}x{h}: sides must be multiples of {factor}, at most 4096")));
     }
     let (lw, lh) = (w / factor, h / factor);
-    let tokens = model.clip.positions;
+    let tokens = model.networks.positions();
     Ok(match request.part {
-        Part::Step => Stage::Step(UnetShape { samples: 1, contexts: 2, times: 1, h: lh, w: lw, tokens }),
-        Part::Decode => Stage::Decode { size: (1, lh, lw) },
-        Part::Encode => Stage::Encode { size: (1, h, w) },
-        Part::Text => Stage::Text { chunks: 2, clip_skip: 1 },
+        Phase::Step => Part::Step(StepShape { samples: 1, contexts: 2, times: 1, h: lh, w: lw, tokens }),
+        Phase::Decode => Part::Decode { size: (1, lh, lw) },
+        Phase::Encode => Part::Encode { size: (1, h, w) },
+        Phase::Text => Part::Text { encoder: 0, chunks: 2, clip_skip: 1 },
     })
 }
 
-fn load(backend: &dyn Backend, model: &Arc<Model>, stage: Stage) -> Result<Box<dyn Program>> {
+fn load(backend: &dyn Backend, model: &Arc<Model>, stage: Part) -> Result<Box<dyn Program>> {
     loop {
-        let plan = Plan::new(stage.graph(model)?, &backend.caps())?;
+        let plan = Plan::new(stage.graph(&model.networks)?, &backend.caps())?;
         match backend.load(Arc::new(plan), model) {
             // The backend knows now what to do without.
             Err(e) if *e.kind() == Kind::Refused => {}
@@ -203,49 +203,51 @@ fn normal(name: &str, shape: Shape, scale: f32) -> Result<Tensor> {
 }
 
 /// Inputs such as the stage gets them: normal latents, embeddings and pixels; keys, values and time rows from the model.
-fn inputs(backend: &dyn Backend, model: &Arc<Model>, stage: Stage) -> Result<Vec<(String, Value)>> {
-    let one = |name: &str, shape: Shape, scale: f32| Ok(vec![(name.to_owned(), normal(name, shape, scale)?.into())]);
+fn inputs(backend: &dyn Backend, model: &Arc<Model>, stage: Part) -> Result<Vec<(Input, Value)>> {
+    let networks = &model.networks;
+    let one =
+        |input: Input, shape: Shape, scale: f32| Ok(vec![(input, normal(&input.to_string(), shape, scale)?.into())]);
     match stage {
-        Stage::Step(s) => {
-            let latents = Shape::new(s.samples, s.h, s.w, model.unet.in_channels);
-            let mut all = one("latents", latents, 1.0)?;
-            let context = normal("context", Shape::tokens(s.contexts, s.tokens, model.unet.context_width), 1.0)?;
-            let stage = Stage::Context { contexts: s.contexts, tokens: s.tokens };
-            all.extend(once(backend, model, stage, "context", context)?);
+        Part::Step(s) => {
+            let latents = Shape::new(s.samples, s.h, s.w, model.networks.in_channels());
+            let mut all = one(part::step::LATENTS, latents, 1.0)?;
+            let context = normal("context", Shape::tokens(s.contexts, s.tokens, networks.text_width()), 1.0)?;
+            let stage = Part::Context { contexts: s.contexts, tokens: s.tokens };
+            let keys = once(backend, model, stage, part::context::CONTEXT, context)?;
+            all.extend(keys.into_iter().enumerate().map(|(n, value)| (part::step::keys_values(n), value)));
             let timestep = Tensor::new(Shape::tokens(1, 1, 1), vec![500.0])?;
-            let rows = once(backend, model, Stage::Time { timesteps: 1 }, "timesteps", timestep)?;
-            all.extend(rows.into_iter().map(|(_, value)| ("time".to_owned(), value)));
+            let rows = once(backend, model, Part::Time { timesteps: 1 }, part::time::TIMESTEPS, timestep)?;
+            all.extend(rows.into_iter().map(|value| (part::step::TIME, value)));
             Ok(all)
         }
-        Stage::Decode { size: (b, h, w) } => one("latents", Shape::new(b, h, w, model.vae.latent_channels), 1.0),
-        Stage::Encode { size: (b, h, w) } => one("image", Shape::new(b, h, w, 3), 0.5),
-        Stage::Text { chunks, .. } => one("tokens", Shape::tokens(chunks, model.clip.positions, model.clip.width), 1.0),
-        Stage::Context { .. } | Stage::Time { .. } => Ok(Vec::new()),
+        Part::Decode { size: (b, h, w) } => {
+            one(part::decode::LATENTS, Shape::new(b, h, w, model.networks.latents().channels), 1.0)
+        }
+        Part::Encode { size: (b, h, w) } => one(part::encode::IMAGE, Shape::new(b, h, w, 3), 0.5),
+        Part::Text { encoder, chunks, .. } => {
+            let text = networks.encoder(encoder)?;
+            one(part::text::TOKENS, Shape::tokens(chunks, text.positions, text.width), 1.0)
+        }
+        Part::Context { .. } | Part::Time { .. } => Ok(Vec::new()),
     }
 }
 
 /// All outputs of a stage that is run once and forgotten.
-fn once(
-    backend: &dyn Backend,
-    model: &Arc<Model>,
-    stage: Stage,
-    input: &str,
-    value: Tensor,
-) -> Result<Vec<(String, Value)>> {
+fn once(backend: &dyn Backend, model: &Arc<Model>, stage: Part, input: Input, value: Tensor) -> Result<Vec<Value>> {
     let mut program = load(backend, model, stage)?;
     program.set(input, &value.into())?;
     program.run(Run::Fast { cancel: &AtomicBool::new(false) })?;
-    let names: Vec<String> = program.plan().outputs.iter().map(|(name, _)| name.clone()).collect();
-    names.into_iter().map(|name| Ok((name.clone(), program.get(&name)?))).collect()
+    let outputs: Vec<Output> = program.plan().outputs.iter().map(|(output, _)| *output).collect();
+    outputs.into_iter().map(|output| program.get(output)).collect()
 }
 
 fn first_output(program: &mut dyn Program) -> Result<Arc<Tensor>> {
-    let name = program.plan().outputs.first().map(|(name, _)| name.clone());
-    program.get(&name.ok_or_else(|| Error::other("a plan without outputs"))?)?.host()
+    let first = program.plan().outputs.first().map(|(output, _)| *output);
+    program.get(first.ok_or_else(|| Error::other("a plan without outputs"))?)?.host()
 }
 
 /// The root mean square; an error when a value is not finite or when all are zero.
-fn finite_rms(part: Part, values: &[f32]) -> Result<f64> {
+fn finite_rms(part: Phase, values: &[f32]) -> Result<f64> {
     let squares: f64 = values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
     let rms = (squares / values.len().max(1) as f64).sqrt();
     if rms.is_finite() && rms > 0.0 {
@@ -264,9 +266,9 @@ mod tests {
 
     #[test]
     fn outputs_must_be_finite() {
-        assert_eq!(finite_rms(Part::Text, &[3.0, -3.0]).unwrap(), 3.0);
+        assert_eq!(finite_rms(Phase::Text, &[3.0, -3.0]).unwrap(), 3.0);
         for bad in [[f32::NAN, 1.0], [f32::INFINITY, 1.0], [0.0, 0.0]] {
-            let e = finite_rms(Part::Decode, &bad).unwrap_err();
+            let e = finite_rms(Phase::Decode, &bad).unwrap_err();
             assert_eq!(*e.kind(), Kind::NonFinite { stage: "decode".into() });
         }
     }
@@ -276,16 +278,16 @@ mod tests {
         let cpu = Cpu::new(1, Isa::best(), WeightType::Auto).unwrap();
         let peak = || Ok(fma_peak(Isa::best(), cpu.workers()));
         let model = Arc::new(Model::embedded().unwrap());
-        for part in Part::ALL {
-            assert_eq!(part.to_string().parse::<Part>().unwrap(), part);
+        for part in Phase::ALL {
+            assert_eq!(part.to_string().parse::<Phase>().unwrap(), part);
             let request = Request { part, width: 64, height: 32, runs: 1, profile: true };
             let outcome = run(&cpu, &peak, &model, &request, &mut |_| ()).unwrap();
             assert!(outcome.runs.len() == 1 && outcome.cost.flops > 0 && outcome.fma_peak > 0.0, "{part}");
             assert!(outcome.profile.is_some_and(|p| p.slowest.len() > 3), "{part}");
             assert!(outcome.encoding.is_none(), "{part}: a CPU has no queue");
         }
-        let odd = Request { part: Part::Step, width: 63, height: 64, runs: 1, profile: false };
+        let odd = Request { part: Phase::Step, width: 63, height: 64, runs: 1, profile: false };
         assert_eq!(run(&cpu, &peak, &model, &odd, &mut |_| ()).unwrap_err().exit_code(), 2);
-        assert!("stop".parse::<Part>().is_err());
+        assert!("stop".parse::<Phase>().is_err());
     }
 }

@@ -2,9 +2,10 @@
 
 use super::Model;
 use crate::error::escape;
-use crate::models::autoencoder::kl::VaeConfig;
-use crate::models::text::{ClipConfig, MlpActivation};
+use crate::models::autoencoder::kl::KlConfig;
+use crate::models::text::TextConfig;
 use crate::models::unet::{UnetConfig, UnetLevel};
+use crate::models::{Autoencoder, Networks, Predictor};
 use crate::weights::WeightSource;
 use std::fmt::Write as _;
 
@@ -32,17 +33,16 @@ fn count(source: &dyn WeightSource, pattern: &str) -> usize {
 ///
 /// # Errors
 /// A sentence that names the tensor which is missing or unlike any of the family.
-pub fn clip(source: &dyn WeightSource) -> Result<ClipConfig, String> {
+pub fn clip(source: &dyn WeightSource) -> Result<TextConfig, String> {
     let embedding = "text_encoder.embeddings.token_embedding.weight";
-    Ok(ClipConfig {
+    Ok(TextConfig {
         vocab: dim(source, embedding, 0)?,
         width: dim(source, embedding, 1)?,
         layers: count(source, "text_encoder.encoder.layers.{}.layer_norm1.weight"),
         heads: CLIP_HEADS,
         mlp_width: dim(source, "text_encoder.encoder.layers.0.mlp.fc1.weight", 0)?,
         positions: dim(source, "text_encoder.embeddings.position_embedding.weight", 0)?,
-        activation: MlpActivation::QuickGelu,
-        eps: 1e-5,
+        ..TextConfig::default()
     })
 }
 
@@ -72,15 +72,16 @@ pub fn unet(source: &dyn WeightSource) -> Result<UnetConfig, String> {
 ///
 /// # Errors
 /// As [`clip`].
-pub fn vae(source: &dyn WeightSource) -> Result<VaeConfig, String> {
+pub fn vae(source: &dyn WeightSource) -> Result<KlConfig, String> {
     let levels = count(source, "vae.encoder.down_blocks.{}.resnets.0.conv1.weight");
     let channels = |i| dim(source, &format!("vae.encoder.down_blocks.{i}.resnets.0.conv1.weight"), 0);
-    Ok(VaeConfig {
+    Ok(KlConfig {
         channels: (0..levels).map(channels).collect::<Result<_, String>>()?,
         blocks: count(source, "vae.encoder.down_blocks.0.resnets.{}.conv1.weight"),
         latent_channels: dim(source, "vae.decoder.conv_in.weight", 1)?,
         groups: GROUPS,
         scaling: SCALING,
+        shift: 0.0,
     })
 }
 
@@ -88,7 +89,8 @@ pub fn vae(source: &dyn WeightSource) -> Result<VaeConfig, String> {
 ///
 /// # Errors
 /// A sentence on what does not fit.
-pub fn sane(clip: &ClipConfig, unet: &UnetConfig, vae: &VaeConfig) -> Result<(), String> {
+pub fn sane(networks: &Networks) -> Result<(), String> {
+    let (clip, unet, vae) = three(networks)?;
     let within = |what: &str, value: usize, from: usize, to: usize| {
         let fits = (from..=to).contains(&value);
         fits.then_some(()).ok_or_else(|| format!("has {value} {what}; between {from} and {to} are supported"))
@@ -142,18 +144,35 @@ pub fn sane(clip: &ClipConfig, unet: &UnetConfig, vae: &VaeConfig) -> Result<(),
     Ok(())
 }
 
-/// Every tensor that a model of these shapes needs, under canonical names; the configs have passed [`sane`].
-pub fn required(clip: &ClipConfig, unet: &UnetConfig, vae: &VaeConfig) -> Vec<Required> {
+/// Every tensor that networks of these shapes need, under canonical names; they have passed [`sane`].
+pub fn required(networks: &Networks) -> Vec<Required> {
     let mut list = List { out: Vec::new() };
-    list.clip(clip);
-    list.unet(unet);
-    list.vae(vae);
+    if let Ok((clip, unet, vae)) = three(networks) {
+        list.clip(clip);
+        list.unet(unet);
+        list.vae(vae);
+    }
     list.out
+}
+
+/// The three networks of the SD 1.x family.
+///
+/// # Errors
+/// A sentence on the one that is missing.
+pub fn three(networks: &Networks) -> Result<(&TextConfig, &UnetConfig, &KlConfig), String> {
+    let clip = networks.text.first().ok_or("holds no text encoder; use a complete checkpoint")?;
+    let Some(Predictor::Unet(unet)) = &networks.predictor else {
+        return Err("holds no U-Net; use a complete checkpoint".into());
+    };
+    let Some(Autoencoder::Kl(vae)) = &networks.autoencoder else {
+        return Err("holds no VAE; use a complete checkpoint".into());
+    };
+    Ok((clip, unet, vae))
 }
 
 /// [`required`] of an opened model.
 pub fn required_of(model: &Model) -> Vec<Required> {
-    required(&model.clip, &model.unet, &model.vae)
+    required(&model.networks)
 }
 
 /// Compares a source with what is required.
@@ -199,7 +218,7 @@ impl List {
         self.tensor(format!("{name}.bias"), &shape[..1]);
     }
 
-    fn clip(&mut self, c: &ClipConfig) {
+    fn clip(&mut self, c: &TextConfig) {
         let w = c.width;
         self.tensor("text_encoder.embeddings.token_embedding.weight".into(), &[c.vocab, w]);
         self.tensor("text_encoder.embeddings.position_embedding.weight".into(), &[c.positions, w]);
@@ -300,7 +319,7 @@ impl List {
         self.resnet(&format!("{at}.resnets.1"), c, c, None);
     }
 
-    fn vae(&mut self, v: &VaeConfig) {
+    fn vae(&mut self, v: &KlConfig) {
         let (first, last, latents) = (v.channels[0], v.channels[v.channels.len() - 1], v.latent_channels);
         self.layer("vae.encoder.conv_in", &[first, 3, 3, 3]);
         let mut x = first;

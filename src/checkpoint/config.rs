@@ -1,9 +1,10 @@
 //! The JSON configurations of a diffusers folder (or of our bundle) to config structs, and back.
 
+use super::arch::three;
 use super::{Defaults, TokenizerFiles};
 use crate::error::escape;
-use crate::models::autoencoder::kl::VaeConfig;
-use crate::models::text::{ClipConfig, MlpActivation};
+use crate::models::autoencoder::kl::KlConfig;
+use crate::models::text::{MlpActivation, Padding, TextConfig};
 use crate::models::training::{Prediction, ScheduleConfig, Spacing};
 use crate::models::unet::{UnetConfig, UnetLevel};
 use serde_json::{Value, json};
@@ -153,7 +154,7 @@ fn heads(config: &Value, levels: usize) -> Parsed<Vec<usize>> {
 }
 
 /// `vae/config.json`.
-pub fn vae(config: &Value) -> Parsed<VaeConfig> {
+pub fn vae(config: &Value) -> Parsed<KlConfig> {
     let fixed = [
         ("act_fn", json!("silu")),
         ("in_channels", json!(3)),
@@ -170,24 +171,25 @@ pub fn vae(config: &Value) -> Parsed<VaeConfig> {
             return Err(format!("has {key} with {}; only {kind} is supported", show(v)));
         }
     }
-    Ok(VaeConfig {
+    Ok(KlConfig {
         channels: sizes(config, "block_out_channels")?,
         blocks: size(config, "layers_per_block", Some(1))?,
         latent_channels: size(config, "latent_channels", Some(4))?,
         groups: size(config, "norm_num_groups", Some(32))?,
         scaling: float(config, "scaling_factor", f64::from(super::arch::SCALING))? as f32,
+        shift: 0.0,
     })
 }
 
 /// `text_encoder/config.json`; absent keys mean what transformers' `CLIPTextConfig` means by them.
-pub fn clip(config: &Value) -> Parsed<ClipConfig> {
+pub fn clip(config: &Value) -> Parsed<TextConfig> {
     let config = get(config, "text_config").unwrap_or(config);
     let activation = match get(config, "hidden_act").map(|v| v.as_str().unwrap_or("")) {
         None | Some("quick_gelu") => MlpActivation::QuickGelu,
         Some("gelu") => MlpActivation::Gelu,
         Some(other) => return Err(format!("has hidden_act = {}; quick_gelu and gelu are supported", escape(other))),
     };
-    Ok(ClipConfig {
+    Ok(TextConfig {
         vocab: size(config, "vocab_size", Some(49_408))?,
         width: size(config, "hidden_size", Some(512))?,
         layers: size(config, "num_hidden_layers", Some(12))?,
@@ -196,6 +198,9 @@ pub fn clip(config: &Value) -> Parsed<ClipConfig> {
         positions: size(config, "max_position_embeddings", Some(77))?,
         activation,
         eps: float(config, "layer_norm_eps", 1e-5)? as f32,
+        // The two were never published apart.
+        padding: if activation == MlpActivation::Gelu { Padding::Token(0) } else { Padding::End },
+        ..TextConfig::default()
     })
 }
 
@@ -291,14 +296,18 @@ fn defaults(config: &Value) -> Parsed<Defaults> {
 /// The same entry for a model that is written out: only the parts named, in diffusers' words.
 pub fn to_json(model: &super::Model, like: &super::Model) -> Value {
     let mut out = serde_json::Map::new();
+    let (Ok((clip, unet, vae)), Ok((like_clip, like_unet, like_vae))) = (three(&model.networks), three(&like.networks))
+    else {
+        return Value::Object(out);
+    };
     let mut put = |key: &str, differs: bool, value: Value| {
         if differs {
             out.insert(key.into(), value);
         }
     };
-    put("unet", model.unet != like.unet, unet_json(&model.unet));
-    put("vae", model.vae != like.vae, vae_json(&model.vae));
-    put("text_encoder", model.clip != like.clip, clip_json(&model.clip));
+    put("unet", unet != like_unet, unet_json(unet));
+    put("vae", vae != like_vae, vae_json(vae));
+    put("text_encoder", clip != like_clip, clip_json(clip));
     put("scheduler", model.schedule != like.schedule, schedule_json(&model.schedule));
     if let Some(t) = &model.tokenizer {
         put("tokenizer", true, json!({"vocab": t.vocab, "merges": t.merges}));
@@ -332,7 +341,7 @@ fn unet_json(u: &UnetConfig) -> Value {
     })
 }
 
-fn vae_json(v: &VaeConfig) -> Value {
+fn vae_json(v: &KlConfig) -> Value {
     json!({
         "block_out_channels": v.channels,
         "layers_per_block": v.blocks,
@@ -342,7 +351,7 @@ fn vae_json(v: &VaeConfig) -> Value {
     })
 }
 
-fn clip_json(c: &ClipConfig) -> Value {
+fn clip_json(c: &TextConfig) -> Value {
     json!({
         "vocab_size": c.vocab,
         "hidden_size": c.width,

@@ -1,10 +1,11 @@
 //! A model to the text that `lienzo inspect` prints.
 
 use super::Model;
-use super::arch::required_of;
+use super::arch::{required_of, three};
 use crate::error::escape;
 use crate::models::text::MlpActivation;
 use crate::models::training::Prediction;
+use crate::models::unet::UnetConfig;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -18,8 +19,9 @@ pub fn describe(model: &Model) -> String {
     line("name", escape(&model.name));
     line("path", model.path.as_ref().map_or("in the binary".into(), |p| escape(&p.to_string_lossy())));
     line("format", model.source.about());
-    line("kind", kind(model));
-    let c = &model.clip;
+    let (Ok((c, u, v)), networks) = (three(&model.networks), &model.networks) else { return out };
+    let task = if networks.inpaints() { "inpainting" } else { "text to image" };
+    line("kind", format!("{task} ({}-channel U-Net)", networks.in_channels()));
     let activation = match c.activation {
         MlpActivation::QuickGelu => "quick GELU",
         MlpActivation::Gelu => "GELU",
@@ -31,8 +33,7 @@ pub fn describe(model: &Model) -> String {
             c.layers, c.width, c.heads, c.mlp_width, c.positions, c.vocab
         ),
     );
-    line("U-Net", unet(model));
-    let v = &model.vae;
+    line("U-Net", unet(u));
     line(
         "VAE",
         format!(
@@ -57,18 +58,11 @@ pub fn describe(model: &Model) -> String {
     out
 }
 
-fn kind(model: &Model) -> String {
-    let inputs = model.unet.in_channels;
-    let task = if inputs == model.vae.latent_channels { "text to image" } else { "inpainting" };
-    format!("{task} ({inputs}-channel U-Net)")
-}
-
 fn list<T: std::fmt::Display>(items: impl Iterator<Item = T>) -> String {
     items.map(|i| i.to_string()).collect::<Vec<_>>().join("/")
 }
 
-fn unet(model: &Model) -> String {
-    let u = &model.unet;
+fn unet(u: &UnetConfig) -> String {
     format!(
         "levels {}, {} blocks per level, heads {}, attention {}, text of {} channels, {} groups",
         list(u.levels.iter().map(|l| l.channels)),

@@ -45,7 +45,7 @@ pub fn open(folder: &Path) -> Result<Model> {
     let name = named.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let parts = Parts { map, about: "diffusers folder".into(), sections, schedule: ScheduleConfig::default(), name };
     let mut model = parts.model().map_err(|why| Error::bad_file(folder, why))?;
-    let side = sample.and_then(|n| usize::try_from(n).ok()?.checked_mul(model.vae.factor()));
+    let side = sample.and_then(|n| usize::try_from(n).ok()?.checked_mul(model.networks.factor()));
     if let Some(size) = side.filter(|side| (8..=4096).contains(side)) {
         model.defaults = Defaults { size, ..model.defaults };
     }

@@ -6,6 +6,7 @@
 
 use crate::error::escape;
 use crate::models::unet::UnetConfig;
+use crate::models::{Autoencoder, Networks, Predictor};
 use std::collections::BTreeMap;
 
 const UNET: &str = "model.diffusion_model.";
@@ -267,12 +268,12 @@ fn refuse_other_kinds(names: &[&str]) -> Result<(), String> {
 }
 
 /// A canonical name in the original layout.
-pub fn original(name: &str, unet: &UnetConfig, vae_levels: usize) -> Option<String> {
+pub fn original(name: &str, networks: &Networks) -> Option<String> {
     let (part, rest) = name.split_once('.')?;
-    match part {
-        "unet" => Some(format!("{UNET}{}", unet_original(rest, unet)?)),
-        "vae" => Some(format!("{VAE}{}", vae_original(rest, vae_levels)?)),
-        "text_encoder" => Some(format!("{CLIP}text_model.{rest}")),
+    match (part, &networks.predictor, &networks.autoencoder) {
+        ("unet", Some(Predictor::Unet(unet)), _) => Some(format!("{UNET}{}", unet_original(rest, unet)?)),
+        ("vae", _, Some(Autoencoder::Kl(vae))) => Some(format!("{VAE}{}", vae_original(rest, vae.channels.len())?)),
+        ("text_encoder", ..) => Some(format!("{CLIP}text_model.{rest}")),
         _ => None,
     }
 }

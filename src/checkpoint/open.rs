@@ -1,10 +1,11 @@
 //! A path to a [`Model`]: the content decides the format, never the extension.
 
 use super::config::{self, Sections};
-use super::{Model, arch, diffusers, names};
+use super::{Model, ModelId, arch, diffusers, names};
 use crate::error::{Error, Result, escape};
-use crate::models::autoencoder::kl::VaeConfig;
+use crate::models::autoencoder::kl::KlConfig;
 use crate::models::training::{Prediction, ScheduleConfig};
+use crate::models::{Autoencoder, Networks};
 use crate::weights::WeightSource;
 use crate::weights::bytes::Bytes;
 use crate::weights::format::raw;
@@ -107,20 +108,16 @@ impl Parts {
             Some(c) => config::schedule(c).map_err(from("scheduler"))?,
             None => schedule,
         };
-        arch::sane(&clip, &unet, &vae)?;
-        let required = arch::required(&clip, &unet, &vae);
+        let networks = Networks::new(clip, unet, vae);
+        arch::sane(&networks)?;
+        let required = arch::required(&networks);
         let remedy = "the file is incomplete or not of the Stable Diffusion 1.x/2.x family";
         arch::check(&table, &required).map_err(|why| format!("{why}; {remedy}"))?;
         Ok(Model {
-            name: sections.name.unwrap_or(name),
-            path: None,
-            source: Arc::new(table.keep(&required)),
-            clip,
-            unet,
-            vae,
             schedule,
             tokenizer: sections.tokenizer,
             defaults: sections.defaults.unwrap_or_default(),
+            ..Model::new(sections.name.unwrap_or(name), Arc::new(table.keep(&required)), networks)
         })
     }
 }
@@ -141,21 +138,23 @@ pub fn open_with_vae(model: Model, vae_path: &Path) -> Result<Model> {
         (rename(tensors.values().cloned().zip(canonical)), None)
     };
     let table = Table::new(map, "file of its own");
+    let latents = model.networks.latents();
     let vae = match config {
         Some(config) => config::vae(&config).map_err(bad)?,
         None => {
             let shapes = arch::vae(&table).map_err(|why| bad(format!("{why}; --vae takes a VAE")))?;
-            VaeConfig { scaling: model.vae.scaling, ..shapes }
+            KlConfig { scaling: latents.scale, shift: latents.shift, ..shapes }
         }
     };
-    arch::sane(&model.clip, &model.unet, &vae).map_err(bad)?;
-    if vae.factor() != model.vae.factor() {
-        let (has, wants) = (vae.factor(), model.vae.factor());
+    let networks = Networks { autoencoder: Some(Autoencoder::Kl(vae)), ..model.networks.clone() };
+    arch::sane(&networks).map_err(bad)?;
+    if networks.factor() != model.networks.factor() {
+        let (has, wants) = (networks.factor(), model.networks.factor());
         return Err(bad(format!("is a VAE of {has} pixels per latent; the model needs one of {wants}")));
     }
-    let mut required = arch::required(&model.clip, &model.unet, &vae);
+    let mut required = arch::required(&networks);
     required.retain(|(name, _)| name.starts_with("vae."));
     arch::check(&table, &required).map_err(|why| bad(format!("{why}; it is not a complete VAE")))?;
     let source = Arc::new(Replaced { base: model.source.clone(), prefix: "vae.", with: table.keep(&required) });
-    Ok(Model { source, vae, ..model })
+    Ok(Model { id: ModelId::next(), source, networks, ..model })
 }

@@ -2,12 +2,12 @@
 //!
 //! Matrices are uniform with variance 1/inputs, so that activations stay of order 1; scales are near 1, shifts near 0.
 
-use super::{Defaults, Model, arch};
+use super::{Model, arch};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::models::autoencoder::kl::VaeConfig;
-use crate::models::text::{ClipConfig, MlpActivation};
-use crate::models::training::ScheduleConfig;
+use crate::models::Networks;
+use crate::models::autoencoder::kl::KlConfig;
+use crate::models::text::TextConfig;
 use crate::models::unet::{UnetConfig, UnetLevel};
 use crate::weights::{SourceId, TensorInfo, WeightSource};
 use half::f16;
@@ -84,35 +84,15 @@ fn uniform(seed: u64, i: u64) -> f32 {
 
 impl Model {
     /// A model of any architecture with random f16 weights, about as much memory as a few strings.
-    pub fn random(name: &str, clip: ClipConfig, unet: UnetConfig, vae: VaeConfig) -> Self {
+    pub fn random(name: &str, networks: Networks) -> Self {
         let info = |(name, shape)| (name, TensorInfo { dtype: Dtype::F16, shape });
-        let tensors = arch::required(&clip, &unet, &vae).into_iter().map(info).collect();
-        Self {
-            name: name.into(),
-            path: None,
-            source: Arc::new(Random { id: SourceId::new(), tensors }),
-            clip,
-            unet,
-            vae,
-            schedule: ScheduleConfig::default(),
-            tokenizer: None,
-            defaults: Defaults::default(),
-        }
+        let tensors = arch::required(&networks).into_iter().map(info).collect();
+        Self::new(name, Arc::new(Random { id: SourceId::new(), tensors }), networks)
     }
 
     /// Stable Diffusion 1.5's architecture (860 M parameters in the U-Net) with random weights.
     pub fn random_sd15() -> Self {
         let level = |channels, attention| UnetLevel { channels, heads: 8, attention };
-        let clip = ClipConfig {
-            vocab: 49408,
-            width: 768,
-            layers: 12,
-            heads: 12,
-            mlp_width: 3072,
-            positions: 77,
-            activation: MlpActivation::QuickGelu,
-            eps: 1e-5,
-        };
         let unet = UnetConfig {
             in_channels: 4,
             out_channels: 4,
@@ -122,14 +102,7 @@ impl Model {
             groups: 32,
             eps: 1e-5,
         };
-        let vae = VaeConfig {
-            channels: vec![128, 256, 512, 512],
-            blocks: 2,
-            latent_channels: 4,
-            groups: 32,
-            scaling: 0.18215,
-        };
-        Self::random("random-sd15", clip, unet, vae)
+        Self::random("random-sd15", Networks::new(TextConfig::default(), unet, KlConfig::default()))
     }
 }
 

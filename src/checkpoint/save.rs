@@ -5,6 +5,7 @@ use super::{Model, config, names};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result, escape};
 use crate::files::{IfTaken, Temporary, cannot_write};
+use crate::models::Networks;
 use crate::weights::table::product;
 use crate::weights::{self, WeightSource};
 use serde_json::{Map, Value, json};
@@ -58,7 +59,7 @@ pub fn save_safetensors_with(
 
 fn items(model: &Model) -> Result<Vec<Item>> {
     let item = |(canonical, mut shape): (String, Vec<usize>)| {
-        let original = names::original(&canonical, &model.unet, model.vae.channels.len())
+        let original = names::original(&canonical, &model.networks)
             .ok_or_else(|| Error::other(format!("{}: has no name in the original layout", escape(&canonical))))?;
         let layer = canonical.strip_suffix(".weight").unwrap_or("");
         let layer = layer.strip_suffix(".0").unwrap_or(layer).rsplit('.').next().unwrap_or("");
@@ -105,17 +106,10 @@ fn header(model: &Model, items: &[Item], dtype: Dtype) -> Result<Vec<u8>> {
 /// What a reader would take the file for without metadata.
 fn model_of_shapes(model: &Model) -> Result<Model> {
     let source: &dyn WeightSource = &*model.source;
-    Ok(Model {
-        name: String::new(),
-        path: None,
-        source: model.source.clone(),
-        clip: super::arch::clip(source).map_err(Error::other)?,
-        unet: super::arch::unet(source).map_err(Error::other)?,
-        vae: super::arch::vae(source).map_err(Error::other)?,
-        schedule: Default::default(),
-        tokenizer: None,
-        defaults: Default::default(),
-    })
+    let clip = super::arch::clip(source).map_err(Error::other)?;
+    let unet = super::arch::unet(source).map_err(Error::other)?;
+    let vae = super::arch::vae(source).map_err(Error::other)?;
+    Ok(Model::new("", model.source.clone(), Networks::new(clip, unet, vae)))
 }
 
 /// Hands on the tensors' bytes, in the header's order.

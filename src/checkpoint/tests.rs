@@ -7,7 +7,9 @@ mod hostile;
 use super::*;
 use crate::dtype::Dtype;
 use crate::error::{Kind, Result};
+use crate::models::autoencoder::kl::KlConfig;
 use crate::models::training::{Prediction, Spacing};
+use crate::models::unet::UnetConfig;
 use crate::models::unet::UnetLevel;
 use crate::weights::bytes::Bytes;
 use crate::weights::{Stored, TensorInfo, decode_f32, format, table};
@@ -85,7 +87,7 @@ fn same_tensors(a: &Model, b: &Model) {
 }
 
 fn same_shapes(a: &Model, b: &Model) {
-    assert_eq!((&a.clip, &a.unet, &a.vae, &a.schedule), (&b.clip, &b.unet, &b.vae, &b.schedule));
+    assert_eq!((&a.networks, &a.schedule), (&b.networks, &b.schedule));
 }
 
 /// A safetensors file of this header, with a change to it.
@@ -150,10 +152,12 @@ fn names_map_back_and_forth_for_any_number_of_levels_and_blocks() {
         (vec![true, false, true, true, false], 1),
     ] {
         let levels = attention.iter().map(|&attention| UnetLevel { channels: 32, heads: 8, attention }).collect();
-        let unet = UnetConfig { levels, blocks, ..model.unet.clone() };
-        let vae = VaeConfig { channels: vec![32; attention.len()], blocks, ..model.vae.clone() };
-        let names: Vec<String> = arch::required(&model.clip, &unet, &vae).into_iter().map(|(name, _)| name).collect();
-        let original: Vec<String> = names.iter().map(|n| names::original(n, &unet, attention.len()).unwrap()).collect();
+        let (clip, unet, vae) = arch::three(&model.networks).unwrap();
+        let unet = UnetConfig { levels, blocks, ..unet.clone() };
+        let vae = KlConfig { channels: vec![32; attention.len()], blocks, ..vae.clone() };
+        let networks = Networks::new(clip.clone(), unet, vae);
+        let names: Vec<String> = arch::required(&networks).into_iter().map(|(name, _)| name).collect();
+        let original: Vec<String> = names.iter().map(|n| names::original(n, &networks).unwrap()).collect();
         let back = names::single_file(&original.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
         for ((name, original), back) in names.iter().zip(&original).zip(back) {
             assert_eq!(back.as_ref(), Some(name), "{original}");
@@ -188,7 +192,7 @@ fn the_original_names_are_the_published_ones() {
         ("vae.quant_conv.weight", "first_stage_model.quant_conv.weight"),
         ("text_encoder.final_layer_norm.bias", "cond_stage_model.transformer.text_model.final_layer_norm.bias"),
     ] {
-        assert_eq!(names::original(canonical, &model.unet, 4).as_deref(), Some(original));
+        assert_eq!(names::original(canonical, &model.networks).as_deref(), Some(original));
     }
 }
 
@@ -246,7 +250,7 @@ fn the_embedded_model_opens_with_its_own_settings() {
     assert_eq!(model.path, None);
     // Its vocabulary belongs to its embedding.
     let vocab: Value = serde_json::from_str(&model.tokenizer.as_ref().unwrap().vocab).unwrap();
-    assert_eq!(vocab.as_object().unwrap().len(), model.clip.vocab);
+    assert_eq!(vocab.as_object().unwrap().len(), model.networks.text[0].vocab);
     let hash = model_hash(&model, &Default::default()).unwrap();
     assert!(hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()));
     assert!(describe(&model).contains("text to image (4-channel U-Net)"));
@@ -303,7 +307,7 @@ fn a_vae_comes_from_any_layout() {
     for path in paths {
         let model = open_with_vae(tiny(), &path).unwrap();
         same_tensors(&tiny(), &model);
-        assert_eq!(model.vae, tiny().vae);
+        assert_eq!(model.networks, tiny().networks);
     }
     let text = Path::new(TINY).join("text_encoder/model.safetensors");
     assert!(refusal(open_with_vae(tiny(), &text)).contains("--vae takes a VAE"));
@@ -361,8 +365,9 @@ fn what_a_folder_says_is_honoured_or_refused() {
     set("scheduler/scheduler_config.json", "prediction_type", json!("v_prediction"));
     set("scheduler/scheduler_config.json", "timestep_spacing", json!("trailing"));
     let model = open(&folder.0).unwrap();
-    assert_eq!(model.unet.levels.iter().map(|l| l.heads).collect::<Vec<_>>(), [1, 2, 4, 8]);
-    assert_eq!(model.clip.activation, crate::models::text::MlpActivation::Gelu);
+    let (clip, unet, _) = arch::three(&model.networks).unwrap();
+    assert_eq!(unet.levels.iter().map(|l| l.heads).collect::<Vec<_>>(), [1, 2, 4, 8]);
+    assert_eq!(clip.activation, crate::models::text::MlpActivation::Gelu);
     assert_eq!((model.schedule.prediction, model.schedule.spacing), (Prediction::V, Spacing::Trailing));
     for (file, key, value, told) in [
         ("unet/config.json", "addition_embed_type", json!("text_time"), "SDXL is not supported"),

@@ -9,7 +9,7 @@ use lienzo::bench::ceiling::{Ceilings, fma_peak};
 use lienzo::bench::explain;
 use lienzo::bench::kernels;
 use lienzo::bench::report::{self, CsvRow, Machine};
-use lienzo::bench::stage::{self, Part};
+use lienzo::bench::stage::{self, Phase};
 use lienzo::checkpoint::Model;
 use lienzo::error::{Error, Result, escape};
 use lienzo::files::{self, IfTaken};
@@ -197,11 +197,11 @@ fn explained(args: &BenchArgs, caps: &Caps) -> Result<Plan> {
     let model = architecture(args.arch.as_deref().unwrap_or("sd15"))?;
     let (part, width, height) = (args.stage.parse()?, args.width, args.height);
     let request = stage::Request { part, width, height, runs: 0, profile: false };
-    Plan::new(stage::stage(&model, &request)?.graph(&model)?, caps)
+    Plan::new(stage::stage(&model, &request)?.graph(&model.networks)?, caps)
 }
 
 fn request(args: &BenchArgs) -> Result<stage::Request> {
-    let part: Part = args.stage.parse()?;
+    let part: Phase = args.stage.parse()?;
     if args.runs == 0 || args.runs > 10_000 {
         return Err(Error::usage("--runs must be 1 to 10000"));
     }

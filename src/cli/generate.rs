@@ -15,11 +15,9 @@ use super::progress::Progress;
 use super::words::WordArgs;
 use super::{DeviceArgs, ModelArgs};
 use clap::Args;
-use lienzo::checkpoint::Model;
 use lienzo::diffusion::{Event, Request};
 use lienzo::error::{Error, Result};
 use lienzo::image::{Image, png_bytes};
-use lienzo::models::tokenizer::Tokenizer;
 use lienzo::output::{OutputPlan, write_png};
 use metadata::Metadata;
 use std::collections::BTreeSet;
@@ -207,7 +205,7 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
         Some(output) => output.check_seeds(resume::name_seed(&request, 0), count)?,
         None => {}
     }
-    let tokenizer = tokenizer(&model)?;
+    let tokenizer = model.tokenizer()?;
     let engine = args.device.engine(Some(&|engine| memory::work(engine, &model, &requests, &tokenizer)))?;
     if let Some(size) = memory::fit(&engine, &model, &requests, &tokenizer, args)? {
         requests.iter_mut().chain([&mut request]).for_each(|r| r.batch_size = size);
@@ -251,14 +249,6 @@ pub fn run(given: &GenerateArgs) -> Result<ExitCode> {
         eprintln!("peak memory {}", lienzo::system::format_bytes(peak));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The model's own tokenizer, or CLIP's.
-pub fn tokenizer(model: &Model) -> Result<Tokenizer> {
-    match &model.tokenizer {
-        Some(files) => Tokenizer::from_files(&files.vocab, &files.merges),
-        None => Ok(Tokenizer::clip()),
-    }
 }
 
 /// The first Ctrl-C sets the flag, which ends the run cleanly; the second ends the process at once.

@@ -12,8 +12,8 @@ use lienzo::checkpoint::Model;
 use lienzo::diffusion::{self, Event, Request, Stages, UnetCall};
 use lienzo::error::{Error, Result, escape};
 use lienzo::image::{Image, png_bytes};
+use lienzo::models::part::StepShape;
 use lienzo::models::tokenizer::Tokenizer;
-use lienzo::models::unet::UnetShape;
 use lienzo::output::{OutputPlan, write_png};
 use lienzo::tensor::Tensor;
 use std::cell::RefCell;
@@ -155,7 +155,7 @@ impl Stages for Remembering<'_> {
         Ok(hidden)
     }
 
-    fn unet(&self, shape: UnetShape, context: Tensor, times: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>> {
+    fn unet(&self, shape: StepShape, context: Tensor, times: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>> {
         self.inner.unet(shape, context, times)
     }
 

@@ -2,7 +2,7 @@
 
 use super::generate::print_all;
 use super::words::WordArgs;
-use super::{ModelArgs, generate, vocabulary};
+use super::{ModelArgs, vocabulary};
 use clap::Args;
 use lienzo::checkpoint::Model;
 use lienzo::diffusion::prompt::attention::parse;
@@ -40,9 +40,9 @@ pub fn run(args: &PromptArgs) -> Result<ExitCode> {
     let words = args.words.open()?;
     let model = args.model.open()?;
     let (prompt, negative) = words.apply(typed, args.negative_prompt.as_deref().unwrap_or_default());
-    let tokens = generate::tokenizer(&model)?;
+    let tokens = model.tokenizer()?;
     let embeddings = args.words.embeddings(&model, &[&prompt, &negative])?;
-    let lexicon = Lexicon { tokens: &tokens, embeddings: &embeddings, positions: model.clip.positions };
+    let lexicon = Lexicon { tokens: &tokens, embeddings: &embeddings, positions: model.networks.positions() };
     let steps = args.steps.unwrap_or(model.defaults.steps);
     if !(1..=1000).contains(&steps) {
         return Err(Error::usage(format!("{steps} steps are not possible; use 1 to 1000")));

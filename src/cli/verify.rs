@@ -4,7 +4,6 @@ use super::generate::print_all;
 use super::{DeviceArgs, ModelArgs};
 use clap::Args;
 use lienzo::error::{Error, Result};
-use lienzo::models::tokenizer::Tokenizer;
 use lienzo::verify::lockstep::lockstep as compare;
 use lienzo::verify::reference::Reference;
 use lienzo::verify::{Check, Options, Status, verify};
@@ -55,10 +54,7 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
         Some(folder) => Reference::open(folder)?,
         None => Reference::embedded()?,
     };
-    let tokens = match &model.tokenizer {
-        Some(files) => Tokenizer::from_files(&files.vocab, &files.merges)?,
-        None => Tokenizer::clip(),
-    };
+    let tokens = model.tokenizer()?;
     let cancel = AtomicBool::new(false);
     let session = engine.session(&model, &cancel);
     let precision = engine.backend().numerics().precision;

@@ -60,7 +60,7 @@ impl WordArgs {
     /// The embeddings that some text names.
     pub fn embeddings(&self, model: &Model, texts: &[&str]) -> Result<Vec<Embedding>> {
         match &self.embd_dir {
-            Some(folder) => embeddings::load(folder, texts, model.clip.width),
+            Some(folder) => embeddings::load(folder, texts, model.networks.text_width()),
             None => Ok(Vec::new()),
         }
     }

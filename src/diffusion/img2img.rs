@@ -79,8 +79,8 @@ pub fn encode(stages: &dyn Stages, image: &Image) -> Result<Vec<f32>> {
 /// [`encode`] of values `[h, w, 3]` from -1 to 1.
 pub fn encode_values(stages: &dyn Stages, (h, w): (usize, usize), values: Vec<f32>) -> Result<Vec<f32>> {
     let moments = stages.encode(Tensor::new(Shape::new(1, h, w, 3), values)?)?;
-    let vae = &stages.model().vae;
-    let latents = mean(&moments, vae.latent_channels, vae.scaling);
+    let kind = stages.model().networks.latents();
+    let latents = kind.to_sampler(&mean(&moments, kind.channels));
     match latents.iter().all(|v| v.is_finite()) {
         true => Ok(latents),
         false => Err(Error::new(
@@ -90,11 +90,12 @@ pub fn encode_values(stages: &dyn Stages, (h, w): (usize, usize), values: Vec<f3
     }
 }
 
-/// The first `channels` of moments `[1, h, w, 2 channels]`, times `scaling`, as `[c, h, w]`.
-pub fn mean(moments: &Tensor, channels: usize, scaling: f32) -> Vec<f32> {
+/// The first `channels` of moments `[1, h, w, 2 channels]`, as `[c, h, w]`.
+pub fn mean(moments: &Tensor, channels: usize) -> Vec<f32> {
     let shape = moments.shape();
-    let len = shape.pixels() * channels.min(shape.c);
-    moments.to_nchw().iter().take(len).map(|v| v * scaling).collect()
+    let mut mean = moments.to_nchw();
+    mean.truncate(shape.pixels() * channels.min(shape.c));
+    mean
 }
 
 #[cfg(test)]
@@ -133,6 +134,6 @@ mod tests {
     #[test]
     fn the_mean_is_the_first_half() {
         let moments = Tensor::new(Shape::new(1, 1, 2, 4), (0..8).map(|v| v as f32).collect()).unwrap();
-        assert_eq!(mean(&moments, 2, 10.0), [0.0, 40.0, 10.0, 50.0]);
+        assert_eq!(mean(&moments, 2), [0.0, 4.0, 1.0, 5.0]);
     }
 }

@@ -134,7 +134,7 @@ pub fn settings(request: &Request, model: &Model) -> Settings {
 
 /// Whether a model is an inpainting model: it takes a mask and a masked picture beside the latents.
 pub fn told(model: &Model) -> bool {
-    model.unet.in_channels == model.unet.out_channels + 1 + model.vae.latent_channels
+    model.networks.inpaints()
 }
 
 /// What a request's pictures have in common before they are painted.
@@ -162,7 +162,7 @@ impl Prepared {
         let plane = request.inpaint.as_ref().map(|i| i.mask.latents((h, w), i.soft));
         Ok(Self {
             init: init.map(|init| img2img::encode(stages, &init.image)).transpose()?,
-            mask: plane.map(|plane| plane.repeat(model.vae.latent_channels)),
+            mask: plane.map(|plane| plane.repeat(model.networks.latents().channels)),
             fill: request.inpaint.as_ref().map(|i| i.fill).unwrap_or_default(),
             mixed: !told,
             inputs: UnetInputs { masked: if told { Some(masked_picture(stages, request)?) } else { None } },

@@ -286,7 +286,7 @@ fn paint(
     let painted = painted.ok_or_else(|| Error::other("outpainting: a window was not painted"))?;
     let filled = one.init.as_ref().map_or(&image, |init| &init.image);
     // Compared without its grain.
-    let fits = fitting(&continued(&image, &mask), &painted, &mask, (stages.model().vae.factor() / 2).max(1));
+    let fits = fitting(&continued(&image, &mask), &painted, &mask, (stages.model().networks.factor() / 2).max(1));
     canvas.lay(at, &joined(filled, &painted, &fits, size.0.min(size.1) / 2));
     Ok(())
 }

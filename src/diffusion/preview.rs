@@ -37,7 +37,7 @@ pub struct Previewer<'a> {
 impl<'a> Previewer<'a> {
     /// For latents of this height and width.
     pub fn new(stages: &'a dyn Stages, preview: Preview, size: (usize, usize)) -> Self {
-        Self { stages, preview, size, fit: Fit::new(stages.model().vae.latent_channels) }
+        Self { stages, preview, size, fit: Fit::new(stages.model().networks.latents().channels) }
     }
 
     /// Tells `listen` the previews that are due; `first` is the number of the batch's first picture. A preview that
@@ -48,7 +48,7 @@ impl<'a> Previewer<'a> {
             return ControlFlow::Continue(());
         }
         let latents = progress.denoised();
-        let len = self.stages.model().vae.latent_channels * self.size.0 * self.size.1;
+        let len = self.stages.model().networks.latents().channels * self.size.0 * self.size.1;
         for (i, latents) in latents.chunks_exact(len.max(1)).enumerate() {
             let image = match self.picture(latents) {
                 Ok(image) => image,
@@ -76,16 +76,16 @@ impl<'a> Previewer<'a> {
             .collect();
         let colours = self.decode_small(patch, &cut)?;
         self.fit.add(&cut, &colours);
-        let factor = self.stages.model().vae.factor();
+        let factor = self.stages.model().networks.factor();
         Ok(fit(&self.fit.picture(latents, self.size), (w * factor, h * factor), ResizeMode::Just))
     }
 
     /// Latents to one colour each, -1 to 1: the mean of the pixels that they become.
     fn decode_small(&self, (h, w): (usize, usize), latents: &[f32]) -> Result<Vec<[f64; 3]>> {
-        let vae = &self.stages.model().vae;
-        let scaled: Vec<f32> = latents.iter().map(|v| v / vae.scaling).collect();
-        let pixels = self.stages.decode(Tensor::from_nchw(Shape::new(1, h, w, vae.latent_channels), &scaled)?)?;
-        let factor = vae.factor();
+        let networks = &self.stages.model().networks;
+        let (kind, factor) = (networks.latents(), networks.factor());
+        let latents = Tensor::from_nchw(Shape::new(1, h, w, kind.channels), &kind.to_autoencoder(latents))?;
+        let pixels = self.stages.decode(latents)?;
         let mut means = vec![[0.0; 3]; h * w];
         for (i, pixel) in pixels.data().chunks_exact(3).enumerate() {
             let (y, x) = (i / (w * factor), i % (w * factor));

@@ -98,7 +98,7 @@ impl Prompts {
 /// # Errors
 /// Usage: what [`read::read`] refuses.
 pub fn embed(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, listen: &mut Listener<'_>) -> Result<Prompts> {
-    let positions = stages.model().clip.positions;
+    let positions = stages.model().networks.positions();
     let lexicon = Lexicon { tokens, embeddings: &request.embeddings, positions };
     let (cond, uncond) = readings(request, lexicon)?;
     let weights = cond.branches.iter().map(|b| b.weight).collect();
@@ -138,7 +138,7 @@ impl Encoder<'_> {
     /// Chunks, each encoded alone, side by side: `[1, 1, chunks 77, width]`.
     fn encode(&mut self, chunks: &[Chunk]) -> Result<Tensor> {
         let Lexicon { tokens, embeddings, positions } = self.lexicon;
-        let padding = self.stages.model().clip.padding(tokens.end());
+        let padding = self.stages.model().networks.encoder(0)?.padding.id(tokens.end());
         let mut all = Vec::new();
         for chunk in chunks {
             let padded = chunk.padded(tokens, positions, padding);
@@ -152,7 +152,7 @@ impl Encoder<'_> {
             }
             all.extend_from_slice(hidden.data());
         }
-        let width = self.stages.model().clip.width;
+        let width = self.stages.model().networks.text_width();
         Tensor::new(Shape::tokens(1, chunks.len() * positions, width), all)
     }
 }
@@ -181,7 +181,8 @@ fn emphasise(hidden: &mut Tensor, weights: &[f32]) {
 
 /// Token plus position embedding of one chunk, looked up row by row: the table itself is never loaded.
 fn token_rows(model: &Model, tokens: &[Token], embeddings: &[Embedding]) -> Result<Tensor> {
-    let (width, positions) = (model.clip.width, model.clip.positions);
+    let clip = model.networks.encoder(0)?;
+    let (width, positions) = (clip.width, clip.positions);
     if tokens.len() != positions {
         return Err(Error::other(format!("{} tokens given for a chunk of {positions}", tokens.len())));
     }
@@ -190,8 +191,8 @@ fn token_rows(model: &Model, tokens: &[Token], embeddings: &[Embedding]) -> Resu
     let mut token = Vec::new();
     for (which, out) in tokens.iter().zip(rows.chunks_exact_mut(width)) {
         match *which {
-            Token::Id(id) if id as usize >= model.clip.vocab => {
-                let message = format!("token {id} is outside of the text encoder's vocabulary of {}", model.clip.vocab);
+            Token::Id(id) if id as usize >= clip.vocab => {
+                let message = format!("token {id} is outside of the text encoder's vocabulary of {}", clip.vocab);
                 return Err(Error::other(format!("{message}; the tokenizer belongs to another model")));
             }
             Token::Id(id) => {

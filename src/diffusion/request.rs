@@ -9,6 +9,7 @@ use super::prompt::embeddings::Embedding;
 use crate::checkpoint::Model;
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::models::text::TextConfig;
 use crate::models::training::Prediction;
 use crate::rng::RngKind;
 use std::collections::BTreeSet;
@@ -129,7 +130,7 @@ impl Request {
 
     /// Refuses what cannot be drawn, naming what can.
     pub fn check(&self, model: &Model) -> Result<()> {
-        let step = model.vae.factor().max(8);
+        let step = model.networks.factor().max(8);
         let (least, most) = SIZES;
         for (name, side) in [("width", self.width), ("height", self.height)] {
             if !side.is_multiple_of(step) || !(least..=most).contains(&side) {
@@ -143,8 +144,8 @@ impl Request {
         if !(0.0..=30.0).contains(&self.guidance) {
             return Err(Error::usage(format!("guidance {} is out of range: use 0 to 30", self.guidance)));
         }
-        if !(1..=model.clip.layers).contains(&self.clip_skip) {
-            let layers = model.clip.layers;
+        let layers = model.networks.text.iter().map(TextConfig::most_clip_skip).min().unwrap_or(1);
+        if !(1..=layers).contains(&self.clip_skip) {
             return Err(Error::usage(format!("clip skip {} is out of range: use 1 to {layers}", self.clip_skip)));
         }
         if self.count == 0 {
@@ -165,7 +166,7 @@ impl Request {
 
     /// Height and width of the latents.
     pub fn latent_size(&self, model: &Model) -> (usize, usize) {
-        (self.height / model.vae.factor(), self.width / model.vae.factor())
+        (self.height / model.networks.factor(), self.width / model.networks.factor())
     }
 
     /// The seed of picture `index`, and its second seed.

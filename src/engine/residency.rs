@@ -1,8 +1,8 @@
 //! What stays in memory from one stage to the next: the stages of a request and a budget go in, a rule and its peak come
 //! out. Pure arithmetic on plans; no weight is read.
 
-use super::Stage;
 use crate::backend::Memory;
+use crate::models::part::Part;
 
 /// Models below this are kept whole: loading them again costs more than it gives back.
 const SMALL: u64 = 1_000_000_000;
@@ -23,10 +23,10 @@ pub enum Keep {
 
 impl Keep {
     /// Whether `other` may stay loaded while `stage` is.
-    pub fn beside(self, stage: &Stage, other: &Stage) -> bool {
+    pub fn beside(self, stage: &Part, other: &Part) -> bool {
         // A sampler that does not know its times asks for one at a time, between two runs of the U-Net.
-        let asked = |a: &Stage, b: &Stage| matches!((a, b), (Stage::Time { timesteps: 1 }, Stage::Step(_)));
-        let picture = |s: &Stage| matches!(s, Stage::Step(_) | Stage::Decode { .. });
+        let asked = |a: &Part, b: &Part| matches!((a, b), (Part::Time { timesteps: 1 }, Part::Step(_)));
+        let picture = |s: &Part| matches!(s, Part::Step(_) | Part::Decode { .. });
         match self {
             Self::All => true,
             _ if stage.kind() == other.kind() || asked(stage, other) || asked(other, stage) => true,
@@ -36,8 +36,8 @@ impl Keep {
     }
 
     /// Bytes at the worst moment of a request.
-    pub fn peak(self, stages: &[(Stage, Memory)]) -> u64 {
-        let beside = |stage: &Stage| {
+    pub fn peak(self, stages: &[(Part, Memory)]) -> u64 {
+        let beside = |stage: &Part| {
             let loaded: Vec<_> = stages.iter().filter(|(other, _)| self.beside(stage, other)).collect();
             let activations: u64 = loaded.iter().map(|(_, m)| m.activations).sum();
             // Programs of one kind share their weights.
@@ -61,7 +61,7 @@ pub struct Residency {
 impl Residency {
     /// The rule that keeps the most of what will be used again and fits into `budget`; the one that keeps the least where
     /// none does. `alternating`: the U-Net runs again after a picture was decoded.
-    pub fn choose(stages: &[(Stage, Memory)], alternating: bool, budget: Option<u64>) -> Self {
+    pub fn choose(stages: &[(Part, Memory)], alternating: bool, budget: Option<u64>) -> Self {
         let small = Keep::All.peak(stages) <= SMALL;
         let useful = [(Keep::All, small), (Keep::Pictures, alternating), (Keep::Phase, true)];
         let candidates = useful.into_iter().filter(|(_, useful)| *useful);
@@ -74,20 +74,20 @@ impl Residency {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::unet::UnetShape;
+    use crate::models::part::StepShape;
 
     const MB: u64 = 1_000_000;
 
-    fn stages(timesteps: usize, unet: u64) -> Vec<(Stage, Memory)> {
-        let shape = UnetShape { samples: 1, contexts: 2, times: 1, h: 64, w: 64, tokens: 77 };
+    fn stages(timesteps: usize, unet: u64) -> Vec<(Part, Memory)> {
+        let shape = StepShape { samples: 1, contexts: 2, times: 1, h: 64, w: 64, tokens: 77 };
         let one =
             |stage, weights, activations| (stage, Memory { weights: weights * MB, activations: activations * MB });
         vec![
-            one(Stage::Text { chunks: 1, clip_skip: 1 }, 170, 5),
-            one(Stage::Context { contexts: 2, tokens: 77 }, 40, 14),
-            one(Stage::Time { timesteps }, 60, 1),
-            one(Stage::Step(shape), unet, 100),
-            one(Stage::Decode { size: (1, 64, 64) }, 100, 600),
+            one(Part::Text { encoder: 0, chunks: 1, clip_skip: 1 }, 170, 5),
+            one(Part::Context { contexts: 2, tokens: 77 }, 40, 14),
+            one(Part::Time { timesteps }, 60, 1),
+            one(Part::Step(shape), unet, 100),
+            one(Part::Decode { size: (1, 64, 64) }, 100, 600),
         ]
     }
 
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn weights_of_one_kind_count_once() {
         let mut all = stages(20, 1630);
-        all.push((Stage::Decode { size: (1, 32, 32) }, Memory { weights: 100 * MB, activations: 150 * MB }));
+        all.push((Part::Decode { size: (1, 32, 32) }, Memory { weights: 100 * MB, activations: 150 * MB }));
         assert_eq!(Keep::Pictures.peak(&all), 2580 * MB);
         assert_eq!(Keep::Stream.peak(&all[4..]), 850 * MB);
     }

@@ -1,12 +1,13 @@
 //! A model on an engine: the six stages, each loaded when it is asked for and computed again where a backend has taken over.
 
 use super::residency::Keep;
-use super::{Engine, Loaded, Stage, lock, plan_on};
+use super::{Engine, Loaded, lock, plan_on};
 use crate::backend::{Backend, Program, Run, Value};
 use crate::checkpoint::Model;
 use crate::diffusion::{Stages, UnetCall};
 use crate::error::{Error, Kind, Result};
-use crate::models::unet::UnetShape;
+use crate::graph::{Input, Output};
+use crate::models::part::{self, Part, StepShape};
 use crate::system::format_bytes;
 use crate::tensor::{Shape, Tensor};
 use std::collections::{HashMap, VecDeque};
@@ -37,19 +38,19 @@ impl Session<'_> {
         Self { budget, ..self }
     }
 
-    fn program(&self, stage: Stage) -> Result<Loaded> {
+    fn program(&self, stage: Part) -> Result<Loaded> {
         self.engine.program(self.model, stage, self.keep)
     }
 
     /// Loads a stage, sets its inputs, runs it, returns one output.
-    fn once(&self, stage: Stage, input: &str, value: &Value, output: &str) -> Result<Tensor> {
+    fn once(&self, stage: Part, input: Input, value: &Value, output: Output) -> Result<Tensor> {
         self.retried(|| {
             let program = self.program(stage)?;
             self.through(lock(&program).as_mut(), input, value, output)
         })
     }
 
-    fn through(&self, program: &mut dyn Program, input: &str, value: &Value, output: &str) -> Result<Tensor> {
+    fn through(&self, program: &mut dyn Program, input: Input, value: &Value, output: Output) -> Result<Tensor> {
         program.set(input, value)?;
         program.run(Run::Fast { cancel: self.cancel })?;
         take(program.get(output)?)
@@ -68,7 +69,7 @@ impl Session<'_> {
 
     /// A stage's output; one that is not finite is computed again with wider storage where there is any, and where that
     /// finds no room, by the next backend.
-    fn finite(&self, stage: Stage, input: &str, value: Tensor, output: &str) -> Result<Tensor> {
+    fn finite(&self, stage: Part, input: Input, value: Tensor, output: Output) -> Result<Tensor> {
         let value = value.into();
         let result = self.once(stage, input, &value, output)?;
         if result.data().iter().all(|v| v.is_finite()) {
@@ -99,7 +100,7 @@ impl Session<'_> {
     }
 
     /// Whether the budget has room for a stage with wider storage, if need be with nothing else loaded.
-    fn room_for(&self, wider: &Arc<dyn Backend>, stage: Stage) -> Result<()> {
+    fn room_for(&self, wider: &Arc<dyn Backend>, stage: Part) -> Result<()> {
         let Some(have) = self.budget else { return Ok(()) };
         let memory = wider.memory(&plan_on(wider.as_ref(), self.model, stage)?, self.model);
         if self.engine.bytes_beside(self.model, stage, memory) <= have {
@@ -119,10 +120,10 @@ impl Session<'_> {
     fn alone(
         &self,
         backend: &Arc<dyn Backend>,
-        stage: Stage,
-        input: &str,
+        stage: Part,
+        input: Input,
         value: &Value,
-        output: &str,
+        output: Output,
     ) -> Result<Tensor> {
         let loaded = self.engine.load(backend, self.model, stage, self.keep == Keep::Stream);
         let result = loaded.and_then(|(mut program, _)| self.through(program.as_mut(), input, value, output));
@@ -146,22 +147,23 @@ impl Stages for Session<'_> {
 
     fn text(&self, tokens: Tensor, clip_skip: usize) -> Result<Tensor> {
         let chunks = tokens.shape().b;
-        self.once(Stage::Text { chunks, clip_skip }, "tokens", &tokens.into(), "hidden").map_err(|e| e.at("text"))
+        let stage = Part::Text { encoder: 0, chunks, clip_skip };
+        self.once(stage, part::text::TOKENS, &tokens.into(), part::text::HIDDEN).map_err(|e| e.at("text"))
     }
 
-    fn unet(&self, shape: UnetShape, context: Tensor, times: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>> {
-        let stage = Stage::Context { contexts: shape.contexts, tokens: shape.tokens };
+    fn unet(&self, shape: StepShape, context: Tensor, times: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>> {
+        let stage = Part::Context { contexts: shape.contexts, tokens: shape.tokens };
         let context = context.into();
         let kv = self.retried(|| {
             let program = self.program(stage)?;
             let mut program = lock(&program);
-            program.set("context", &context)?;
+            program.set(part::context::CONTEXT, &context)?;
             program.run(Run::Fast { cancel: self.cancel }).map_err(|e| e.at("context"))?;
-            let names = self.model.unet.cross_attentions().into_iter().map(|(name, _)| name);
-            names.map(|name| Ok((name.clone(), program.get(&name)?))).collect::<Result<Vec<_>>>()
+            let all = 0..self.model.networks.keys_values().len();
+            all.map(|n| program.get(part::context::keys_values(n))).collect::<Result<Vec<_>>>()
         })?;
-        let mut call =
-            SessionUnet { session: *self, shape, kv, rows: HashMap::new(), width: self.model.unet.time_width() };
+        let width = self.model.networks.row_width();
+        let mut call = SessionUnet { session: *self, shape, kv, rows: HashMap::new(), width };
         if let Some(times) = times.filter(|t| !t.is_empty()) {
             call.announce(times)?;
         }
@@ -170,12 +172,14 @@ impl Stages for Session<'_> {
 
     fn decode(&self, latents: Tensor) -> Result<Tensor> {
         let s = latents.shape();
-        self.finite(Stage::Decode { size: (s.b, s.h, s.w) }, "latents", latents, "image").map_err(|e| e.at("decode"))
+        let stage = Part::Decode { size: (s.b, s.h, s.w) };
+        self.finite(stage, part::decode::LATENTS, latents, part::decode::IMAGE).map_err(|e| e.at("decode"))
     }
 
     fn encode(&self, image: Tensor) -> Result<Tensor> {
         let s = image.shape();
-        self.finite(Stage::Encode { size: (s.b, s.h, s.w) }, "image", image, "moments").map_err(|e| e.at("encode"))
+        let stage = Part::Encode { size: (s.b, s.h, s.w) };
+        self.finite(stage, part::encode::IMAGE, image, part::encode::MOMENTS).map_err(|e| e.at("encode"))
     }
 }
 
@@ -184,8 +188,9 @@ impl Stages for Session<'_> {
 /// The program is asked for at each call: it may have been released meanwhile, to make room for the decoder.
 struct SessionUnet<'a> {
     session: Session<'a>,
-    shape: UnetShape,
-    kv: Vec<(String, Value)>,
+    shape: StepShape,
+    /// By the number of the cross-attention.
+    kv: Vec<Value>,
     /// Time rows by the timestep's bits.
     rows: HashMap<u32, Vec<f32>>,
     width: usize,
@@ -200,8 +205,9 @@ impl SessionUnet<'_> {
             return Ok(());
         }
         let timesteps = Tensor::new(Shape::tokens(1, new.len(), 1), new.clone())?;
-        let stage = Stage::Time { timesteps: new.len() };
-        let rows = self.session.once(stage, "timesteps", &timesteps.into(), "rows").map_err(|e| e.at("time"))?;
+        let stage = Part::Time { timesteps: new.len() };
+        let rows = self.session.once(stage, part::time::TIMESTEPS, &timesteps.into(), part::time::ROWS);
+        let rows = rows.map_err(|e| e.at("time"))?;
         for (t, row) in new.iter().zip(rows.data().chunks_exact(self.width)) {
             self.rows.insert(t.to_bits(), row.to_vec());
         }
@@ -218,16 +224,16 @@ impl UnetCall for SessionUnet<'_> {
             Tensor::new(Shape::new(times.len(), 1, 1, self.width), rows.into_iter().flatten().copied().collect())?;
         let (latents, time) = (latents.clone().into(), time.into());
         self.session.retried(|| {
-            let program = self.session.program(Stage::Step(self.shape))?;
+            let program = self.session.program(Part::Step(self.shape))?;
             let mut program = lock(&program);
             // Another call may have used this program since: two chunk counts alternate, a batch of pictures does not.
-            for (name, value) in &self.kv {
-                program.set(name, value)?;
+            for (n, value) in self.kv.iter().enumerate() {
+                program.set(part::step::keys_values(n), value)?;
             }
-            program.set("latents", &latents)?;
-            program.set("time", &time)?;
+            program.set(part::step::LATENTS, &latents)?;
+            program.set(part::step::TIME, &time)?;
             program.run(Run::Fast { cancel: self.session.cancel }).map_err(|e| e.at("step"))?;
-            take(program.get("output")?)
+            take(program.get(part::step::OUTPUT)?)
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Builds a graph node by node: names come from nested scopes, shapes from the ops.
 
-use super::{Graph, Node, Value, Weight, WeightExpr};
+use super::{Graph, Input, Node, Output, Value, Weight, WeightExpr};
 use crate::error::{Error, Result};
 use crate::kernels::{Dims, Op};
 use crate::tensor::Shape;
@@ -19,17 +19,24 @@ impl Builder {
         Self { graph, scope: vec![root.into()] }
     }
 
-    /// A named input.
-    pub fn input(&mut self, name: &str, shape: Shape) -> Value {
+    /// The same, whose values stay f32 on every device.
+    #[must_use]
+    pub fn keeping_f32(mut self) -> Self {
+        self.graph.keeps_f32 = true;
+        self
+    }
+
+    /// An input.
+    pub fn input(&mut self, input: Input, shape: Shape) -> Value {
         let id = self.store(shape);
-        self.graph.inputs.push((name.into(), id));
+        self.graph.inputs.push((input, id));
         Value { id, shape, offset: 0 }
     }
 
-    /// Makes a whole value a named output.
-    pub fn output(&mut self, name: &str, v: Value) {
+    /// Makes a whole value an output.
+    pub fn output(&mut self, output: Output, v: Value) {
         debug_assert!(v.offset == 0 && v.shape == self.graph.values[v.id], "outputs are whole values");
-        self.graph.outputs.push((name.into(), v.id));
+        self.graph.outputs.push((output, v.id));
     }
 
     /// Runs `f` with `name` added to the path.

@@ -7,7 +7,7 @@ mod buffers;
 
 use super::choose::choose;
 use super::target::{Caps, Target};
-use super::{Graph, Value, Weight, fuse};
+use super::{Graph, Input, Output, Value, Weight, fuse};
 use crate::error::{Error, Result};
 use crate::kernels::cpu::{InPlace, Scratch};
 use crate::kernels::gpu::{Launch, Storage};
@@ -130,9 +130,9 @@ pub struct Plan {
     /// The weights.
     pub weights: Vec<PlanWeight>,
     /// Named inputs, as numbers into `values`.
-    pub inputs: Vec<(String, usize)>,
+    pub inputs: Vec<(Input, usize)>,
     /// Named outputs, as numbers into `values`.
-    pub outputs: Vec<(String, usize)>,
+    pub outputs: Vec<(Output, usize)>,
     /// How activations are stored: f32 on a CPU.
     pub storage: Storage,
     /// Bytes of the buffers of a GPU's program; empty on a CPU.
@@ -151,13 +151,13 @@ pub const AHEAD: usize = 2;
 impl Plan {
     /// Fuses the graph, chooses variants and assigns memory for a target.
     pub fn new(graph: Graph, caps: &Caps) -> Result<Self> {
-        let caps = &buffers::for_graph(&graph.name, caps);
+        let caps = &buffers::for_graph(&graph, caps);
         Self::fused(fuse::fuse(graph, caps), caps)
     }
 
     /// The same for a graph that has been fused, for this target or for another whose steps are to be repeated.
     pub fn fused(graph: Graph, caps: &Caps) -> Result<Self> {
-        let caps = &buffers::for_graph(&graph.name, caps);
+        let caps = &buffers::for_graph(&graph, caps);
         let mut weights = Vec::new();
         let mut steps = Vec::with_capacity(graph.nodes.len());
         for node in &graph.nodes {
@@ -231,14 +231,14 @@ impl Plan {
     }
 
     /// The number of an input; its shape must be the plan's.
-    pub fn input(&self, name: &str, shape: Shape) -> Result<usize> {
-        let known = self.inputs.iter().position(|(n, _)| n == name);
-        let n = known.ok_or_else(|| Error::other(format!("plan {} has no input '{name}'", self.name)))?;
+    pub fn input(&self, input: Input, shape: Shape) -> Result<usize> {
+        let known = self.inputs.iter().position(|(i, _)| *i == input);
+        let n = known.ok_or_else(|| Error::other(format!("plan {} has no input '{input}'", self.name)))?;
         let want = self.values[self.inputs[n].1].shape;
         if shape == want {
             Ok(n)
         } else {
-            Err(Error::other(format!("plan {}: input '{name}' is {shape} and must be {want}", self.name)))
+            Err(Error::other(format!("plan {}: input '{input}' is {shape} and must be {want}", self.name)))
         }
     }
 

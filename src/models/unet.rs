@@ -10,6 +10,7 @@ use crate::kernels::conv2d::Pad;
 use crate::kernels::matmul::Matmul;
 use crate::layers::timestep::{time_embedding, time_rows};
 use crate::layers::{Norm, concat, conv2d, downsample, group_norm, resnet, silu, spatial_transformer, upsample};
+use crate::models::part::{self, StepShape};
 use crate::tensor::Shape;
 use std::collections::HashMap;
 
@@ -41,23 +42,6 @@ pub struct UnetConfig {
     pub groups: usize,
     /// GroupNorm epsilon of the ResNets (1e-5); the transformer blocks' GroupNorm uses 1e-6 and their LayerNorm 1e-5.
     pub eps: f32,
-}
-
-/// Sizes of one call of the U-Net.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct UnetShape {
-    /// Latent samples: pictures. What comes before the first cross-attention is computed once for each.
-    pub samples: usize,
-    /// Text embeddings: `samples`, or twice as many with guidance (all unconditional, then all conditional).
-    pub contexts: usize,
-    /// Rows of the time input: 1 for all, or one for each context.
-    pub times: usize,
-    /// Latent height.
-    pub h: usize,
-    /// Latent width.
-    pub w: usize,
-    /// Tokens of each context: 77 a chunk.
-    pub tokens: usize,
 }
 
 /// What a U-Net is told beside latents, timestep and prompt; none of it is usual.
@@ -97,7 +81,7 @@ impl UnetConfig {
         all
     }
 
-    /// Names (without `unet.`) and widths of the cross-attentions: the outputs of *context* and inputs of *step*.
+    /// Names (without `unet.`) and widths of the cross-attentions, in the order of the outputs of *context*.
     pub fn cross_attentions(&self) -> Vec<(String, usize)> {
         self.layout().into_iter().filter_map(|b| b.attention).collect()
     }
@@ -107,6 +91,11 @@ impl UnetConfig {
         self.layout().into_iter().map(|b| (b.name, b.channels)).collect()
     }
 
+    /// What its family multiplies an autoencoder's latents by.
+    pub fn latent_scale(&self) -> f32 {
+        0.18215
+    }
+
     /// Width of a row of *time*.
     pub fn time_width(&self) -> usize {
         self.resnets().iter().map(|(_, c)| c).sum()
@@ -114,28 +103,28 @@ impl UnetConfig {
 }
 
 /// The *context* plan: `context [contexts, 1, tokens, width]` to each cross-attention's keys and values side by side,
-/// `[contexts, 1, tokens, 2c]`, under the attention's name.
+/// `[contexts, 1, tokens, 2c]`, in the order of [`UnetConfig::cross_attentions`].
 pub fn context(cfg: &UnetConfig, contexts: usize, tokens: usize) -> Result<Graph> {
-    let mut b = Builder::new("context", "unet");
-    let x = b.input("context", Shape::tokens(contexts, tokens, cfg.context_width));
-    for (name, c) in cfg.cross_attentions() {
+    let mut b = Builder::new("context", "unet").keeping_f32();
+    let x = b.input(part::context::CONTEXT, Shape::tokens(contexts, tokens, cfg.context_width));
+    for (n, (name, c)) in cfg.cross_attentions().into_iter().enumerate() {
         let attn2 = b.path(&format!("{name}.transformer_blocks.0.attn2"));
         let rows = ["to_k", "to_v"].map(|part| (WeightExpr::One(format!("{attn2}.{part}.weight")), c)).to_vec();
         let w = Weight { expr: WeightExpr::Rows(rows), dims: Dims::matrix(2 * c, cfg.context_width) };
         let kv = b.push(&format!("{name}.transformer_blocks.0.attn2.kv"), Matmul::default(), &[x], vec![w])?;
-        b.output(&name, kv);
+        b.output(part::context::keys_values(n), kv);
     }
     Ok(b.finish())
 }
 
 /// The *time* plan: `timesteps [1, 1, T, 1]` to `rows [1, 1, T, time_width]`.
 pub fn time(cfg: &UnetConfig, timesteps: usize) -> Result<Graph> {
-    let mut b = Builder::new("time", "unet");
-    let t = b.input("timesteps", Shape::tokens(1, timesteps, 1));
+    let mut b = Builder::new("time", "unet").keeping_f32();
+    let t = b.input(part::time::TIMESTEPS, Shape::tokens(1, timesteps, 1));
     let width = cfg.levels.first().map_or(0, |l| l.channels);
     let embedding = time_embedding(&mut b, t, width)?;
     let rows = time_rows(&mut b, embedding, &cfg.resnets())?;
-    b.output("rows", rows);
+    b.output(part::time::ROWS, rows);
     Ok(b.finish())
 }
 
@@ -150,10 +139,10 @@ struct Inputs {
 
 /// The *step* plan: `latents [samples, h, w, 4]` (9 channels for inpainting models), `time [times, 1, 1, time_width]` and
 /// the outputs of *context*, to `output [contexts, h, w, 4]`.
-pub fn step(cfg: &UnetConfig, s: UnetShape) -> Result<Graph> {
+pub fn step(cfg: &UnetConfig, s: StepShape) -> Result<Graph> {
     let mut b = Builder::new("step", "unet");
     let b = &mut b;
-    let latents = b.input("latents", Shape::new(s.samples, s.h, s.w, cfg.in_channels));
+    let latents = b.input(part::step::LATENTS, Shape::new(s.samples, s.h, s.w, cfg.in_channels));
     let inputs = inputs(b, cfg, s);
     let first = cfg.levels.first().map_or(0, |l| l.channels);
     let mut x = conv2d(b, "conv_in", latents, first)?; // [b, h, w, c0]
@@ -192,20 +181,20 @@ pub fn step(cfg: &UnetConfig, s: UnetShape) -> Result<Graph> {
     let x = group_norm(b, "conv_norm_out", x, cfg.groups, cfg.eps)?;
     let x = silu(b, "conv_norm_out", x)?;
     let x = conv2d(b, "conv_out", x, cfg.out_channels)?; // [b, h, w, 4]
-    b.output("output", x);
+    b.output(part::step::OUTPUT, x);
     Ok(std::mem::take(b).finish())
 }
 
-fn inputs(b: &mut Builder, cfg: &UnetConfig, s: UnetShape) -> Inputs {
-    let all = b.input("time", Shape::new(s.times, 1, 1, cfg.time_width()));
+fn inputs(b: &mut Builder, cfg: &UnetConfig, s: StepShape) -> Inputs {
+    let all = b.input(part::step::TIME, Shape::new(s.times, 1, 1, cfg.time_width()));
     let mut first = 0;
     let mut time = HashMap::new();
     for (name, c) in cfg.resnets() {
         time.insert(name, all.columns(first, c));
         first += c;
     }
-    let kv = cfg.cross_attentions().into_iter().map(|(name, c)| {
-        let v = b.input(&name, Shape::tokens(s.contexts, s.tokens, 2 * c));
+    let kv = cfg.cross_attentions().into_iter().enumerate().map(|(n, (name, c))| {
+        let v = b.input(part::step::keys_values(n), Shape::tokens(s.contexts, s.tokens, 2 * c));
         (name, v)
     });
     Inputs { kv: kv.collect(), time, norm: Norm { groups: cfg.groups, eps: cfg.eps } }

@@ -6,13 +6,13 @@
 use crate::backend::{Backend, Program, Run};
 use crate::check::Random;
 use crate::checkpoint::Model;
-use crate::engine::Stage;
 use crate::error::{Error, Kind, Result};
+use crate::graph::Input;
 use crate::graph::fuse;
 use crate::graph::plan::Plan;
 use crate::graph::target::Caps;
 use crate::kernels::gpu::Storage;
-use crate::models::unet::UnetShape;
+use crate::models::part::{self, Part, StepShape};
 use crate::tensor::{Shape, Tensor};
 use std::sync::{Arc, mpsc};
 
@@ -24,7 +24,7 @@ pub const LIMIT_F16: f64 = 2e-2;
 /// One step's comparison.
 #[derive(Clone, Debug)]
 pub struct Compared {
-    /// Stage and checkpoint path: `step unet.mid_block.resnets.0.conv1`.
+    /// Part and checkpoint path: `step unet.mid_block.resnets.0.conv1`.
     pub name: String,
     /// The op and the device's variant.
     pub kernel: String,
@@ -49,15 +49,15 @@ pub fn lockstep(
     tell: &mut dyn FnMut(&Compared),
 ) -> Result<()> {
     // Odd sizes on purpose: edges of tiles, levels that do not halve evenly.
-    let (h, w, tokens) = (12, 20, model.clip.positions);
-    let factor = 1 << (model.vae.channels.len().max(1) - 1);
+    let (h, w, tokens) = (12, 20, model.networks.positions());
+    let factor = model.networks.factor();
     let stages = [
-        Stage::Text { chunks: 1, clip_skip: 1 },
-        Stage::Context { contexts: 2, tokens },
-        Stage::Time { timesteps: 2 },
-        Stage::Step(UnetShape { samples: 1, contexts: 2, times: 1, h, w, tokens }),
-        Stage::Decode { size: (1, h, w) },
-        Stage::Encode { size: (1, h * factor, w * factor) },
+        Part::Text { encoder: 0, chunks: 1, clip_skip: 1 },
+        Part::Context { contexts: 2, tokens },
+        Part::Time { timesteps: 2 },
+        Part::Step(StepShape { samples: 1, contexts: 2, times: 1, h, w, tokens }),
+        Part::Decode { size: (1, h, w) },
+        Part::Encode { size: (1, h * factor, w * factor) },
     ];
     stages.iter().try_for_each(|stage| one(device, cpu, model, *stage, tell))
 }
@@ -77,13 +77,13 @@ fn one(
     device: &dyn Backend,
     cpu: &dyn Backend,
     model: &Arc<Model>,
-    stage: Stage,
+    stage: Part,
     tell: &mut dyn FnMut(&Compared),
 ) -> Result<()> {
-    let mut ours = load(device, model, |caps| Plan::new(stage.graph(model)?, caps))?;
+    let mut ours = load(device, model, |caps| Plan::new(stage.graph(&model.networks)?, caps))?;
     // The graph as it was fused for the device, so the same steps.
     let caps = device.caps_for(model);
-    let mut theirs = load(cpu, model, |own| Plan::fused(fuse::fuse(stage.graph(model)?, &caps), own))?;
+    let mut theirs = load(cpu, model, |own| Plan::fused(fuse::fuse(stage.graph(&model.networks)?, &caps), own))?;
     let plan = ours.plan().clone();
     let same = plan.steps.len() == theirs.plan().steps.len()
         && plan.steps.iter().zip(&theirs.plan().steps).all(|(a, b)| a.name == b.name && a.op == b.op);
@@ -91,9 +91,9 @@ fn one(
         return Err(Error::other(format!("plan {}: the devices have different steps", plan.name)));
     }
     for (i, (name, id)) in plan.inputs.iter().enumerate() {
-        let value = input(name, i, plan.values[*id].shape, plan.storage)?.into();
-        ours.set(name, &value)?;
-        theirs.set(name, &value)?;
+        let value = input(*name, i, plan.values[*id].shape, plan.storage)?.into();
+        ours.set(*name, &value)?;
+        theirs.set(*name, &value)?;
     }
     let (storage, limit) = match plan.storage {
         Storage::F32 => (Storage::F32, LIMIT_F32),
@@ -130,9 +130,9 @@ fn one(
 }
 
 /// Normal values; timesteps within the schedule.
-fn input(name: &str, seed: usize, shape: Shape, storage: Storage) -> Result<Tensor> {
+fn input(name: Input, seed: usize, shape: Shape, storage: Storage) -> Result<Tensor> {
     let mut values = Random::new(&format!("{name} {seed}")).normal(shape.len(), 1.0);
-    if name == "timesteps" {
+    if name == part::time::TIMESTEPS {
         values = (0..shape.len()).map(|i| 981.25 - 400.5 * i as f32).collect();
     }
     let mut t = Tensor::new(shape, values)?;

@@ -11,7 +11,7 @@ use crate::diffusion::denoise::schedule::Schedule;
 use crate::diffusion::prompt::{PromptedUnet, Prompts, encode};
 use crate::diffusion::{self};
 use crate::error::{Error, Result};
-use crate::models::unet::UnetShape;
+use crate::models::part::StepShape;
 use crate::tensor::{Shape, Tensor};
 use std::ops::ControlFlow;
 
@@ -25,7 +25,7 @@ impl Bench<'_> {
                 let clip_skip = if last == "clip_skip_2" { 2 } else { 1 };
                 let ids = self.reference.get(&format!("{stem}.ids"))?;
                 let ids: Vec<u32> = ids.data.iter().map(|id| *id as u32).collect();
-                let positions = self.stages.model().clip.positions;
+                let positions = self.stages.model().networks.positions();
                 let mut all = Vec::new();
                 for chunk in ids.chunks(positions) {
                     all.extend_from_slice(encode(self.stages, chunk, clip_skip)?.data());
@@ -34,8 +34,8 @@ impl Bench<'_> {
             }
             ("vae", "decoded") => {
                 let latents = self.reference.get("vae.latents")?;
-                let scaling = self.stages.model().vae.scaling;
-                let scaled = Values { data: latents.data.iter().map(|v| v / scaling).collect(), ..latents.clone() };
+                let kind = self.stages.model().networks.latents();
+                let scaled = Values { data: kind.to_autoencoder(&latents.data), ..latents.clone() };
                 error(&self.stages.decode(nhwc(&scaled)?)?.to_nchw(), want)
             }
             ("vae", _) => {
@@ -58,7 +58,7 @@ impl Bench<'_> {
         let (s, c) = (latents.shape(), context.shape());
         let same = times.iter().all(|t| *t == times[0]);
         let times = if same { &times[..1] } else { times };
-        let shape = UnetShape { samples: s.b, contexts: c.b, times: times.len(), h: s.h, w: s.w, tokens: c.w };
+        let shape = StepShape { samples: s.b, contexts: c.b, times: times.len(), h: s.h, w: s.w, tokens: c.w };
         let mut call = self.stages.unet(shape, context, Some(times))?;
         Ok(call.predict(&latents, times)?.to_nchw())
     }
@@ -92,9 +92,8 @@ impl Bench<'_> {
         if kind == "img2img" {
             let settings = Settings { strength: Some(0.6), ..Settings::new(ddim, 10) };
             let moments = self.stages.encode(nhwc(self.reference.get("img2img.image")?)?)?;
-            let model = self.stages.model();
-            let mean = columns(&moments, 0, model.vae.latent_channels)?;
-            let init: Vec<f32> = mean.to_nchw().iter().map(|v| v * model.vae.scaling).collect();
+            let kind = self.stages.model().networks.latents();
+            let init = kind.to_sampler(&columns(&moments, 0, kind.channels)?.to_nchw());
             let latents = self.guided(&Plan::new(&schedule, &settings)?, 7.5, noise, Some(&init))?;
             return error(&latents, want);
         }

@@ -6,6 +6,7 @@ use lienzo::checkpoint::Model;
 use lienzo::error::{Error, Kind, Result};
 use lienzo::graph::plan::Plan;
 use lienzo::graph::target::Caps;
+use lienzo::graph::{Input, Output};
 use lienzo::kernels::gpu::{Limits, Storage};
 use lienzo::simd::Isa;
 use lienzo::tensor::Tensor;
@@ -120,7 +121,7 @@ impl Program for Running {
         self.inner.plan()
     }
 
-    fn set(&mut self, input: &str, value: &Value) -> Result<()> {
+    fn set(&mut self, input: Input, value: &Value) -> Result<()> {
         self.inner.set(input, value)
     }
 
@@ -134,7 +135,7 @@ impl Program for Running {
         self.inner.run(how)
     }
 
-    fn get(&mut self, output: &str) -> Result<Value> {
+    fn get(&mut self, output: Output) -> Result<Value> {
         let value = self.inner.get(output)?;
         match self.fails {
             Fails::NotFinite(name) if name == self.plan().name => {

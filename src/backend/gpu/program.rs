@@ -9,6 +9,7 @@ use super::weights::{Resident, buffer};
 use crate::backend::{Encoding, Program, Run, Value};
 use crate::error::{Error, Result};
 use crate::graph::plan::{Place, Plan, Step};
+use crate::graph::{Input, Output};
 use crate::kernels::gpu::What;
 use crate::tensor::Tensor;
 use std::collections::VecDeque;
@@ -45,8 +46,9 @@ impl GpuProgram {
         weights: Vec<Arc<Resident>>,
     ) -> Result<Self> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
-        let input =
-            |(name, id): &(String, usize)| buffer(&device, name, plan.values[*id].bytes().next_multiple_of(4), usage);
+        let input = |(name, id): &(Input, usize)| {
+            buffer(&device, &name.to_string(), plan.values[*id].bytes().next_multiple_of(4), usage)
+        };
         let inputs = plan.inputs.iter().map(input).collect::<Result<Vec<_>>>()?;
         let slot = |(n, bytes): (usize, &u64)| {
             buffer(&device, "activations", *bytes, usage).map_err(|e| e.at(largest(&plan, n)))
@@ -229,7 +231,7 @@ impl Program for GpuProgram {
         &self.plan
     }
 
-    fn set(&mut self, input: &str, value: &Value) -> Result<()> {
+    fn set(&mut self, input: Input, value: &Value) -> Result<()> {
         let t = value.host()?;
         let n = self.plan.input(input, t.shape())?;
         if self.set[n].as_ref().is_some_and(|old| Arc::ptr_eq(old, &t)) {
@@ -260,8 +262,8 @@ impl Program for GpuProgram {
         self.encoding
     }
 
-    fn get(&mut self, output: &str) -> Result<Value> {
-        let known = self.plan.outputs.iter().find(|(name, _)| name == output);
+    fn get(&mut self, output: Output) -> Result<Value> {
+        let known = self.plan.outputs.iter().find(|(o, _)| *o == output);
         let (_, id) = known.ok_or_else(|| Error::other(format!("plan {} has no output '{output}'", self.plan.name)))?;
         let id = *id;
         Ok(self.read(id)?.into())

@@ -9,11 +9,11 @@ use lienzo::diffusion::denoise::schedule::Schedule;
 use lienzo::diffusion::inpaint::told;
 use lienzo::diffusion::preview::PATCH;
 use lienzo::diffusion::prompt::Demand;
+use lienzo::engine::Engine;
 use lienzo::engine::residency::Keep;
-use lienzo::engine::{Engine, Stage};
 use lienzo::error::{Error, Kind, Result};
+use lienzo::models::part::{Part, StepShape};
 use lienzo::models::tokenizer::Tokenizer;
-use lienzo::models::unet::UnetShape;
 use lienzo::system::{self, format_bytes};
 
 /// What the process needs beside weights and activations: code, threads, read buffers.
@@ -24,7 +24,7 @@ pub struct Needs<'a> {
     engine: &'a Engine,
     model: &'a Model,
     /// The different stages, in the order in which they first run.
-    stages: Vec<Stage>,
+    stages: Vec<Part>,
     /// Bytes outside of all programs, at most.
     beside: u64,
     /// Whether the U-Net runs again after a picture was decoded.
@@ -65,23 +65,23 @@ impl<'a> Needs<'a> {
 }
 
 /// The stages of a request, in the order in which they run.
-fn stages(model: &Model, request: &Request, demand: &Demand, timesteps: usize) -> Vec<Stage> {
+fn stages(model: &Model, request: &Request, demand: &Demand, timesteps: usize) -> Vec<Part> {
     let (h, w) = request.latent_size(model);
-    let mut stages = vec![Stage::Text { chunks: 1, clip_skip: request.clip_skip }, Stage::Time { timesteps }];
+    let mut stages = vec![Part::Text { encoder: 0, chunks: 1, clip_skip: request.clip_skip }, Part::Time { timesteps }];
     // Where the last batch is smaller, it has programs of its own.
     let together = request.together();
     let sizes = [together, request.count % together].into_iter().filter(|samples| *samples > 0);
     for (samples, (contexts, tokens)) in sizes.flat_map(|s| demand.calls.iter().map(move |call| (s, *call))) {
         let contexts = contexts * samples;
-        stages.push(Stage::Context { contexts, tokens });
-        stages.push(Stage::Step(UnetShape { samples, contexts, times: 1, h, w, tokens }));
+        stages.push(Part::Context { contexts, tokens });
+        stages.push(Part::Step(StepShape { samples, contexts, times: 1, h, w, tokens }));
     }
-    stages.push(Stage::Decode { size: (1, h, w) });
+    stages.push(Part::Decode { size: (1, h, w) });
     if request.picture().is_some() || told(model) {
-        stages.push(Stage::Encode { size: (1, request.height, request.width) });
+        stages.push(Part::Encode { size: (1, request.height, request.width) });
     }
     if request.preview.is_some_and(|p| !p.vae) && h.max(w) > PATCH {
-        stages.push(Stage::Decode { size: (1, h.min(PATCH), w.min(PATCH)) });
+        stages.push(Part::Decode { size: (1, h.min(PATCH), w.min(PATCH)) });
     }
     stages
 }
@@ -98,8 +98,8 @@ pub fn work(engine: &Engine, model: &Model, requests: &[Request], tokens: &Token
         for stage in stages(model, request, &demand, times.times().map_or(1, <[f32]>::len).max(1)) {
             let plan = engine.plan(model, stage)?;
             let runs = match stage {
-                Stage::Step(_) => evaluations as f64 * batches,
-                Stage::Decode { .. } | Stage::Encode { .. } => request.count as f64,
+                Part::Step(_) => evaluations as f64 * batches,
+                Part::Decode { .. } | Part::Encode { .. } => request.count as f64,
                 _ => 1.0,
             };
             work.flops += runs * plan.cost().flops as f64;

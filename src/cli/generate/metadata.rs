@@ -264,8 +264,11 @@ mod tests {
         );
         // It computes something.
         let cancel = AtomicBool::new(false);
-        let tokens =
-            lienzo::tensor::Tensor::zeros(lienzo::tensor::Shape::tokens(1, model.clip.positions, model.clip.width));
+        let tokens = lienzo::tensor::Tensor::zeros(lienzo::tensor::Shape::tokens(
+            1,
+            model.networks.positions(),
+            model.networks.text_width(),
+        ));
         lienzo::diffusion::Stages::text(&engine.session(&model, &cancel), tokens, 1).unwrap();
         assert_eq!(says(&mut metadata, "Tensor cores").as_deref(), Some("True"));
         let before = metadata.text(&request, 0).unwrap().unwrap();

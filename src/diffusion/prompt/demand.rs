@@ -28,7 +28,7 @@ impl Demand {
     /// # Errors
     /// Usage: a prompt that cannot be read.
     pub fn new(request: &Request, tokens: &Tokenizer, model: &Model) -> Result<Self> {
-        let positions = model.clip.positions;
+        let positions = model.networks.positions();
         let lexicon = Lexicon { tokens, embeddings: &request.embeddings, positions };
         let (cond, uncond) = readings(request, lexicon)?;
         let texts = cond.texts.iter().chain(uncond.iter().flat_map(|r| &r.texts));
@@ -53,10 +53,10 @@ impl Demand {
     /// Bytes that are held outside of all programs for `samples` pictures at a time and `timesteps` different ones: keys
     /// and values, time rows, and the embeddings with what they were put together from.
     pub fn bytes(&self, model: &Model, samples: usize, timesteps: usize) -> u64 {
-        let columns: usize = model.unet.cross_attentions().iter().map(|(_, c)| 2 * c).sum();
+        let columns: usize = model.networks.keys_values().iter().sum();
         let values = self.ready_tokens * samples * columns
-            + self.ready * timesteps * model.unet.time_width()
-            + 2 * self.text_tokens * model.clip.width;
+            + self.ready * timesteps * model.networks.row_width()
+            + 2 * self.text_tokens * model.networks.text_width();
         4 * values as u64
     }
 }

@@ -8,10 +8,12 @@ use crate::diffusion::denoise::plan::{Plan, Settings};
 use crate::diffusion::denoise::run::{self, At, Denoiser, Progress};
 use crate::diffusion::denoise::samplers;
 use crate::diffusion::denoise::schedule::Schedule;
-use crate::models::autoencoder::kl::VaeConfig;
-use crate::models::text::{ClipConfig, MlpActivation};
+use crate::models::Networks;
+use crate::models::autoencoder::kl::KlConfig;
+use crate::models::part::StepShape;
+use crate::models::text::{Padding, TextConfig};
 use crate::models::training::ScheduleConfig;
-use crate::models::unet::{UnetConfig, UnetLevel, UnetShape};
+use crate::models::unet::{UnetConfig, UnetLevel};
 use crate::rng::RngKind;
 use std::cell::RefCell;
 use std::ops::ControlFlow;
@@ -23,20 +25,19 @@ const WIDTH: usize = 8;
 struct Fake {
     model: Model,
     encoded: RefCell<usize>,
-    unets: RefCell<Vec<UnetShape>>,
+    unets: RefCell<Vec<StepShape>>,
 }
 
 impl Fake {
     fn new() -> Self {
-        let clip = ClipConfig {
+        let clip = TextConfig {
             vocab: 49408,
             width: WIDTH,
             layers: 1,
             heads: 1,
             mlp_width: 8,
-            positions: 77,
-            activation: MlpActivation::Gelu,
-            eps: 1e-5,
+            padding: Padding::Token(0),
+            ..TextConfig::default()
         };
         let levels = vec![UnetLevel { channels: 8, heads: 1, attention: true }];
         let unet = UnetConfig {
@@ -48,8 +49,8 @@ impl Fake {
             groups: 4,
             eps: 1e-5,
         };
-        let vae = VaeConfig { channels: vec![4], blocks: 1, latent_channels: 4, groups: 4, scaling: 1.0 };
-        let model = Model::random("fake", clip, unet, vae);
+        let vae = KlConfig { channels: vec![4], blocks: 1, latent_channels: 4, groups: 4, scaling: 1.0, shift: 0.0 };
+        let model = Model::random("fake", Networks::new(clip, unet, vae));
         Self { model, encoded: RefCell::new(0), unets: RefCell::default() }
     }
 }
@@ -64,7 +65,7 @@ impl Stages for Fake {
         Ok(tokens)
     }
 
-    fn unet(&self, shape: UnetShape, context: Tensor, _: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>> {
+    fn unet(&self, shape: StepShape, context: Tensor, _: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>> {
         self.unets.borrow_mut().push(shape);
         Ok(Box::new(Sums { shape, context }))
     }
@@ -79,13 +80,13 @@ impl Stages for Fake {
 }
 
 struct Sums {
-    shape: UnetShape,
+    shape: StepShape,
     context: Tensor,
 }
 
 impl UnetCall for Sums {
     fn predict(&mut self, _: &Tensor, _: &[f32]) -> Result<Tensor> {
-        let UnetShape { contexts, h, w, .. } = self.shape;
+        let StepShape { contexts, h, w, .. } = self.shape;
         let each = self.context.data().chunks_exact(self.context.data().len() / contexts);
         let data = each.flat_map(|c| vec![c.iter().sum::<f32>(); 4 * h * w]).collect();
         Tensor::new(Shape::new(contexts, h, w, 4), data)

@@ -5,7 +5,8 @@ use crate::diffusion::denoise::guided::Unet;
 use crate::diffusion::denoise::run::At;
 use crate::diffusion::{Stages, UnetCall};
 use crate::error::{Error, Result};
-use crate::models::unet::{UnetInputs, UnetShape};
+use crate::models::part::StepShape;
+use crate::models::unet::UnetInputs;
 use crate::tensor::{Shape, Tensor};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -56,7 +57,7 @@ impl<'a> PromptedUnet<'a> {
 
     /// The latents as the model takes them: those of an inpainting model have mask and masked picture behind them.
     fn latents(&self, x: &[f32]) -> Result<Tensor> {
-        let ((n, h, w), channels) = (self.size, self.stages.model().unet.in_channels);
+        let ((n, h, w), channels) = (self.size, self.stages.model().networks.in_channels());
         let shape = Shape::new(n, h, w, channels);
         let Some(masked) = &self.inputs.masked else { return Tensor::from_nchw(shape, x) };
         let own = x.len() / n.max(1);
@@ -93,7 +94,7 @@ impl<'a> PromptedUnet<'a> {
     fn call(&self, group: &[&Tensor]) -> Result<Box<dyn UnetCall + 'a>> {
         let ((n, h, w), one) = (self.size, group[0].shape());
         let contexts = group.len() * n;
-        let shape = UnetShape { samples: n, contexts, times: 1, h, w, tokens: one.w };
+        let shape = StepShape { samples: n, contexts, times: 1, h, w, tokens: one.w };
         let data = group.iter().flat_map(|t| t.data().repeat(n)).collect();
         self.stages.unet(shape, Tensor::new(Shape::tokens(contexts, one.w, one.c), data)?, self.times.as_deref())
     }

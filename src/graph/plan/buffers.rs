@@ -9,9 +9,9 @@ use crate::kernels::gpu::{self, Io, Launch, Limits, Storage, View};
 
 /// What is planned before the loop begins keeps f32: timesteps with fractions do not survive f16, and together these plans
 /// are a hundredth of the work.
-pub(super) fn for_graph(name: &str, caps: &Caps) -> Caps {
+pub(super) fn for_graph(graph: &Graph, caps: &Caps) -> Caps {
     let mut caps = caps.clone();
-    if let (Target::Gpu(limits), "text" | "context" | "time") = (&mut caps.target, name) {
+    if let (Target::Gpu(limits), true) = (&mut caps.target, graph.keeps_f32) {
         limits.storage = Storage::F32;
     }
     caps

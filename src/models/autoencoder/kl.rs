@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::graph::{Builder, Graph, Value};
 use crate::kernels::conv2d::Pad;
 use crate::layers::{Bias, Norm, attention_block, conv2d, downsample, group_norm, linear, resnet, silu, upsample};
+use crate::models::part;
 use crate::tensor::Shape;
 
 /// GroupNorm's epsilon everywhere in the VAE.
@@ -11,7 +12,7 @@ const EPS: f32 = 1e-6;
 
 /// The shape of a VAE.
 #[derive(Clone, Debug, PartialEq)]
-pub struct VaeConfig {
+pub struct KlConfig {
     /// Channels of each level, full resolution first.
     pub channels: Vec<usize>,
     /// ResNets per level in the encoder (the decoder has one more).
@@ -22,9 +23,25 @@ pub struct VaeConfig {
     pub groups: usize,
     /// Latents are multiplied by this after encoding and divided by it before decoding.
     pub scaling: f32,
+    /// What is taken from latents after encoding, before they are multiplied.
+    pub shift: f32,
 }
 
-impl VaeConfig {
+impl Default for KlConfig {
+    /// SD 1.x's.
+    fn default() -> Self {
+        Self {
+            channels: vec![128, 256, 512, 512],
+            blocks: 2,
+            latent_channels: 4,
+            groups: 32,
+            scaling: 0.18215,
+            shift: 0.0,
+        }
+    }
+}
+
+impl KlConfig {
     /// Pixels per latent along a side: 8 for four levels.
     pub fn factor(&self) -> usize {
         1 << (self.channels.len() - 1)
@@ -33,11 +50,11 @@ impl VaeConfig {
 
 /// The *decode* plan: `latents [b, h, w, 4]`, already divided by the scaling factor, to `image [b, f h, f w, 3]` in
 /// [-1, 1], not clamped.
-pub fn decode(cfg: &VaeConfig, b: usize, h: usize, w: usize) -> Result<Graph> {
+pub fn decode(cfg: &KlConfig, b: usize, h: usize, w: usize) -> Result<Graph> {
     let mut g = Builder::new("decode", "vae");
     let g = &mut g;
     let norm = Norm { groups: cfg.groups, eps: EPS };
-    let z = g.input("latents", Shape::new(b, h, w, cfg.latent_channels));
+    let z = g.input(part::decode::LATENTS, Shape::new(b, h, w, cfg.latent_channels));
     let z = linear(g, "post_quant_conv", z, cfg.latent_channels, Bias::Yes)?;
     let image = g.scope("decoder", |g| {
         let deepest = cfg.channels.last().copied().unwrap_or(0);
@@ -54,16 +71,16 @@ pub fn decode(cfg: &VaeConfig, b: usize, h: usize, w: usize) -> Result<Graph> {
         }
         output(g, x, 3, norm)
     })?;
-    g.output("image", image);
+    g.output(part::decode::IMAGE, image);
     Ok(std::mem::take(g).finish())
 }
 
 /// The *encode* plan: `image [b, h, w, 3]` in [-1, 1] to `moments [b, h/f, w/f, 8]`: the mean, then the log-variance.
-pub fn encode(cfg: &VaeConfig, b: usize, h: usize, w: usize) -> Result<Graph> {
+pub fn encode(cfg: &KlConfig, b: usize, h: usize, w: usize) -> Result<Graph> {
     let mut g = Builder::new("encode", "vae");
     let g = &mut g;
     let norm = Norm { groups: cfg.groups, eps: EPS };
-    let image = g.input("image", Shape::new(b, h, w, 3));
+    let image = g.input(part::encode::IMAGE, Shape::new(b, h, w, 3));
     let moments = g.scope("encoder", |g| {
         let mut x = conv2d(g, "conv_in", image, cfg.channels.first().copied().unwrap_or(0))?;
         for (i, &c) in cfg.channels.iter().enumerate() {
@@ -78,7 +95,7 @@ pub fn encode(cfg: &VaeConfig, b: usize, h: usize, w: usize) -> Result<Graph> {
         output(g, x, 2 * cfg.latent_channels, norm)
     })?;
     let moments = linear(g, "quant_conv", moments, 2 * cfg.latent_channels, Bias::Yes)?;
-    g.output("moments", moments);
+    g.output(part::encode::MOMENTS, moments);
     Ok(std::mem::take(g).finish())
 }
 
