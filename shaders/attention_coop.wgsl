@@ -1,11 +1,11 @@
 // attention on tensor cores: softmax(q k^T / sqrt(d)) v for each head, f16 into f32.
-// A fragment's elements cannot be scaled one by one, so sums cannot be rescaled when a larger score turns up: a first sweep
-// over the keys finds each row's maximum, a second has exp(score - maximum) times v added up by the tensor cores.
-// Layout: q [B', T, heads * d], k, v [B'', S, heads * d], y [B, T, heads * d]; rows of quads, each with its own pitch; d is
-//   4 HEAD.
+// A fragment's elements cannot be scaled one by one, so sums cannot be rescaled when a larger score turns up: a first
+// sweep over the keys finds each row's maximum, a second has exp(score - maximum) times v added up by the tensor cores.
+// Layout: q [B', T, heads * d], k, v [B'', S, heads * d], y [B, T, heads * d]; rows of quads, each with its own pitch;
+//   d is 4 HEAD.
 // Threads: a workgroup per (sample, head, 16 SUBGROUPS queries), a subgroup of 32 for 16 of them.
-// Memory: a_tile has all of the queries' channels in CHUNKS parts, then the weights; b_tile a part of k, transposed, or of v;
-//   a fragment of f32 for each subgroup.
+// Memory: a_tile has all of the queries' channels in CHUNKS parts, then the weights; b_tile a part of k, transposed, or
+//   of v; a fragment of f32 for each subgroup.
 // Contract src/kernels/attention.rs, launch src/kernels/gpu/attention/coop.rs.
 #import fragment
 #import storage
@@ -60,7 +60,8 @@ const LEAST: f32 = -3.0e38; // below every score, and finite
 @group(0) @binding(3) var<storage, read> v: array<Quad>;
 @group(0) @binding(4) var<storage, read_write> y: array<Quad>;
 
-var<workgroup> a_tile: array<Half, (CHUNKS + 1u) * QUERIES * A_STRIDE>; // q [part][query][channel]; weights [query][key]
+// q [part][query][channel]; weights [query][key]
+var<workgroup> a_tile: array<Half, (CHUNKS + 1u) * QUERIES * A_STRIDE>;
 var<workgroup> b_tile: array<Half, max(CH, KEYS) * B_STRIDE>; // k [channel][key], or v [key][channel]
 var<workgroup> patches: array<f32, SUBGROUPS * FRAG * FRAG>;
 var<workgroup> scales: array<f32, QUERIES>; // 1 / sum of a row's weights

@@ -1,13 +1,13 @@
-// attention: softmax(q k^T / sqrt(d)) v for each head, scores in tiles that never leave the workgroup (Dao et al. 2022).
-// Layout: q [B', T, heads * d], k, v [B'', S, heads * d], y [B, T, heads * d]; rows of quads, each with its own pitch; d is
-//   4 HEAD.
+// attention: softmax(q k^T / sqrt(d)) v for each head, scores in tiles that never leave the workgroup (Dao et al.
+// 2022). Layout: q [B', T, heads * d], k, v [B'', S, heads * d], y [B, T, heads * d]; rows of quads, each with its own
+//   pitch; d is 4 HEAD.
 // Threads: a workgroup per (sample, head, 4 TY queries), as TY rows of TX. It goes through the keys in blocks of 4 TX:
 //   scores: a thread has 4 queries by 4 keys (outer products of quads of q and k from workgroup memory);
 //   weights: the row's maximum so far and this block's give exp(score - maximum), and what was summed before is scaled;
 //   values: a thread adds, for the same 4 queries, quads tx, tx + TX, ... of the head.
-// Memory: q, k and v are read once for each (query block, key block) through `stage`; up to 16 KiB of workgroup memory, 24
-//   where the device has plenty. Query 4 ty + i lies in slot i TY + ty, likewise keys, so that neighbouring threads read
-//   neighbouring quads.
+// Memory: q, k and v are read once for each (query block, key block) through `stage`; up to 16 KiB of workgroup memory,
+//   24 where the device has plenty. Query 4 ty + i lies in slot i TY + ty, likewise keys, so that neighbouring threads
+//   read neighbouring quads.
 // Contract src/kernels/attention.rs, launch src/kernels/gpu/attention.rs.
 #import storage
 #import reduce_rows

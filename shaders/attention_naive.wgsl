@@ -1,7 +1,7 @@
 // attention, the plain way: softmax(q k^T / sqrt(d)) v for each head, with an online softmax.
 // Layout: q [B', T, heads * d], k, v [B'', S, heads * d], y [B, T, heads * d]; rows of quads, each with its own pitch.
-// Threads: one per quad of y. Where d is no multiple of 4 the lanes of a quad can belong to different heads, so each lane
-//   has its own softmax; scores are computed anew for each quad.
+// Threads: one per quad of y. Where d is no multiple of 4 the lanes of a quad can belong to different heads, so each
+//   lane has its own softmax; scores are computed anew for each quad.
 // Memory: reads all keys and values for each quad.
 // Contract src/kernels/attention.rs, launch src/kernels/gpu/attention.rs.
 #import storage

@@ -1,8 +1,8 @@
 // group_norm, last dispatch: y = act((x - mean) / sqrt(var + eps) * gamma + beta).
-// Layout: x0, x1 as group_norm_stats.wgsl has them; tiles as the slot `tiles` says; y [B, H, W, C0 + C1], rows of quads; gamma, beta [C0 + C1], vec4.
-// Threads: a workgroup per (sample, block of rows, 16 quads of y). It first joins the tiles of all channels of the groups
-//   that its quads belong to (256 threads in rows of `columns`, a group a column), then goes through its rows.
-// Memory: reads x and writes y once; 13 KiB of workgroup memory.
+// Layout: x0, x1 as group_norm_stats.wgsl has them; tiles as the slot `tiles` says; y [B, H, W, C0 + C1], rows of
+// quads; gamma, beta [C0 + C1], vec4. Threads: a workgroup per (sample, block of rows, 16 quads of y). It first joins
+//   the tiles of all channels of the groups that its quads belong to (256 threads in rows of `columns`, a group a
+//   column), then goes through its rows. Memory: reads x and writes y once; 13 KiB of workgroup memory.
 // Contract src/kernels/group_norm.rs, launch src/kernels/gpu/group_norm.rs.
 #import storage
 #import channels

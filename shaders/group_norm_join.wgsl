@@ -1,8 +1,8 @@
-// group_norm, first of two dispatches where the producers of x have left many tiles: joins them to as few as group_norm_stats
-// would make, so that group_norm_apply, every workgroup of which joins those of its groups, has little to do.
-// Layout: given0 [B'][tile][mean, M2][C0], given1 likewise, rows of quads of f32; stats as group_norm_stats.wgsl.
-// Threads: a workgroup per (sample, tile of stats, 16 quads); 16 quads by 16 given tiles at a time, joined in a fixed order.
-// Memory: reads what was given once; 12 KiB of workgroup memory.
+// group_norm, first of two dispatches where the producers of x have left many tiles: joins them to as few as
+// group_norm_stats would make, so that group_norm_apply, every workgroup of which joins those of its groups, has little
+// to do. Layout: given0 [B'][tile][mean, M2][C0], given1 likewise, rows of quads of f32; stats as
+// group_norm_stats.wgsl. Threads: a workgroup per (sample, tile of stats, 16 quads); 16 quads by 16 given tiles at a
+// time, joined in a fixed order. Memory: reads what was given once; 12 KiB of workgroup memory.
 // Contract src/kernels/group_norm.rs, launch src/kernels/gpu/group_norm.rs.
 #import moments
 

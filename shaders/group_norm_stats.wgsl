@@ -1,5 +1,5 @@
-// group_norm, first of two dispatches where the producers of x leave nothing: moments of each channel over fixed tiles of pixels.
-// Layout: x0 [B', H, W, C0], x1 [B'', H, W, C1], rows of quads; the sources' quads in turn, each on its own.
+// group_norm, first of two dispatches where the producers of x leave nothing: moments of each channel over fixed tiles
+// of pixels. Layout: x0 [B', H, W, C0], x1 [B'', H, W, C1], rows of quads; the sources' quads in turn, each on its own.
 //   stats [B][tile][quad of x0, then of x1][3] of vec4: a shift (the tile's first value), the mean less the shift, M2.
 //   The shift keeps what is summed as small as the spread of the values, however large their mean.
 // Threads: a workgroup per (sample, tile, 16 quads); 16 quads by 16 rows at a time, joined in a fixed order.

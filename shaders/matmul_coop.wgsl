@@ -1,8 +1,8 @@
-// matmul and conv2d on tensor cores: y[row][n] = epilogue(sum over taps and k of x(row, tap)[k] w[tap][k][n]), f16 into f32.
-// Layout: x0, x1, y rows of quads; w [taps][k][n], quads along n.   A workgroup computes BM rows and BN columns of y (of w
-// with GEGLU), a subgroup of 32 a grid of FM x FN fragments of them; a split of k along z. A slab is BK channels of one tap.
-// Memory: the slab's BM BK + BK BN halves and a fragment of f32 for each subgroup; a thread holds its share of the next slab
-// in registers while this one is multiplied.
+// matmul and conv2d on tensor cores: y[row][n] = epilogue(sum over taps and k of x(row, tap)[k] w[tap][k][n]), f16 into
+// f32. Layout: x0, x1, y rows of quads; w [taps][k][n], quads along n.   A workgroup computes BM rows and BN columns of
+// y (of w with GEGLU), a subgroup of 32 a grid of FM x FN fragments of them; a split of k along z. A slab is BK
+// channels of one tap. Memory: the slab's BM BK + BK BN halves and a fragment of f32 for each subgroup; a thread holds
+// its share of the next slab in registers while this one is multiplied.
 // Contracts src/kernels/{matmul,conv2d}.rs, launch src/kernels/gpu/gemm.rs.
 #import fragment
 #import storage
@@ -27,15 +27,18 @@ const PATCH: u32 = 16u * FRAG; // f32 of a subgroup: a fragment, or eight for ea
 const WIDTH: u32 = FRAG / 4u; // quads of a row of a fragment
 const LOADS_A: u32 = BM * KQ / WG; // quads that a thread loads of a slab of x
 const LOADS_B: u32 = BK * NQ / WG; // and of w
-// Rows of the tiles are padded by 16 bytes of f16: against bank conflicts, and as aligned as loads of fragments must be.
+// Rows of the tiles are padded by 16 bytes of f16: against bank conflicts, and as
+// aligned as loads of fragments must be.
 const A_STRIDE: u32 = BK + 8u;
 const B_STRIDE: u32 = BN + 8u;
 
 @group(0) @binding(3) var<storage, read> w: array<WQuad>;
 
 var<workgroup> a_tile: array<Half, BM * A_STRIDE>; // [row][k]
-var<workgroup> b_tile: array<Half, BK * B_STRIDE>; // [k][column]; scalars, because Metal loads fragments from them alone
-var<workgroup> patches: array<f32, SUBGROUPS_M * SUBGROUPS_N * PATCH>; // a fragment of each subgroup, to be stored; then lines
+// [k][column]; scalars, because Metal loads fragments from them alone.
+var<workgroup> b_tile: array<Half, BK * B_STRIDE>;
+// A fragment of each subgroup, to be stored; then lines.
+var<workgroup> patches: array<f32, SUBGROUPS_M * SUBGROUPS_N * PATCH>;
 
 fn w_at(tap: u32, k: u32, q: u32) -> WQuad {
     if k >= 4u * p.k_quads || q >= p.w_quads {
@@ -60,8 +63,8 @@ fn store_patch(at: u32, r: u32, column: u32, row: u32, q: u32) -> vec4<f32> {
     return store(patch_quad(at + r * FRAG + 4u * column), row, q);
 }
 
-// A line of statistics has four rows, 8 apart, of the 32 rows of a subgroup; two subgroups above each other have 16 lines.
-// Column: of all tiles of statistics, of all subgroups beside each other, the quads of a fragment.
+// A line of statistics has four rows, 8 apart, of the 32 rows of a subgroup; two subgroups above each other have 16
+// lines. Column: of all tiles of statistics, of all subgroups beside each other, the quads of a fragment.
 fn line_at(line: u32, column: u32) -> Line {
     let above = column / (SUBGROUPS_N * WIDTH) * 2u + line / 8u;
     let beside = column / WIDTH % SUBGROUPS_N;

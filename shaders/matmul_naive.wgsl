@@ -1,6 +1,6 @@
 // matmul and conv2d, plainly: y[row][n] = epilogue(sum over taps and k of x(row, tap)[k] w[tap][k][n]).
-// Layout: x0, x1, y rows of quads; w [taps][k][n], quads along n.   One thread per quad of y; the sum in order of tap, k.
-// Memory: every thread reads its row of x and its column of w.
+// Layout: x0, x1, y rows of quads; w [taps][k][n], quads along n.   One thread per quad of y; the sum in order of tap,
+// k. Memory: every thread reads its row of x and its column of w.
 // Contracts src/kernels/{matmul,conv2d}.rs, launch src/kernels/gpu/gemm.rs.
 #import storage
 #import weights

@@ -1,6 +1,6 @@
-// matmul and conv2d, the end of a split sum: y[row][n] = epilogue(sum over splits of partial[split][row][n]), in index order.
-// Layout: partials [split][row][quad of w] in f32, y rows of quads.   A workgroup computes BM rows and 16 quads of y, a thread
-// four rows of one quad, 16 apart.
+// matmul and conv2d, the end of a split sum: y[row][n] = epilogue(sum over splits of partial[split][row][n]), in index
+// order. Layout: partials [split][row][quad of w] in f32, y rows of quads.   A workgroup computes BM rows and 16 quads
+// of y, a thread four rows of one quad, 16 apart.
 // Memory: reads every partial sum once; 8 KiB of workgroup memory for the statistics of y.
 // Contracts src/kernels/{matmul,conv2d}.rs, launch src/kernels/gpu/gemm.rs.
 #import storage

@@ -1,6 +1,6 @@
 // matmul and conv2d by register tiles: y[row][n] = epilogue(sum over taps and k of x(row, tap)[k] w[tap][k][n]).
-// Layout: x0, x1, y rows of quads; w [taps][k][n], quads along n.   A workgroup computes BM rows and BN columns of y (of w
-// with GEGLU), a thread TM rows and TN quads of them; a split of k along z. A slab is BK channels of one tap.
+// Layout: x0, x1, y rows of quads; w [taps][k][n], quads along n.   A workgroup computes BM rows and BN columns of y
+// (of w with GEGLU), a thread TM rows and TN quads of them; a split of k along z. A slab is BK channels of one tap.
 // Memory: (BM + BN) BK f32 of workgroup memory, at most 16 KiB; a thread holds the next slab's share in registers while
 // this one is multiplied. Statistics of y go through the same workgroup memory at the end.
 // Contracts src/kernels/{matmul,conv2d}.rs, launch src/kernels/gpu/gemm.rs.

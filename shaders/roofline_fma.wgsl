@@ -1,6 +1,6 @@
-// roofline_fma: chains of multiply-adds that never leave the registers: the f32 peak that every other kernel is compared with.
-// Layout: x, y flat arrays of f32 quads.   One thread per quad, 8 chains of 4 lanes, 256 multiply-adds each.
-// A chain waits for itself, so 8 of them are under way; their sum is written, so that none can be left out.
+// roofline_fma: chains of multiply-adds that never leave the registers: the f32 peak that every other kernel is
+// compared with. Layout: x, y flat arrays of f32 quads.   One thread per quad, 8 chains of 4 lanes, 256 multiply-adds
+// each. A chain waits for itself, so 8 of them are under way; their sum is written, so that none can be left out.
 // Memory: reads and writes one quad a thread.
 // Launch src/kernels/gpu/roofline.rs.
 struct Params {

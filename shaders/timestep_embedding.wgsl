@@ -1,8 +1,8 @@
 // timestep_embedding: y[i] = cos(t f_i), y[n / 2 + i] = sin(t f_i), with f_i = 10000^(-i / (n / 2)), i < n / 2.
 // Layout: t [B, 1, T, 1], y [B, 1, T, N]; rows of quads.   One thread per quad of y.
-// Drivers may compute sin and cos of an angle of hundreds with any error, and f32 cannot hold such an angle. So angles are
-// counted in turns, in integers: f_i / 2 pi as a fraction of 64 bits, times t's 24 bits, of which 32 bits of the fraction of
-// a turn are kept (1.5e-9 radians); then an octant's polynomials.
+// Drivers may compute sin and cos of an angle of hundreds with any error, and f32 cannot hold such an angle. So angles
+// are counted in turns, in integers: f_i / 2 pi as a fraction of 64 bits, times t's 24 bits, of which 32 bits of the
+// fraction of a turn are kept (1.5e-9 radians); then an octant's polynomials.
 // Memory: reads a row's t once for each quad of y, writes y once.
 // Contract src/kernels/timestep_embedding.rs, launch src/kernels/gpu/timestep_embedding.rs.
 #import storage
@@ -100,13 +100,13 @@ fn turns(t: f32, f: vec2<u32>) -> u32 {
     let low = product(f.x, mantissa);
     let high = product(f.y, mantissa);
     let mid = sum3(low.y, high.x, 0u);
-    // |t| f = words * 2^(exponent - 150 - 64); the fraction's 32 bits begin at bit 182 - exponent. Times from 2^32 on do
-    // not exist.
+    // |t| f = words * 2^(exponent - 150 - 64); the fraction's 32 bits begin at bit 182 - exponent. There are no times
+    // from 2^32 on.
     return bits_from(vec3<u32>(low.x, mid.x, high.y + mid.y), 182u - min(exponent, 182u));
 }
 
-// cos and sin of a fraction of a turn: an angle within an eighth of a turn of the nearest quarter, by Taylor polynomials
-// whose next terms are below 2^-25.
+// cos and sin of a fraction of a turn: an angle within an eighth of a turn of the nearest quarter, by Taylor
+// polynomials whose next terms are below 2^-25.
 fn cos_sin(turn: u32) -> vec2<f32> {
     let quarter = ((turn >> 29u) + 1u) >> 1u;
     let rest = turn - (quarter << 30u);

@@ -31,7 +31,8 @@ pub trait Backend: Send + Sync {
     /// What a plan needs in memory, from its shapes and the checkpoint's header alone.
     fn memory(&self, plan: &Plan, model: &Model) -> Memory;
 
-    /// What its pictures' metadata say of its arithmetic, because it changes bits: a kind of device and what is beside f32.
+    /// What its pictures' metadata say of its arithmetic, because it changes bits: a kind
+    /// of device and what is beside f32.
     fn numerics(&self) -> Numerics {
         Numerics::default()
     }
@@ -46,8 +47,8 @@ pub trait Backend: Send + Sync {
         Vec::new()
     }
 
-    /// The same device with wider storage, where a result was not finite; none where there is nothing wider. Always the same
-    /// one, which shares what it can with this: asking again costs nothing.
+    /// The same device with wider storage, where a result was not finite; none where there is nothing wider. Always the
+    /// same one, which shares what it can with this: asking again costs nothing.
     fn wider(&self) -> Option<Arc<dyn Backend>> {
         None
     }

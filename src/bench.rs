@@ -1,7 +1,7 @@
 //! How fast this machine is and how close the kernels come: cases and stages go in; checked, timed rows come out.
 //!
-//! Nothing unverified is timed: a kernel is first compared with its f64 reference ([`crate::check`]), and the error stands
-//! beside the time. What a number means is told in `benches/README.md`.
+//! Nothing unverified is timed: a kernel is first compared with its f64 reference ([`crate::check`]), and the error
+//! stands beside the time. What a number means is told in `benches/README.md`.
 
 pub mod ceiling;
 pub mod explain;

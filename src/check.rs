@@ -1,8 +1,8 @@
 //! Whether a kernel is right: from a case, a variant and an instruction set to an error and its bound.
 //!
-//! The reference is the op's own f64 definition. Everything is seeded from the case's name. Outputs begin as NaN, so that
-//! what a kernel forgets shows; what surrounds them must stay as it was. This is product code: `bench` checks before it
-//! times, a device's self-test uses the same cases, and the tests run them all.
+//! The reference is the op's own f64 definition. Everything is seeded from the case's name. Outputs begin as NaN, so
+//! that what a kernel forgets shows; what surrounds them must stay as it was. This is product code: `bench` checks
+//! before it times, a device's self-test uses the same cases, and the tests run them all.
 
 mod buffers;
 mod data;
@@ -224,8 +224,8 @@ impl Prepared {
         }
     }
 
-    /// Runs one variant from fresh buffers and compares; then, where its output may take an operand's place, once more like
-    /// that, which must give the same bits.
+    /// Runs one variant from fresh buffers and compares; then, where its output may take an operand's place, once more
+    /// like that, which must give the same bits.
     pub fn check(&self, variant: usize, isa: Isa, layout: Layout, workers: &Workers) -> Result<Outcome> {
         let mut loaded = self.load(layout, workers)?;
         loaded.run(variant, isa, workers);
@@ -245,9 +245,10 @@ impl Prepared {
 
 /// What a variant may be off where plain f32 sums may be off by `f32`.
 ///
-/// Winograd's transforms magnify rounding 3 to 4 times: c = 6 instead of 4. Measured: 4.9 at 9 channels, 4.2 at 32, 1 from
-/// 320 on. bf16 keeps 8 bits of each input, whose errors add up as the products do: c 2^-8, with c of 16 for gated products
-/// and outliers (measured: 12.1), and of 24 for attention, whose exponentials magnify the errors of large scores (17.6).
+/// Winograd's transforms magnify rounding 3 to 4 times: c = 6 instead of 4. Measured: 4.9 at 9 channels, 4.2 at 32, 1
+/// from 320 on. bf16 keeps 8 bits of each input, whose errors add up as the products do: c 2^-8, with c of 16 for gated
+/// products and outliers (measured: 12.1), and of 24 for attention, whose exponentials magnify
+/// the errors of large scores (17.6).
 fn bound(f32: f64, variant: &str) -> f64 {
     match variant {
         "winograd" => 1.5 * f32,

@@ -24,8 +24,8 @@ pub enum Kind {
     OutOfMemory,
     /// The device stopped answering.
     DeviceLost,
-    /// A kernel's variant does not compile or failed its self-test on the device, and the next plan does without it; or, from
-    /// planning, no variant of an op is left.
+    /// A kernel's variant does not compile or failed its self-test on the device, and the next plan does without it;
+    /// or, from planning, no variant of an op is left.
     Refused,
     /// A stage produced a NaN, an infinity or an empty picture.
     NonFinite {

@@ -1,9 +1,10 @@
-//! Bytes and a final name go in; a whole file under that name comes out, or none. Nothing else in the crate writes files.
+//! Bytes and a final name go in; a whole file under that name comes out, or none.
+//! Nothing else in the crate writes files.
 //!
 //! A file is written beside its final name as `.lienzo-*.tmp`, flushed to the disk and then renamed, so that neither a
-//! full disk nor a second process nor a kill leaves half a file under a real name. While it is written its temporary name
-//! is locked. The system drops the lock of a process that died, so whoever writes to the folder next can tell what a dead
-//! process left behind, and removes it.
+//! full disk nor a second process nor a kill leaves half a file under a real name. While it is written its temporary
+//! name is locked. The system drops the lock of a process that died, so whoever writes to the folder next can tell what
+//! a dead process left behind, and removes it.
 
 use crate::error::{Error, escape};
 use std::collections::BTreeSet;
@@ -194,7 +195,8 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// [`remove_stale`] at this process's first file in `folder`: once is enough, and a folder may hold thousands of pictures.
+/// [`remove_stale`] at this process's first file in `folder`: once is enough, and a
+/// folder may hold thousands of pictures.
 fn remove_stale_once(folder: &Path) {
     static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let new = SWEPT.lock().is_ok_and(|mut swept| swept.insert(folder.to_path_buf()));

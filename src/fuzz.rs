@@ -1,7 +1,8 @@
 //! Some files go in, many broken ones are made of them and given to a parser, which must survive each.
 //!
 //! The inputs are the same in every run. Coverage is not measured; instead an input that gets an answer nobody got
-//! before (another error, say) becomes the start of further ones. `tools/fuzz.sh` runs the targets for as long as wanted.
+//! before (another error, say) becomes the start of further ones. `tools/fuzz.sh` runs
+//! the targets for as long as wanted.
 
 use crate::check::Random;
 use std::collections::HashMap;
@@ -53,7 +54,8 @@ pub fn fuzz(name: &str, seeds: Vec<Vec<u8>>, words: &[&[u8]], parse: impl FnMut(
     fuzz_by(name, seeds, |pool, random| mutated(pool, sound, words, random), parse);
 }
 
-/// [`fuzz`] with inputs of the caller's making. The first of the pool are the seeds, the others got an answer that was new.
+/// [`fuzz`] with inputs of the caller's making. The first of the pool are the seeds, the
+/// others got an answer that was new.
 pub fn fuzz_by(
     name: &str,
     seeds: Vec<Vec<u8>>,

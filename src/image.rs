@@ -1,4 +1,5 @@
-//! A decoded tensor goes in, an 8-bit picture comes out; a picture goes in, a PNG with its settings comes out, and back.
+//! A decoded tensor goes in, an 8-bit picture comes out; a picture goes in, a PNG with
+//! its settings comes out, and back.
 
 pub mod cut;
 pub mod extend;

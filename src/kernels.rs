@@ -1,8 +1,8 @@
 //! What the engine can compute: the list of ops, each with its contract; no model and no device is named here.
 //!
-//! One op is one file of contract (`kernels/NAME.rs`: shapes, cost, f64 reference, cases) and one file of code per kind of
-//! device (`kernels/cpu/NAME.rs`). The `ops!` list below is the only registry: a new op is added there, and the compiler
-//! lists what is missing.
+//! One op is one file of contract (`kernels/NAME.rs`: shapes, cost, f64 reference, cases) and one file of code per kind
+//! of device (`kernels/cpu/NAME.rs`). The `ops!` list below is the only registry: a new op is added there, and the
+//! compiler lists what is missing.
 
 pub mod activate;
 mod activation;
@@ -255,7 +255,8 @@ ops! {
 }
 
 impl Op {
-    /// Whether it exists only after the rewrite `norm_read`: norms applied while reading, statistics of rows beside an output.
+    /// Whether it exists only after the rewrite `norm_read`: norms applied while reading,
+    /// statistics of rows beside an output.
     pub fn after_norm_read(&self) -> bool {
         match self {
             Self::GroupAffine(_) => true,

@@ -33,8 +33,8 @@ impl OutputPlan {
     /// Reads `-o` for `count` pictures and checks what can be checked before a model is read: the folder exists and can
     /// be written to, the names differ, and none of them is taken (unless `overwrite`).
     ///
-    /// `spec` is a file name, one with `%d`, `%03d`, `{index}` (1, 2, ...) or `{seed}`, or a folder (one that exists, or
-    /// with a slash at its end). Without `spec`, and in a folder, `output.png` takes the next free number.
+    /// `spec` is a file name, one with `%d`, `%03d`, `{index}` (1, 2, ...) or `{seed}`, or a folder (one that exists,
+    /// or with a slash at its end). Without `spec`, and in a folder, `output.png` takes the next free number.
     pub fn new(spec: Option<&str>, count: usize, overwrite: bool) -> Result<Self> {
         let named = spec.map_or(Ok(None), split_name)?;
         let folder = match &named {

@@ -9,7 +9,8 @@ pub mod philox;
 
 use crate::error::{Error, Result};
 
-/// A generator of standard normal numbers. Where one call ends matters: `randn(a); randn(b)` need not equal `randn(a + b)`.
+/// A generator of standard normal numbers. Where one call ends matters:
+/// `randn(a); randn(b)` need not equal `randn(a + b)`.
 pub trait NormalSource {
     /// Fills `out` with one draw, as one `torch.randn` call of that many elements does.
     fn randn(&mut self, out: &mut [f32]);

@@ -1,8 +1,10 @@
-//! One way to write SIMD code for several instruction sets: from a kernel generic over [`Simd`] to machine code for each.
+//! One way to write SIMD code for several instruction sets: from a kernel generic over
+//! [`Simd`] to machine code for each.
 //!
-//! A kernel is a [`Task`]: `eval` is generic over the instruction set and `#[inline(always)]`. [`dispatch`] calls it from a
-//! function that is compiled for the set (`#[target_feature]`), so everything inlined into `eval` is too. Dispatch costs a
-//! call and is done once per block of work; [`Simd::call`] starts another function of the same set from within.
+//! A kernel is a [`Task`]: `eval` is generic over the instruction set and `#[inline(always)]`. [`dispatch`] calls it
+//! from a function that is compiled for the set (`#[target_feature]`), so everything inlined into `eval` is too.
+//! Dispatch costs a call and is done once per block of work; [`Simd::call`] starts another
+//! function of the same set from within.
 #![allow(unsafe_code, reason = "loads and stores go through pointers: kernels check a row once, not every vector")]
 
 #[cfg(target_arch = "x86_64")]
@@ -57,7 +59,8 @@ impl Isa {
         Self::from_env().unwrap_or_else(|_| Self::fastest())
     }
 
-    /// Like [`Isa::best`], but a name in `LIENZO_ISA` that is unknown or not available here is an error (of kind `Usage`).
+    /// Like [`Isa::best`], but a name in `LIENZO_ISA` that is unknown or not available
+    /// here is an error (of kind `Usage`).
     pub fn from_env() -> Result<Self> {
         match std::env::var_os(ISA_VARIABLE) {
             None => Ok(Self::fastest()),
@@ -109,8 +112,8 @@ pub trait Task {
     /// What it gives back.
     type Out;
 
-    /// Does it. Implementations are `#[inline(always)]`, and so is everything generic over `S` that they call: code that
-    /// is not inlined would be compiled without the instruction set.
+    /// Does it. Implementations are `#[inline(always)]`, and so is everything generic over `S` that they call: code
+    /// that is not inlined would be compiled without the instruction set.
     fn eval<S: Simd>(self, s: S) -> Self::Out;
 }
 
@@ -201,8 +204,8 @@ pub trait Simd: Copy {
     /// `a * b + c`, rounded once where the processor can.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
 
-    /// Two bf16 values a lane, `high << 16 | low`, as bits of an f32 that is not computed with: both rounded to nearest,
-    /// halves to even.
+    /// Two bf16 values a lane, `high << 16 | low`, as bits of an f32 that is not computed with: both rounded to
+    /// nearest, halves to even.
     fn pairs(self, low: Self::V, high: Self::V) -> Self::V;
 
     /// `acc + a.high * b.high`, rounded, then `+ a.low * b.low`, rounded: products of bf16 are exact in f32. What

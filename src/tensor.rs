@@ -1,4 +1,5 @@
-//! Shapes and host tensors. Everything in Lienzo is `[b, h, w, c]`, channels last; a row of tokens is `[b, 1, tokens, width]`.
+//! Shapes and host tensors. Everything in Lienzo is `[b, h, w, c]`, channels last; a row of
+//! tokens is `[b, 1, tokens, width]`.
 
 use crate::error::{Error, Result};
 use std::fmt;

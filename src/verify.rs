@@ -1,7 +1,8 @@
 //! Reference values in, one line per comparison out: is this machine computing what diffusers computes?
 //!
 //! A check is named after the reference tensor that it compares. Its error is `max|y - ref| / rms(ref)`; tokens are
-//! compared exactly, 8-bit pictures may differ by one level. Everything is computed by the functions that `generate` calls.
+//! compared exactly, 8-bit pictures may differ by one level. Everything is computed by
+//! the functions that `generate` calls.
 
 pub mod diffusers;
 mod inpaint;
@@ -91,11 +92,11 @@ mod limit {
     pub const SAMPLER: f64 = 1e-5;
     /// One level of 255.
     pub const PICTURE: f64 = 1.0;
-    /// The same in bf16, which keeps 8 bits of the 24. Measured on a tiny model: U-Net 2.1e-2, decoder 5.6e-2, loops 6.6e-2,
-    /// 3 levels.
+    /// The same in bf16, which keeps 8 bits of the 24. Measured on a tiny model: U-Net 2.1e-2, decoder 5.6e-2, loops
+    /// 6.6e-2, 3 levels.
     pub const BF16: [(f64, f64); 3] = [(MODEL, 1e-1), (LOOP, 2e-1), (PICTURE, 12.0)];
-    /// With values stored as f16, 11 bits. Loops are reported rather than judged: only nonsense is over their limit. Measured on
-    /// a tiny model: U-Net 5.6e-3, decoder 1.75e-2, loops 8.1e-3, 1 level.
+    /// With values stored as f16, 11 bits. Loops are reported rather than judged: only nonsense is over their limit.
+    /// Measured on a tiny model: U-Net 5.6e-3, decoder 1.75e-2, loops 8.1e-3, 1 level.
     pub const F16: [(f64, f64); 3] = [(MODEL, 3e-2), (LOOP, 1.0), (PICTURE, 4.0)];
 }
 

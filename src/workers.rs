@@ -53,8 +53,8 @@ impl Workers {
         self.lock_tuning().is_some()
     }
 
-    /// Sets the sizes; no result depends on them. Those that are not among the choices are left out: no scratch is made for
-    /// them.
+    /// Sets the sizes; no result depends on them. Those that are not among the choices are left out: no scratch is made
+    /// for them.
     pub fn tune(&self, tuning: Tuning) {
         *self.lock_tuning() = Some(tuning).filter(Tuning::is_known);
     }

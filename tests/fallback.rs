@@ -1,4 +1,5 @@
-//! A GPU that fails, played by a CPU that fails on purpose: what is done instead, what is said, and that no picture is lost.
+//! A GPU that fails, played by a CPU that fails on purpose: what is done instead, what is
+//! said, and that no picture is lost.
 
 mod card;
 

@@ -1,7 +1,8 @@
-//! The GPU's kernels on an adapter of this machine: every op, variant, storage type and layout against the f64 reference.
+//! The GPU's kernels on an adapter of this machine: every op, variant, storage type and
+//! layout against the f64 reference.
 //!
-//! A software adapter (lavapipe, WARP, SwiftShader) is used; a real GPU only with `LIENZO_TEST_GPU=1`. Without any adapter
-//! these tests say that they were skipped, and fail under `LIENZO_REQUIRE_GPU=1`.
+//! A software adapter (lavapipe, WARP, SwiftShader) is used; a real GPU only with `LIENZO_TEST_GPU=1`. Without any
+//! adapter these tests say that they were skipped, and fail under `LIENZO_REQUIRE_GPU=1`.
 
 use lienzo::backend::gpu::check::Bench;
 use lienzo::backend::gpu::tensor_cores::{Sample, Verdict};

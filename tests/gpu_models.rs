@@ -1,4 +1,5 @@
-//! Whole models on a GPU: every step beside the CPU's, the self-test and what is remembered of it, pictures by the command.
+//! Whole models on a GPU: every step beside the CPU's, the self-test and what is
+//! remembered of it, pictures by the command.
 
 use crate::common::{Temp, lienzo, stderr, tiny_model};
 use crate::gpu::device;

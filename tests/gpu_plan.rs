@@ -1,4 +1,5 @@
-//! Plans for GPUs, made without one: how many dispatches a step takes, and that what is cut covers all and nothing twice.
+//! Plans for GPUs, made without one: how many dispatches a step takes, and that what is
+//! cut covers all and nothing twice.
 
 use crate::common::tiny_model;
 use lienzo::checkpoint::Model;

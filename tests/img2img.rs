@@ -58,8 +58,8 @@ fn strength_decides_how_much_is_kept() {
     assert!(made.status.success(), "{}", stderr(&made));
     let (given, _) = read_png(&dir.join("a.png"), Limits::default()).expect("a PNG");
     for sampler in ["euler", "ddim", "unipc", "dpm++2m_sde"] {
-        // Guidance 1 and the same prompt: with guidance 6 the small model draws one and the same picture of a prompt at any
-        // strength, and another prompt's as soon as a little noise is there. diffusers gives the same bytes.
+        // Guidance 1 and the same prompt: with guidance 6 the small model draws one and the same picture of a prompt at
+        // any strength, and another prompt's as soon as a little noise is there. diffusers gives the same bytes.
         let like = |strength: &str| {
             let prompt =
                 ["generate", "a red apple on a blue background", "-s", "3", "--steps", "4", "--cfg-scale", "1"];

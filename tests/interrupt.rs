@@ -1,12 +1,13 @@
 //! A run that is interrupted or killed at any moment loses no finished picture, and `--resume` finishes it.
 //!
-//! `LIENZO_KILLS` sets how many moments are tried with each signal.
+//! `LIENZO_KILLS` sets how many moments are tried with each signal, `LIENZO_KILL_SEED`
+//! where they lie: a failure prints both.
 
 use crate::common::{Temp, lienzo, stderr};
+use lienzo::rng::RngKind;
 use rustix::process::{Pid, Signal, kill_process};
-use std::hash::{BuildHasher as _, RandomState};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const BATCH: [&str; 14] = [
     "generate",
@@ -41,16 +42,30 @@ fn whole() -> (Vec<Vec<u8>>, Duration) {
     ((1..=5).map(read).collect(), begun.elapsed())
 }
 
+/// A number from the environment.
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|n| n.parse().ok())
+}
+
 #[test]
 fn nothing_finished_is_lost() {
     let (want, time) = whole();
-    let kills: u32 = std::env::var("LIENZO_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(2);
+    let kills = number("LIENZO_KILLS").unwrap_or(2);
+    // The day: a failure can be repeated, and every day tries other moments.
+    let today = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs() / 86_400);
+    let seed = number("LIENZO_KILL_SEED").unwrap_or_else(today);
+    let mut generator = RngKind::Cpu.generator(seed);
     for (k, signal) in (0..kills).flat_map(|k| [(k, Signal::INT), (k, Signal::KILL)]) {
         let dir = Temp::new();
         let child = start(&dir, &BATCH);
-        // Random moments, one in each part of the run.
-        let random = RandomState::new().hash_one(k) as f64 / u64::MAX as f64;
-        std::thread::sleep(time.mul_f64((f64::from(k) + random) / f64::from(kills)));
+        // A moment in each part of the run.
+        let mut random = [0.0];
+        generator.randn(&mut random);
+        let share = (k as f64 + f64::from(random[0]).rem_euclid(1.0)) / kills as f64;
+        let moment = time.mul_f64(share);
+        // Shown where the test fails.
+        println!("LIENZO_KILLS={kills} LIENZO_KILL_SEED={seed}: {signal:?} after {moment:?}, {share:.3} of {time:?}");
+        std::thread::sleep(moment);
         let pid = Pid::from_child(&child);
         // It may have ended just now.
         let _ = kill_process(pid, signal);

@@ -22,4 +22,4 @@ mod readme; // commands, flags and pictures of the READMEs
 mod recipe; // what pictures say, repeated
 mod shaders; // every WGSL text validates, fits its launch and lowers to SPIR-V, MSL and HLSL
 mod structure; // which folder may know which
-mod verify; // the tiny model against diffusers, as a folder and as one file; the embedded model against its own values
+mod verify; // the tiny model against diffusers, as a folder and as one file; the embedded model against diffusers' values for it

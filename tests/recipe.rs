@@ -1,4 +1,5 @@
-//! Pictures say how they were made: what this program writes it repeats byte for byte, what others write it understands.
+//! Pictures say how they were made: what this program writes it repeats byte for byte,
+//! what others write it understands.
 
 use crate::common::{Temp, lienzo, stderr};
 use lienzo::image::{Image, png_bytes};

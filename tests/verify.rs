@@ -1,4 +1,5 @@
-//! The tiny model against diffusers' values, as a folder and as one file; the embedded model against its own.
+//! The tiny model against diffusers' values, as a folder and as one file; the embedded model
+//! against diffusers' values for it.
 
 use crate::common::{Temp, golden, lienzo, stderr};
 use lienzo::backend::cpu::{Cpu, WeightType};
@@ -8,6 +9,8 @@ use lienzo::engine::Engine;
 use lienzo::simd::Isa;
 use lienzo::verify::reference::Reference;
 use lienzo::verify::{Check, Options, Status, verify};
+use safetensors::SafeTensors;
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -48,6 +51,44 @@ fn tiny_model_as_one_file() {
     assert_pass(&checks(checkpoint::open(&path).expect("the file"), &reference, Isa::best()), 100);
 }
 
+/// The tiny model with the golden overlay put over its U-Net: nine channels, the last five of them the mask and the
+/// masked picture.
+fn told_the_mask(dir: &Temp) -> Model {
+    for part in ["text_encoder", "unet", "vae", "scheduler"] {
+        fs::create_dir_all(dir.join(part)).expect("a folder");
+        for entry in fs::read_dir(golden("tiny-sd").join(part)).expect("a part of the model").flatten() {
+            fs::copy(entry.path(), dir.join(part).join(entry.file_name())).expect("a copy");
+        }
+    }
+    fs::copy(golden("tiny-sd/model_index.json"), dir.join("model_index.json")).expect("a copy");
+    let config = dir.join("unet/config.json");
+    let text = fs::read_to_string(&config).expect("the configuration");
+    let told = text.replace("\"in_channels\": 4", "\"in_channels\": 9");
+    assert_ne!(text, told, "the configuration tells the channels");
+    fs::write(&config, told).expect("a configuration");
+    let path = dir.join("unet/diffusion_pytorch_model.safetensors");
+    let (own, over) =
+        (fs::read(&path).expect("weights"), fs::read(golden("overlay-inpaint.safetensors")).expect("one"));
+    let (own, over) =
+        (SafeTensors::deserialize(&own).expect("a file"), SafeTensors::deserialize(&over).expect("a file"));
+    let name = "conv_in.weight";
+    let replaced = own.tensors().into_iter().filter(|(n, _)| n != name);
+    let all: Vec<_> = replaced.chain([(name.to_owned(), over.tensor(name).expect("the overlay's tensor"))]).collect();
+    fs::write(&path, safetensors::serialize(all, None).expect("a file")).expect("weights");
+    checkpoint::open(&dir.join(".")).expect("the nine-channel model")
+}
+
+#[test]
+fn a_model_that_is_told_the_mask() {
+    let dir = Temp::new();
+    let reference = Reference::open(&golden("")).expect("the golden folder");
+    let all = checks(told_the_mask(&dir), &reference, Isa::best());
+    assert_pass(&all, 60);
+    for name in ["unet9.output", "inpaint9.latents"] {
+        assert!(all.iter().any(|c| c.name == name && c.status == Status::Pass), "{name} was not compared");
+    }
+}
+
 #[test]
 fn embedded_model() {
     let model = Model::embedded().expect("the embedded model");
@@ -61,12 +102,12 @@ fn a_wrong_weight_is_noticed() {
     let folder = checkpoint::open(&golden("tiny-sd")).expect("the tiny model");
     checkpoint::save_safetensors(&folder, &path, Dtype::F16).expect("a single file");
     // The file's last bytes are the data of some tensor: turn the last f16 values into 1.
-    let mut bytes = std::fs::read(&path).expect("the file");
+    let mut bytes = fs::read(&path).expect("the file");
     let end = bytes.len();
     for pair in bytes[end - 4000..].chunks_mut(2) {
         pair.copy_from_slice(&[0x00, 0x3c]);
     }
-    std::fs::write(&path, bytes).expect("the changed file");
+    fs::write(&path, bytes).expect("the changed file");
     let reference = Reference::open(&golden("")).expect("the golden folder");
     let all = checks(checkpoint::open(&path).expect("the file"), &reference, Isa::best());
     assert!(all.iter().any(|c| c.status == Status::Fail), "a changed weight passes");

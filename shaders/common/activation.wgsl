@@ -8,8 +8,9 @@ fn over_one_plus_exp(x: vec4<f32>, z: vec4<f32>) -> vec4<f32> {
     return x / (vec4<f32>(1.0) + exp(min(z, vec4<f32>(88.0))));
 }
 
-// The exact GELU, to a few units in the last place: 1 - Phi(a) = erfc(a / sqrt 2) / 2, where exp(z^2) erfc(z) (1 + 2 z) is
-// a minimax polynomial (relative error 1.4e-8) in q = (z - 2) / (z + 2). Beyond a = 13 the tail is below every normal f32.
+// The exact GELU, to a few units in the last place: 1 - Phi(a) = erfc(a / sqrt 2) / 2, where exp(z^2) erfc(z) (1 + 2 z)
+// is a minimax polynomial (relative error 1.4e-8) in q = (z - 2) / (z + 2). Beyond a = 13
+// the tail is below every normal f32.
 fn gelu(x: vec4<f32>) -> vec4<f32> {
     let a = min(abs(x), vec4<f32>(13.0));
     let z = a * 0.70710678;

@@ -1,4 +1,5 @@
-// fragment slot: matrices of a subgroup's tensor cores, of the size that the slot `matrices` has. coopLoadT and coopStoreT are the row-major ones.
+// fragment slot: matrices of a subgroup's tensor cores, of the size that the slot `matrices` has. coopLoadT and
+// coopStoreT are the row-major ones.
 enable f16;
 enable wgpu_cooperative_matrix;
 #import matrices

@@ -1,6 +1,6 @@
 // fragment slot: what tensor cores compute, by plain arithmetic on the same workgroup memory, so that the addresses of
-// the cooperative kernels can be tested on any adapter. A fragment of a or b is where it begins in its tile; a lane holds
-// elements lane, lane + 32, ... of c.
+// the cooperative kernels can be tested on any adapter. A fragment of a or b is where it begins in its tile; a lane
+// holds elements lane, lane + 32, ... of c.
 const FRAG: u32 = 16u; // rows and columns of a fragment: 8 or 16
 const HELD: u32 = FRAG * FRAG / 32u;
 alias Half = f32;

@@ -1,5 +1,5 @@
-// Parameters of matmul and conv2d: y[row][n] = sum over taps and k of x(row, tap)[k] w[tap][k][n]. `*_base` is the quad of a
-// binding at which row 0 of the whole operand would begin; it wraps around where a binding begins at a later row.
+// Parameters of matmul and conv2d: y[row][n] = sum over taps and k of x(row, tap)[k] w[tap][k][n]. `*_base` is the quad
+// of a binding at which row 0 of the whole operand would begin; it wraps around where a binding begins at a later row.
 #import channels
 
 struct Params {

@@ -1,4 +1,5 @@
-// What a thread adds to the statistics of a tile of STAT_ROWS rows of y: a *line*, up to four of the rows, of four channels.
+// What a thread adds to the statistics of a tile of STAT_ROWS rows of y: a *line*, up to
+// four of the rows, of four channels.
 const STAT_ROWS: u32 = 64u; // as src/kernels/statistics.rs says
 const LINES: u32 = 16u; // lines of such a tile
 

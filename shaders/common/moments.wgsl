@@ -1,5 +1,5 @@
-// Number, mean and sum of squared deviations (M2) of four sets of numbers, one a lane, and how sets become one (Chan, Golub
-// and LeVeque 1979): no difference of large squares.
+// Number, mean and sum of squared deviations (M2) of four sets of numbers, one a lane, and how sets become one (Chan,
+// Golub and LeVeque 1979): no difference of large squares.
 struct Moments {
     n: vec4<f32>,
     mean: vec4<f32>,

@@ -1,6 +1,7 @@
 // rows slot: 3x3 convolution as implicit GEMM. A row of the output is a pixel; for tap t it reads the source's pixel at
-// stride * pixel + (t / 3, t % 3) - before, or zeros outside. Of a picture doubled by nearest neighbour (to 2n or 2n - 1
-// pixels) pixel i is pixel i / 2 of the source. What lies left of or above the picture wraps to large coordinates.
+// stride * pixel + (t / 3, t % 3) - before, or zeros outside. Of a picture doubled by nearest neighbour (to 2n or
+// 2n - 1 pixels) pixel i is pixel i / 2 of the source. What lies left of or above the
+// picture wraps to large coordinates.
 @group(0) @binding(1) var<storage, read> x0: array<Quad>;
 @group(0) @binding(2) var<storage, read> x1: array<Quad>;
 

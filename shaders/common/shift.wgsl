@@ -9,8 +9,8 @@ fn shifted(a: vec4<f32>, b: vec4<f32>, s: u32) -> vec4<f32> {
 }
 
 // Quad q of the channels of two sources that follow each other: c0 channels of the first, then those of the second.
-// a: quad q of the first. earlier, b: the second's quads q - c0 / 4 - 1 and q - c0 / 4. What the sources do not have may be
-// anything.
+// a: quad q of the first. earlier, b: the second's quads q - c0 / 4 - 1 and q - c0 / 4. What the sources do not have
+// may be anything.
 fn joined(a: vec4<f32>, earlier: vec4<f32>, b: vec4<f32>, q: u32, c0: u32) -> vec4<f32> {
     let s = c0 % 4u;
     var second = b;

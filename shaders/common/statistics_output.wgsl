@@ -1,14 +1,15 @@
-// statistics slot: mean and M2 of every channel of y over tiles of STAT_ROWS rows of a sample, for the GroupNorm that follows.
-// The importing shader declares what its threads have put into workgroup memory: `line_at(line, column)`, and how many rows
-// of a tile of `count` a line has: `line_rows(line, count)`.
+// statistics slot: mean and M2 of every channel of y over tiles of STAT_ROWS rows of a sample, for the GroupNorm that
+// follows. The importing shader declares what its threads have put into workgroup memory: `line_at(line, column)`, and
+// how many rows of a tile of `count` a line has: `line_rows(line, count)`.
 #import line_moments
 
 const STATISTICS: bool = true;
 
-@group(0) @binding(EPILOGUE + 4u) var<storage, read_write> statistics: array<vec4<f32>>; // [sample][tile][mean, M2][quad]
+// [sample][tile][mean, M2][quad]
+@group(0) @binding(EPILOGUE + 4u) var<storage, read_write> statistics: array<vec4<f32>>;
 
-// Joins the lines of a column, quad q of y, in order: with the mean known, M2 = sum of M2_i + n_i (mean_i - mean)^2 (Chan,
-// Golub and LeVeque 1979 for many sets at once). `row` is the tile's first of `count`.
+// Joins the lines of a column, quad q of y, in order: with the mean known, M2 = sum of M2_i + n_i (mean_i - mean)^2
+// (Chan, Golub and LeVeque 1979 for many sets at once). `row` is the tile's first of `count`.
 fn leave(column: u32, q: u32, row: u32, count: u32) {
     if count == 0u || q >= p.quads {
         return;

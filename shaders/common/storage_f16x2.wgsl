@@ -1,5 +1,5 @@
-// storage slot: activations as pairs of f16 in u32; needs no device feature. What f16 cannot hold becomes infinite and is
-// found by the engine's check, so it is not clamped here.
+// storage slot: activations as pairs of f16 in u32; needs no device feature. What f16 cannot hold becomes infinite and
+// is found by the engine's check, so it is not clamped here.
 alias Quad = vec2<u32>;
 
 fn widen(q: Quad) -> vec4<f32> {

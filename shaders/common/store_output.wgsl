@@ -1,5 +1,5 @@
-// store slot: the sum's epilogue, y = act(sum + bias + row) + residual, or with GEGLU y = value * gelu(gate). What is stored is
-// given back, as it can be read again.
+// store slot: the sum's epilogue, y = act(sum + bias + row) + residual, or with GEGLU y = value * gelu(gate). What is
+// stored is given back, as it can be read again.
 #import activation
 #import channels
 

@@ -25,8 +25,8 @@ impl Ceilings {
         Self { fma_peak, read: read_bandwidth(&buffer, workers), copy: copy_bandwidth(&mut buffer, workers) }
     }
 
-    /// The share of the ceiling that `flops` and `bytes` in `seconds` reach: of the roofline, whose roof is the FMA peak
-    /// or, for work that computes little on much, the larger bandwidth. Above 1 when the data stay in a cache.
+    /// The share of the ceiling that `flops` and `bytes` in `seconds` reach: of the roofline, whose roof is the FMA
+    /// peak or, for work that computes little on much, the larger bandwidth. Above 1 when the data stay in a cache.
     pub fn share(&self, flops: u64, bytes: u64, seconds: f64) -> f64 {
         let best = (flops as f64 / self.fma_peak).max(bytes as f64 / self.read.max(self.copy));
         best / seconds

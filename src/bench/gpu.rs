@@ -111,8 +111,8 @@ fn one(
     Ok(passed)
 }
 
-/// What a plan is on a device, as text: what of the device is used, how many calls and submissions one run takes, then its
-/// steps by op and variant.
+/// What a plan is on a device, as text: what of the device is used, how many calls and submissions one run takes, then
+/// its steps by op and variant.
 pub fn explain(gpu: &Gpu, plan: &Plan) -> String {
     let device = gpu.device();
     let mut out = format!("device: {}, {:?} storage\n", device.describe(), device.limits().storage);

@@ -9,7 +9,8 @@ use crate::simd::Isa;
 use crate::tensor::Shape;
 use crate::workers::Workers;
 
-/// What padding and guards of outputs hold; no kernel computes it by chance. It is an f16 number: devices store those too.
+/// What padding and guards of outputs hold; no kernel computes it by chance. It is an
+/// f16 number: devices store those too.
 const SENTINEL: f32 = -1543.0 / 512.0;
 /// Elements around each buffer that must stay as they were.
 const GUARD: usize = 64;
@@ -227,8 +228,8 @@ impl Loaded {
         Some(self)
     }
 
-    /// The same as a plan would run it: an output laid out as its residual takes the residual's place. Each run then adds to
-    /// what the last one left.
+    /// The same as a plan would run it: an output laid out as its residual takes the residual's place. Each run then
+    /// adds to what the last one left.
     #[must_use]
     pub fn as_planned(mut self, variant: usize) -> Self {
         self.in_place = self.variant(variant).in_place.filter(|how| matches!(how, InPlace::Element(_)));

@@ -53,8 +53,8 @@ impl Prepared {
         Ok(outcome)
     }
 
-    /// What storing the output as f16 costs at most, of its rms: half a unit in the 11th bit of the largest value. Operands
-    /// have been rounded before the reference was computed; what is between is f32.
+    /// What storing the output as f16 costs at most, of its rms: half a unit in the 11th bit of the largest value.
+    /// Operands have been rounded before the reference was computed; what is between is f32.
     fn output_rounding(&self) -> f64 {
         let rms = (self.want.iter().map(|v| v * v).sum::<f64>() / self.want.len().max(1) as f64).sqrt();
         let most = self.want.iter().fold(0.0_f64, |m, v| m.max(v.abs()));

@@ -14,8 +14,8 @@ use std::sync::Arc;
 /// A thousand vectors of the widest encoder, with room to spare.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// The vectors one behind the other, the width of one, and the first 12 digits of the file's sha256. Of several matrices,
-/// the one that is `width` wide; the caller compares.
+/// The vectors one behind the other, the width of one, and the first 12 digits of the file's sha256. Of several
+/// matrices, the one that is `width` wide; the caller compares.
 ///
 /// # Errors
 /// Bad file: it is no embedding, or cannot be read. Usage: it is for SDXL.

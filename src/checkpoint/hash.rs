@@ -38,7 +38,8 @@ pub fn model_hash(model: &Model, cancel: &AtomicBool) -> Result<String> {
     }
 }
 
-/// [`sha256_file`] of a VAE's file; of a diffusers folder (the VAE's own or a whole model's), that of the VAE's file in it.
+/// [`sha256_file`] of a VAE's file; of a diffusers folder (the VAE's own or a whole
+/// model's), that of the VAE's file in it.
 ///
 /// # Errors
 /// As [`sha256_file`].

@@ -199,7 +199,8 @@ pub fn component(part: &str, name: &str) -> Option<String> {
     Some(format!("{part}.{name}"))
 }
 
-/// The canonical names of a single file's tensors; none for what the model does not need (schedule buffers, EMA copies).
+/// The canonical names of a single file's tensors; none for what the model does not
+/// need (schedule buffers, EMA copies).
 ///
 /// # Errors
 /// A sentence when the names show a kind of file that is known and not read.

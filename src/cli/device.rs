@@ -15,12 +15,12 @@ use std::sync::Arc;
 /// The device flags that several commands share.
 #[derive(Args, Clone, Debug)]
 pub struct DeviceArgs {
-    /// Where to run: auto, cpu, gpu (the best one), gpu:N (as `lienzo devices` counts) or a part of a name. auto estimates
-    /// each device's time, and is the CPU for bench and verify
+    /// Where to run: auto, cpu, gpu (the best one), gpu:N (as `lienzo devices` counts) or a part of a name. auto
+    /// estimates each device's time, and is the CPU for bench and verify
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
-    /// Numbers: auto (f32 on a CPU, f16 storage on a GPU), f32, f16 (GPU: stored as f16, computed in f32), or bf16 (CPU:
-    /// products and attention in bf16, less exact, faster with AVX512-BF16)
+    /// Numbers: auto (f32 on a CPU, f16 storage on a GPU), f32, f16 (GPU: stored as f16, computed in f32), or bf16
+    /// (CPU: products and attention in bf16, less exact, faster with AVX512-BF16)
     #[arg(long, default_value = "auto", value_name = "KIND")]
     pub precision: String,
     /// Threads [default: the physical cores that this process may use]
@@ -57,8 +57,8 @@ enum Wish {
 }
 
 impl DeviceArgs {
-    /// An engine on the device that these flags ask for. `work` is what `auto` compares devices by; without it `auto` is the
-    /// CPU. What is not available is said with what is.
+    /// An engine on the device that these flags ask for. `work` is what `auto` compares devices by; without it `auto`
+    /// is the CPU. What is not available is said with what is.
     pub fn engine(&self, work: Option<&Estimate<'_>>) -> Result<Engine> {
         let wish = self.wish()?;
         match (&wish, work) {

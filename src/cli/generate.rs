@@ -53,7 +53,8 @@ pub struct GenerateArgs {
     /// Sampler steps, 1 to 1000 [default: the model's own, 20 for SD 1.x]
     #[arg(long, value_name = "N", alias = "ddim_steps")]
     steps: Option<usize>,
-    /// Guidance: higher follows the prompt more closely, too high burns; 1 is off [default: the model's own, 7.5 for SD 1.x]
+    /// Guidance: higher follows the prompt more closely, too high burns; 1 is off
+    /// [default: the model's own, 7.5 for SD 1.x]
     #[arg(long, value_name = "SCALE", alias = "scale", allow_negative_numbers = true)]
     cfg_scale: Option<f32>,
     /// Begin with this picture (PNG or JPEG) and change it as the prompt says
@@ -104,15 +105,15 @@ pub struct GenerateArgs {
     /// How many pictures are computed together: often faster, takes more memory, changes no picture
     #[arg(long, value_name = "N", default_value_t = 1)]
     batch_size: usize,
-    /// Repeat a picture with the settings in this PNG; flags that are given win. With several -m, the model is looked up
-    /// among them
+    /// Repeat a picture with the settings in this PNG; flags that are given win. With several -m, the model is looked
+    /// up among them
     #[arg(long, value_name = "PNG")]
     from_image: Option<PathBuf>,
     /// With --from-image: go on without the settings that cannot be honoured
     #[arg(long, requires = "from_image")]
     ignore_unsupported: bool,
-    /// Show the picture while it is made, in NAME.preview.png: every=5 after each 5 evaluations; every=5,vae exactly, but
-    /// slowly; with ,keep each in a file of its own that stays
+    /// Show the picture while it is made, in NAME.preview.png: every=5 after each 5 evaluations; every=5,vae exactly,
+    /// but slowly; with ,keep each in a file of its own that stays
     #[arg(long, value_name = "every=N[,vae][,keep]")]
     preview: Option<String>,
     /// Make a picture for every combination and a contact sheet, for example "steps=10,20 x sampler=euler,heun"; up to

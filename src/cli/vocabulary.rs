@@ -1,4 +1,5 @@
-//! The words that the embedded model was trained on, in English and in Spanish: what a prompt says, in the model's terms.
+//! The words that the embedded model was trained on, in English and in Spanish: what a
+//! prompt says, in the model's terms.
 
 mod hint;
 mod spanish;

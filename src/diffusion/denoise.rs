@@ -2,7 +2,8 @@
 //!
 //! [`samplers::find`] gives a sampler, [`plan::Plan::new`] its tables for a model's [`schedule::Schedule`], and
 //! [`run::sample`] the final latents, drawing from a [`noise::Noise`] and asking a [`run::Denoiser`], which is mostly a
-//! [`guided::Guided`] around the U-Net. A new sampler is one function in one file and one entry of [`samplers::SAMPLERS`].
+//! [`guided::Guided`] around the U-Net. A new sampler is one function in one file and
+//! one entry of [`samplers::SAMPLERS`].
 //!
 //! All vectors are `[n][c][h][w]` flat, which is torch's order and so the order of the noise; the samplers work value
 //! by value and never look at the shape. The engine's own NHWC begins behind [`guided::Unet`].

@@ -1,7 +1,7 @@
 //! A picture and a mask go in; what sampler, U-Net and finished picture need of them comes out.
 //!
-//! A model of four channels knows nothing of masks: what is kept is mixed into its answers ([`Kept`], the webui's recipe).
-//! An inpainting model has nine and is told mask and masked picture ([`UnetInputs`]), and nothing is mixed.
+//! A model of four channels knows nothing of masks: what is kept is mixed into its answers ([`Kept`], the webui's
+//! recipe). An inpainting model has nine and is told mask and masked picture ([`UnetInputs`]), and nothing is mixed.
 
 use super::denoise::guided::Masked;
 use super::denoise::noise::Noise;

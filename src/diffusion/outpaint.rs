@@ -1,4 +1,5 @@
-//! A picture and how far each side shall grow go in; the larger picture comes out, with the original in it byte for byte.
+//! A picture and how far each side shall grow go in; the larger picture comes out, with
+//! the original in it byte for byte.
 //!
 //! One side after the other, a strip at a time: a window of the model's own size covers the strip and, for context, the
 //! picture beside it. The strip is filled with colours and grain from there, painted like a masked part, and joined: a
@@ -106,8 +107,8 @@ struct Strip {
 /// Latents are squares of so many pixels, or of a part of that: borders between known and painted lie on its multiples.
 const STEP: usize = 8;
 
-/// The strips in order, those of a side about equally wide; none takes more than half a window, so that the other half is
-/// context.
+/// The strips in order, those of a side about equally wide; none takes more than half a window, so that the other half
+/// is context.
 fn strips(sides: Sides, (width, height): (usize, usize)) -> Vec<Strip> {
     let mut out = Vec::new();
     for (side, total) in [sides.left, sides.right, sides.up, sides.down].into_iter().enumerate() {
@@ -123,7 +124,8 @@ fn strips(sides: Sides, (width, height): (usize, usize)) -> Vec<Strip> {
     out
 }
 
-/// Where windows of `size` begin that cover a length, overlapping by a quarter or more. The last may reach a little beyond.
+/// Where windows of `size` begin that cover a length, overlapping by a quarter or more.
+/// The last may reach a little beyond.
 fn places(length: usize, size: usize) -> Vec<usize> {
     let rest = length.saturating_sub(size).next_multiple_of(STEP);
     let steps = rest.div_ceil((size * 3 / 4 / STEP * STEP).max(STEP));

@@ -1,7 +1,7 @@
 //! Unfinished latents go in, a picture that tells what will become of them comes out.
 //!
-//! Mostly that is a linear map from latents to colours, one pixel for each 8 x 8 of the picture, which costs nothing. The
-//! map is fitted to the model's own VAE: of the latents that are shown a small part is decoded, and colours of its
+//! Mostly that is a linear map from latents to colours, one pixel for each 8 x 8 of the picture, which costs nothing.
+//! The map is fitted to the model's own VAE: of the latents that are shown a small part is decoded, and colours of its
 //! pixels are a linear function of the latents, in the sense of least squares over all that was decoded so far.
 
 use super::denoise::run::Progress;

@@ -163,8 +163,8 @@ pub fn encode(stages: &dyn Stages, ids: &[u32], clip_skip: usize) -> Result<Tens
     stages.text(token_rows(stages.model(), &tokens, &[])?, clip_skip)
 }
 
-/// Multiplies each token's vector by its weight, then all by what brings the mean of the whole chunk back to where it was
-/// (the webui's "Original" emphasis).
+/// Multiplies each token's vector by its weight, then all by what brings the mean of the whole chunk back to where it
+/// was (the webui's "Original" emphasis).
 fn emphasise(hidden: &mut Tensor, weights: &[f32]) {
     let mean = |t: &Tensor| t.data().iter().map(|v| f64::from(*v)).sum::<f64>() / t.shape().len().max(1) as f64;
     let width = hidden.shape().c.max(1);

@@ -1,4 +1,5 @@
-//! A model on an engine: the six stages, each loaded when it is asked for and computed again where a backend has taken over.
+//! A model on an engine: the six stages, each loaded when it is asked for and computed
+//! again where a backend has taken over.
 
 use super::residency::Keep;
 use super::{Engine, Loaded, lock, plan_on};
@@ -31,8 +32,8 @@ impl Session<'_> {
         Self { keep, ..self }
     }
 
-    /// The same within a budget of bytes on the device, for what nobody can plan for: a stage that is computed again with
-    /// wider storage. What a request surely needs is known before ([`Engine::residency`]).
+    /// The same within a budget of bytes on the device, for what nobody can plan for: a stage that is computed again
+    /// with wider storage. What a request surely needs is known before ([`Engine::residency`]).
     #[must_use]
     pub fn within(self, budget: Option<u64>) -> Self {
         Self { budget, ..self }

@@ -294,8 +294,8 @@ fn merge_siblings(g: &mut Graph, group: &[usize]) -> Merged {
     Merged { node, views }
 }
 
-/// A GroupNorm that one product reads is applied while that product reads, with statistics from whoever wrote its operands:
-/// no pass over memory is left of it.
+/// A GroupNorm that one product reads is applied while that product reads, with statistics from whoever wrote its
+/// operands: no pass over memory is left of it.
 fn norm_read(g: &mut Graph) -> bool {
     let uses = g.uses();
     let mut changed = false;
@@ -367,8 +367,8 @@ fn leaving(mut op: Op, tiles: Tiles) -> Op {
     op
 }
 
-/// A GroupNorm takes its statistics from the products that write its operands, where each of them can leave them on this
-/// device: it reads its operands once.
+/// A GroupNorm takes its statistics from the products that write its operands, where each of them can leave them on
+/// this device: it reads its operands once.
 fn norm_given(g: &mut Graph, caps: &Caps) -> bool {
     let runs = |op: Op, x: &[Shape], node: &Node| choose(&op, x, &node.dims(), &caps.for_weights(&node.w)).is_ok();
     let mut changed = false;

@@ -31,8 +31,8 @@ pub struct Caps {
 }
 
 impl Caps {
-    /// A CPU with this instruction set, in f32: what computes in bf16 is chosen by hand only. Norms are applied by what reads
-    /// them there.
+    /// A CPU with this instruction set, in f32: what computes in bf16 is chosen by hand only. Norms are applied by what
+    /// reads them there.
     pub fn cpu(isa: Isa) -> Self {
         Self { refused: BF16.to_vec(), rewrites_off: vec!["norm_given"], ..Self::new(Target::Cpu(isa)) }
     }

@@ -1,7 +1,7 @@
 //! Two pictures of one place go in; which of them to show where, so that nobody sees a border, comes out.
 //!
-//! Kwatra, Schoedl, Essa, Turk and Bobick, "Graphcut Textures" (2003), joined as in Agarwala and others, "Interactive Digital
-//! Photomontage" (2004): a cheapest cut here, and a membrane ([`super::membrane`]) over what it leaves.
+//! Kwatra, Schoedl, Essa, Turk and Bobick, "Graphcut Textures" (2003), joined as in Agarwala and others, "Interactive
+//! Digital Photomontage" (2004): a cheapest cut here, and a membrane ([`super::membrane`]) over what it leaves.
 
 use super::Image;
 use super::mask::Mask;
@@ -16,11 +16,12 @@ const GRAIN: f32 = 64.0;
 
 /// Where `painted` goes on from what is known, 255; 0 where `filled` does it better, or where nothing is masked.
 ///
-/// `filled` is the picture with its colours carried on into the masked part. A model may begin there with something that
-/// ends at the border, the half of a second object say. No blending hides that, but the fill goes on by nature. So each cell
-/// of `cell` pixels is painted or filled at a price: a painted one within two cells of what is known pays for how far it is
-/// from the fill, two unlike neighbours pay for how far both pictures are from each other there, and each filled one pays a
-/// little, so that the painting is shown wherever nothing speaks against it. The cheapest choice is a minimum cut.
+/// `filled` is the picture with its colours carried on into the masked part. A model may begin there with something
+/// that ends at the border, the half of a second object say. No blending hides that, but the fill goes on by nature. So
+/// each cell of `cell` pixels is painted or filled at a price: a painted one within two cells of what is known pays for
+/// how far it is from the fill, two unlike neighbours pay for how far both pictures are from each other there, and each
+/// filled one pays a little, so that the painting is shown wherever nothing speaks against it. The
+/// cheapest choice is a minimum cut.
 pub fn fitting(filled: &Image, painted: &Image, mask: &Mask, cell: usize) -> Mask {
     let grid = Grid::new(filled, painted, mask, cell.max(1));
     let n = grid.open.len();

@@ -1,4 +1,5 @@
-//! A picture with a part missing goes in; the part filled from what is around it comes out: its colours and its texture.
+//! A picture with a part missing goes in; the part filled from what is around it comes
+//! out: its colours and its texture.
 
 use super::Image;
 use super::mask::Mask;
@@ -34,7 +35,8 @@ pub fn fill(image: &Image, mask: &Mask) -> Image {
     Image { width: w, height: h, rgb }
 }
 
-/// Three running means along each axis, which come near a Gaussian of deviation `radius`; beyond the edge it is repeated.
+/// Three running means along each axis, which come near a Gaussian of deviation
+/// `radius`; beyond the edge it is repeated.
 fn blurred(mut plane: Vec<f32>, (w, h): (usize, usize), radius: usize) -> Vec<f32> {
     if radius == 0 {
         return plane;
@@ -67,8 +69,8 @@ const NEAR: usize = 8;
 /// Adds to the masked part noise that looks like the fine structure of the picture near it.
 ///
 /// The spectrum there gets random phases, the same for the three colours, so that its grain, its directions and its
-/// colours stay (Galerne, Gousseau and Morel, "Random Phase Textures", 2011). What stands out from its quieter part, the
-/// outline of an object say, is cut down to that first: it would come back as blotches everywhere.
+/// colours stay (Galerne, Gousseau and Morel, "Random Phase Textures", 2011). What stands out from its quieter part,
+/// the outline of an object say, is cut down to that first: it would come back as blotches everywhere.
 pub fn add_texture(image: &mut Image, mask: &Mask, seed: u64) {
     let (w, h) = (image.width, image.height);
     let side = w.max(h).next_power_of_two();
@@ -125,7 +127,8 @@ fn times(a: Complex, b: Complex) -> Complex {
     (a.0 * b.0 - a.1 * b.1, a.0 * b.1 + a.1 * b.0)
 }
 
-/// The discrete Fourier transform of a square whose side is a power of two; the inverse is divided by the number of values.
+/// The discrete Fourier transform of a square whose side is a power of two; the inverse
+/// is divided by the number of values.
 fn transform(values: &mut [Complex], side: usize, inverse: bool) {
     let sign = if inverse { 1.0 } else { -1.0 };
     let turns: Vec<Complex> = (0..side / 2)

@@ -113,7 +113,8 @@ impl Mask {
         rows.convolved(&taps, reach, (self.height, self.width), (self.width, 1))
     }
 
-    /// Along one axis of length and stride `along`, for each place of the other; beyond the edge the picture is mirrored.
+    /// Along one axis of length and stride `along`, for each place of the other; beyond
+    /// the edge the picture is mirrored.
     fn convolved(&self, taps: &[f32], reach: isize, along: (usize, usize), across: (usize, usize)) -> Self {
         let (n, stride) = along;
         let mirrored = |i: isize| {

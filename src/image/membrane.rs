@@ -18,8 +18,8 @@ enum Cell {
 const SWEEPS: usize = 48;
 
 /// How much further than to the mean of its neighbours each value goes (Young, "Iterative Methods for Solving Partial
-/// Difference Equations of Elliptic Type", 1954). The coarser sizes have their frame up to a pixel elsewhere, and without this
-/// a smooth remainder of several levels is left, which sweeps take away too slowly.
+/// Difference Equations of Elliptic Type", 1954). The coarser sizes have their frame up to a pixel elsewhere, and
+/// without this a smooth remainder of several levels is left, which sweeps take away too slowly.
 const FURTHER: f32 = 1.85;
 
 /// Below this many pixels on the longer side there is no coarser size, and all the sweeps that it takes are made.
@@ -102,12 +102,12 @@ impl Level {
 
 /// `result`, changed inside of the mask so that it goes on from `image` without a step; elsewhere it is `image`.
 ///
-/// Both pictures show the same outside of the mask, but for what encoding and painting changed there. That difference, seen
-/// along the border, is laid over the inside as a membrane: it equals the difference at the border and is as smooth as can
-/// be within (Perez, Gangnet and Blake, "Poisson Image Editing", 2003, equation 7: a Laplace equation with the difference
-/// as its border values). What crosses the border then has the slope that it has in `result`. Where the mask reaches
-/// the picture's edge the membrane ends freely. It falls to 0 over `reach` pixels, so that one wrong place does not tint
-/// everything.
+/// Both pictures show the same outside of the mask, but for what encoding and painting changed there. That difference,
+/// seen along the border, is laid over the inside as a membrane: it equals the difference at the border and is as
+/// smooth as can be within (Perez, Gangnet and Blake, "Poisson Image Editing", 2003, equation 7: a Laplace equation
+/// with the difference as its border values). What crosses the border then has the slope that it has in `result`. Where
+/// the mask reaches the picture's edge the membrane ends freely. It falls to 0 over `reach` pixels, so that one wrong
+/// place does not tint everything.
 ///
 /// The equation is solved from small sizes to large ones, in one order whatever the number of threads.
 pub fn joined(image: &Image, result: &Image, mask: &Mask, reach: usize) -> Image {
@@ -232,7 +232,8 @@ mod tests {
         let at = |x: usize, y: usize| out.rgb[(y * 48 + x) * 3];
         for y in 0..32 {
             assert!((0..24).all(|x| at(x, y) == 40 + 5 * y as u8));
-            // The exact solution is 10.5 levels away in the corners, where the slope ends, and 2.5 at most in the middle half.
+            // The exact solution is 10.5 levels away in the corners, where the slope ends,
+            // and 2.5 at most in the middle half.
             let most = if (8..24).contains(&y) { 3 } else { 11 };
             assert!(at(24, y).abs_diff(at(23, y)) <= most, "{y}: {} {}", at(23, y), at(24, y));
             // Far away all rows come near the mean.

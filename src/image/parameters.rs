@@ -82,7 +82,8 @@ impl fmt::Display for Parameters {
     }
 }
 
-/// A value as it stands in the text. Besides the webui's three characters, what its reader would not give back is quoted.
+/// A value as it stands in the text. Besides the webui's three characters, what its
+/// reader would not give back is quoted.
 fn quote(value: &str) -> String {
     let plain = !value.contains([',', ':', '\n', '\r']) && !value.starts_with('"') && value.trim() == value;
     if plain { value.to_string() } else { serde_json::Value::from(value).to_string() }

@@ -75,10 +75,11 @@ pub fn window(image: &Image, (x, y): (isize, isize), (width, height): (usize, us
     Image { width, height, rgb }
 }
 
-/// Lanczos with three lobes, made wider where the picture shrinks; along the rows first, rounded, then along the columns.
+/// Lanczos with three lobes, made wider where the picture shrinks; along the rows
+/// first, rounded, then along the columns.
 ///
-/// Source: Turkowski, "Filters for common resampling tasks" (Graphics Gems, 1990); the order and the rounding in between
-/// are Pillow's.
+/// Source: Turkowski, "Filters for common resampling tasks" (Graphics Gems, 1990); the order and the rounding in
+/// between are Pillow's.
 fn resample(image: &Image, (width, height): (usize, usize)) -> Image {
     let horizontal = Taps::new(image.width, width);
     let mut rows = vec![0; width * image.height * 3];

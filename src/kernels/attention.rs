@@ -1,7 +1,7 @@
 //! attention: `softmax(q k^T / sqrt(d)) v` for each head; the scores are never stored as a whole.
 //!
-//! Operands: `q` `[b, h, w, heads * d]`, `k` and `v` `[b', h', w', heads * d]`; rows are tokens, a head is d neighbouring
-//! channels. Column views are allowed for all three. With `causal`, token i sees tokens 0 ..= i.
+//! Operands: `q` `[b, h, w, heads * d]`, `k` and `v` `[b', h', w', heads * d]`; rows are tokens, a head is d
+//! neighbouring channels. Column views are allowed for all three. With `causal`, token i sees tokens 0 ..= i.
 
 use super::{Case, Cost, Data, Dims, Kernel, Operand64, Packing, Role, f32_bytes, joint_batch, rounding};
 use crate::error::{Error, Result};

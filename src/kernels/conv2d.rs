@@ -1,9 +1,9 @@
 //! conv2d: a 3x3 convolution, `y = act(conv(x, w) + bias + row) + residual`. (A 1x1 convolution is a matmul.)
 //!
 //! Operands: `x` `[b, h, w, k]`, with two sources `x0` and `x1` whose channels follow each other; then, if `norm`,
-//! `[b', 1, 3, k]` of [`group_affine`](super::group_affine): x is normalised on its way in, the zeros around it are not;
-//! then, if `row`, `[b', 1, 1, n]`; then, if `residual`, `[b', h', w', n]`. Weights: `w` `[n, k, 3, 3]`, then the bias `[n]`
-//! if `bias`. With `statistics` a second output holds those of y, for the next GroupNorm.
+//! `[b', 1, 3, k]` of [`group_affine`](super::group_affine): x is normalised on its way in, the zeros around it are
+//! not; then, if `row`, `[b', 1, 1, n]`; then, if `residual`, `[b', h', w', n]`. Weights: `w` `[n, k, 3, 3]`, then the
+//! bias `[n]` if `bias`. With `statistics` a second output holds those of y, for the next GroupNorm.
 
 mod cases;
 
@@ -111,7 +111,8 @@ impl Kernel for Conv2d {
     }
 
     fn tolerance(&self, _: &[Shape], w: &[Dims]) -> f64 {
-        // Normalised inputs are products with roundings of their own: c = 8. Measured: 4.8 where all operands have outliers.
+        // Normalised inputs are products with roundings of their own: c = 8. Measured: 4.8
+        // where all operands have outliers.
         rounding(w[0].k * w[0].taps) * if self.norm.is_some() { 2.0 } else { 1.0 }
     }
 

@@ -57,7 +57,8 @@ pub struct Io<'a> {
     pub y: Out<'a>,
     /// The second output, for ops that have one.
     pub statistics: Option<Out<'a>>,
-    /// The operand whose place the output takes, if there is one: its `data` is empty, because its values are what `y` holds.
+    /// The operand whose place the output takes, if there is one: its `data` is empty,
+    /// because its values are what `y` holds.
     pub in_place: Option<InPlace>,
     /// Shared scratch of the declared size; its content is undefined.
     pub scratch: &'a mut [f32],
@@ -66,11 +67,11 @@ pub struct Io<'a> {
 /// How an output takes the place of an operand, which is gone afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InPlace {
-    /// Operand n is laid out as the output is. Each of its values is read before the output's at the same place is written, by
-    /// the same task, and never again.
+    /// Operand n is laid out as the output is. Each of its values is read before the output's at the same place is
+    /// written, by the same task, and never again.
     Element(usize),
-    /// Operand n has the output's rows, as wide as them or wider, and `y` holds all of it: row r of the output goes to where row
-    /// r of the operand or an earlier one was. Rows of the output have no padding.
+    /// Operand n has the output's rows, as wide as them or wider, and `y` holds all of it: row r of the output goes to
+    /// where row r of the operand or an earlier one was. Rows of the output have no padding.
     Rows(usize),
 }
 

@@ -1,15 +1,15 @@
 //! The GPU's kernels as plain data: an op and its shapes go in, dispatches come out. No graphics crate is named here.
 //!
-//! A [`Dispatch`] says which shader runs with which constants, parameters, bindings and grid; `backend/gpu` turns it into
-//! calls. So everything but the shaders' arithmetic can be planned, counted and tested without a GPU.
+//! A [`Dispatch`] says which shader runs with which constants, parameters, bindings and grid; `backend/gpu` turns it
+//! into calls. So everything but the shaders' arithmetic can be planned, counted and tested without a GPU.
 //!
 //! # Memory
 //! A value is rows of `pitch` elements as everywhere; shaders read and write it in quads of four neighbouring channels
-//! (`Quad` of the `storage` slot: `vec4<f32>`, or two f16 pairs in a `vec2<u32>`). A view begins at a whole quad. Padding is
-//! zero: a kernel writes zeros into what its last quad has beyond the channels. A matrix or filter `[n, k, taps]` is
-//! k-major: element `[tap][k][n]` with k and n rounded up to 4, padding zero, quads along n (`WQuad` of the slot
-//! `weights`). With `geglu` quads of value and gate alternate: v0 g0 v1 g1, each half rounded up to whole quads. Vectors
-//! are `array<vec4<f32>>`, padded with zeros, interleaved likewise.
+//! (`Quad` of the `storage` slot: `vec4<f32>`, or two f16 pairs in a `vec2<u32>`). A view begins at a whole quad.
+//! Padding is zero: a kernel writes zeros into what its last quad has beyond the channels. A matrix or filter
+//! `[n, k, taps]` is k-major: element `[tap][k][n]` with k and n rounded up to 4, padding zero, quads along n (`WQuad`
+//! of the slot `weights`). With `geglu` quads of value and gate alternate: v0 g0 v1 g1, each half rounded up to whole
+//! quads. Vectors are `array<vec4<f32>>`, padded with zeros, interleaved likewise.
 
 pub mod activate;
 pub mod add;

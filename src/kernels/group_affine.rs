@@ -1,12 +1,12 @@
 //! group_affine: from the statistics that producers left to what a consumer needs to apply a GroupNorm while it reads.
 //!
-//! With it a GroupNorm needs no pass over its input: `y = act((x - mean) * scale + shift)` is computed by the next product
-//! on its way in.
+//! With it a GroupNorm needs no pass over its input: `y = act((x - mean) * scale + shift)` is computed by the next
+//! product on its way in.
 //!
 //! Operands: statistics `[b, tiles, 2, c]` of one source or of two whose channels follow each other (see
-//! [`Tiles::Rows`]). Weights: gamma `[c]`, beta `[c]`. Output `[b, 1, 3, c]`: for each channel the mean of its group, then
-//! `scale = gamma / sqrt(var + eps)`, then `shift = beta`. The mean stays apart: folded into the shift it would cost
-//! precision where it is large. Tiles are merged in index order by Chan's formula, in f64 on the CPU.
+//! [`Tiles::Rows`]). Weights: gamma `[c]`, beta `[c]`. Output `[b, 1, 3, c]`: for each channel the mean of its group,
+//! then `scale = gamma / sqrt(var + eps)`, then `shift = beta`. The mean stays apart: folded into the shift it would
+//! cost precision where it is large. Tiles are merged in index order by Chan's formula, in f64 on the CPU.
 
 use super::statistics::Tiles;
 use super::{Case, Cost, Data, Dims, Kernel, Operand64, Packing, Role, f32_bytes, joint_batch, rounding, unflatten};

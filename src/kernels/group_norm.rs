@@ -1,9 +1,9 @@
 //! group_norm: `y = act((x - mean) / sqrt(var + eps) * gamma + beta)` over each (sample, group of channels).
 //!
-//! Operands: `x` `[b, h, w, c]`, or two sources whose channels follow each other (groups may straddle them); then, if `given`,
-//! the statistics of each source in [`Tiles::Pixels`], which its producer has left. Weights: gamma `[c]`, beta `[c]`. Variance
-//! is the biased one. Statistics are (mean, M2) per channel for fixed tiles of pixels, merged in index order (Chan) in f64:
-//! never `E[x^2] - E[x]^2`.
+//! Operands: `x` `[b, h, w, c]`, or two sources whose channels follow each other (groups may straddle them); then, if
+//! `given`, the statistics of each source in [`Tiles::Pixels`], which its producer has left. Weights: gamma `[c]`, beta
+//! `[c]`. Variance is the biased one. Statistics are (mean, M2) per channel for fixed tiles of pixels, merged in index
+//! order (Chan) in f64: never `E[x^2] - E[x]^2`.
 
 use super::statistics::Tiles;
 use super::{
@@ -174,8 +174,8 @@ fn given(case: Case) -> Case {
     Case { name, op: GroupNorm { given: true, ..op }.into(), x, ..case }
 }
 
-/// Around the tile of 64 pixels, two sources of unlike batches, groups that straddle them, and so many tiles that they are
-/// joined first.
+/// Around the tile of 64 pixels, two sources of unlike batches, groups that straddle them, and so many tiles that they
+/// are joined first.
 fn given_cases() -> Vec<Case> {
     use Activation::{None, Silu};
     let one = |h, w, x: &[(usize, usize)], groups, act| case((h, w), x, groups, act, Data::Normal, Role::Test);

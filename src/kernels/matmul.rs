@@ -1,10 +1,10 @@
 //! matmul: `y = act(x w^T + bias + row) + residual`, the linear layer and the 1x1 convolution.
 //!
-//! Operands: `x` `[b, h, w, k]`, with two sources `x0` and `x1` whose channels follow each other (a concatenation that is
-//! never built); then, if `norm`, `[b', 1, 3, k]` of [`group_affine`](super::group_affine): x is normalised on its way in;
-//! then, if `row`, `[b', 1, 1, n]`; then, if `residual`, `[b', h, w, n]`. Weights: `w` `[n, k]`, then the bias `[n]` if
-//! `bias`. With `statistics` a second output holds those of y, for the next GroupNorm. With `geglu` the rows of `w` (and the bias) are value and gate halves, and `y = v * gelu(g)` has
-//! n/2 channels.
+//! Operands: `x` `[b, h, w, k]`, with two sources `x0` and `x1` whose channels follow each other (a concatenation that
+//! is never built); then, if `norm`, `[b', 1, 3, k]` of [`group_affine`](super::group_affine): x is normalised on its
+//! way in; then, if `row`, `[b', 1, 1, n]`; then, if `residual`, `[b', h, w, n]`. Weights: `w` `[n, k]`, then the bias
+//! `[n]` if `bias`. With `statistics` a second output holds those of y, for the next GroupNorm. With `geglu` the rows
+//! of `w` (and the bias) are value and gate halves, and `y = v * gelu(g)` has n/2 channels.
 
 use super::group_affine::affine;
 use super::shapes::read_normed as read;
@@ -184,8 +184,8 @@ const PLAIN: Matmul = Matmul {
     statistics: None,
 };
 
-/// Around the sizes of tiles (14 and 6 rows, 32 columns, 256 rows a task, 512 inputs a block), enough outputs for the largest
-/// (128 by 128 on a GPU), and every switch.
+/// Around the sizes of tiles (14 and 6 rows, 32 columns, 256 rows a task, 512 inputs a block), enough outputs for the
+/// largest (128 by 128 on a GPU), and every switch.
 fn small_cases() -> Vec<Case> {
     let bias = Matmul { bias: true, ..PLAIN };
     let all = Matmul { row: true, residual: true, ..bias };

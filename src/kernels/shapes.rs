@@ -25,8 +25,8 @@ pub(crate) fn f32_bytes(shapes: &[Shape]) -> u64 {
     shapes.iter().map(|s| 4 * s.len() as u64).sum()
 }
 
-/// What follows the sources of a product with `k` inputs: with `norm` the affine map of a GroupNorm, `[b', 1, 3, k]`, then
-/// the operands that are returned.
+/// What follows the sources of a product with `k` inputs: with `norm` the affine map of a GroupNorm, `[b', 1, 3, k]`,
+/// then the operands that are returned.
 pub(crate) fn check_affine(rest: &[Shape], norm: bool, k: usize) -> Result<&[Shape]> {
     match rest {
         _ if !norm => Ok(rest),

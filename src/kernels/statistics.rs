@@ -1,8 +1,8 @@
-//! Statistics beside an output: what a producer leaves for the GroupNorm of its output, so that no pass over memory is needed
-//! for them.
+//! Statistics beside an output: what a producer leaves for the GroupNorm of its output, so that no pass over memory is
+//! needed for them.
 //!
-//! For each tile of the pixels of a sample and each channel there is the mean, and M2: the sum of the squared distances from
-//! that mean. Tiles depend on a sample's shape alone.
+//! For each tile of the pixels of a sample and each channel there is the mean, and M2: the sum of the squared distances
+//! from that mean. Tiles depend on a sample's shape alone.
 
 use crate::tensor::Shape;
 

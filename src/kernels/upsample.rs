@@ -1,5 +1,5 @@
-//! upsample: nearest neighbour to a given size, `y[i, j] = x[i * h / h', j * w / w']` (floor). Folded into the convolution
-//! after it wherever that is possible.
+//! upsample: nearest neighbour to a given size, `y[i, j] = x[i * h / h', j * w / w']` (floor). Folded into the
+//! convolution after it wherever that is possible.
 //!
 //! Operand: `x` `[b, h, w, c]`; output `[b, h', w', c]` with h' in {2h, 2h - 1} and w' likewise.
 

@@ -1,7 +1,8 @@
 //! A prompt goes in, CLIP's token ids come out: byte-level byte-pair encoding, equal to transformers' `CLIPTokenizer`.
 //!
 //! The text is normalised (NFC, runs of white space to one space, lower case), cut into words, digits, contractions and
-//! runs of symbols, and each piece's UTF-8 bytes are merged pairwise, the pair that was learned first before all others.
+//! runs of symbols, and each piece's UTF-8 bytes are merged pairwise, the pair that
+//! was learned first before all others.
 
 mod pieces;
 

@@ -1,4 +1,5 @@
-//! A seed in, the numbers of CUDA's `randn` out (Philox 4x32-10), as the webui's `NV` source computes them on any machine.
+//! A seed in, the numbers of CUDA's `randn` out (Philox 4x32-10), as the webui's `NV`
+//! source computes them on any machine.
 
 use super::NormalSource;
 

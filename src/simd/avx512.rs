@@ -70,7 +70,8 @@ fn dot(a: __m512, b: __m512, acc: __m512) -> __m512 {
 /// With it: one instruction.
 #[inline(always)]
 fn dot_bf16(a: __m512, b: __m512, acc: __m512) -> __m512 {
-    // SAFETY: only the set that holds a proof of AVX512-BF16 calls this; the types have the same size and no invalid bits.
+    // SAFETY: only the set that holds a proof of AVX512-BF16 calls this; the types have
+    // the same size and no invalid bits.
     unsafe {
         _mm512_dpbf16_ps(acc, std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b))
     }

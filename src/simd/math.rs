@@ -3,16 +3,17 @@
 use super::Simd;
 use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
 
-/// Minimax coefficients (relative error 9.1e-8) of 2^t on [-1/2, 1/2], constant first. The constant is held at 1, so that
-/// exp2(0) is exactly 1; without that the error would be 7.5e-8. Their last bits are those that round best.
+/// Minimax coefficients (relative error 9.1e-8) of 2^t on [-1/2, 1/2], constant first. The constant is held at 1, so
+/// that exp2(0) is exactly 1; without that the error would be 7.5e-8. Their last bits are those that round best.
 #[allow(clippy::approx_constant, reason = "a little less than ln 2, as the others make up for")]
 const EXP2: [f32; 6] = [1.0, 0.693_147, 0.240_222_44, 0.055_507_32, 0.009_671_509, 0.001_326_473];
 
-/// Added to x, it leaves the integer k nearest to x (halves to even) in the lowest bits of the sum's significand, 127 more
-/// than it is: the bits of 2^k, in the wrong place.
+/// Added to x, it leaves the integer k nearest to x (halves to even) in the lowest bits of the sum's significand, 127
+/// more than it is: the bits of 2^k, in the wrong place.
 const TO_EXPONENT: f32 = 1.5 * 8_388_608.0 + 127.0;
 
-/// Minimax coefficients (relative error 1.4e-8) of `exp(z^2) erfc(z) (1 + 2 z)` in `q = (z - 2) / (z + 2)`, z in 0 ..= 10.2.
+/// Minimax coefficients (relative error 1.4e-8) of `exp(z^2) erfc(z) (1 + 2 z)` in
+/// `q = (z - 2) / (z + 2)`, z in 0 ..= 10.2.
 const ERFCX: [f32; 10] = [
     1.276_978_4,
     -0.092_763_98,
@@ -84,8 +85,8 @@ pub fn quick_gelu<S: Simd>(s: S, x: S::V) -> S::V {
     s.div(x, s.add(s.splat(1.0), exp(s, s.mul(x, s.splat(-1.702)))))
 }
 
-/// `x * Phi(x)`, where Phi is the normal distribution function. Below -1 the error is a few units in the last place of 1, not
-/// of the value, which vanishes.
+/// `x * Phi(x)`, where Phi is the normal distribution function. Below -1 the error is a few units in the last place of
+/// 1, not of the value, which vanishes.
 #[inline(always)]
 pub fn gelu<S: Simd>(s: S, x: S::V) -> S::V {
     // Beyond 13 the tail is below every f32, and its exponential still a normal number.

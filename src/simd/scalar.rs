@@ -161,8 +161,8 @@ impl Simd for Scalar {
     }
 }
 
-/// f16 to f32 without branches, so that it vectorises: the exponent is rebased by a multiplication, which also normalises
-/// subnormals; what was infinite or NaN gets the largest exponent.
+/// f16 to f32 without branches, so that it vectorises: the exponent is rebased by a multiplication, which also
+/// normalises subnormals; what was infinite or NaN gets the largest exponent.
 #[inline(always)]
 fn widen(h: u16) -> f32 {
     let magnitude = (u32::from(h) & 0x7fff) << 13;

@@ -1,7 +1,7 @@
 //! A diffusers scheduler's name and configuration in, the plan that repeats its loop out (for `verify`).
 //!
-//! `generate` follows the webui and the original scripts; diffusers differs from them in how levels are interpolated, in
-//! the start's scale and in which timestep goes with a level. Those differences are all in the tables.
+//! `generate` follows the webui and the original scripts; diffusers differs from them in how levels are interpolated,
+//! in the start's scale and in which timestep goes with a level. Those differences are all in the tables.
 
 use crate::diffusion::denoise::plan::Plan;
 use crate::diffusion::denoise::samplers::find;
@@ -69,7 +69,8 @@ const NAMES: &[(&str, Scheduler, &str)] = &[
 impl LoopConfig {
     /// The configuration that a loop's name stands for: `euler_karras` is Euler with Karras sigmas.
     ///
-    /// ddim, pndm and euler mean leading spacing with offset 1; the others and all with a suffix are linspace, offset 0.
+    /// ddim, pndm and euler mean leading spacing with offset 1; the others and all
+    /// with a suffix are linspace, offset 0.
     pub fn named(name: &str) -> Result<Self> {
         let unknown = || {
             let all: Vec<&str> = NAMES.iter().map(|(n, ..)| *n).collect();

@@ -1,4 +1,5 @@
-//! The checks of inpainting: `inpaint.latents` with a model that knows nothing of masks, `inpaint9.latents` with one that does.
+//! The checks of inpainting: `inpaint.latents` with a model that knows nothing of masks,
+//! `inpaint9.latents` with one that does.
 
 use super::{Bench, error};
 use crate::diffusion::denoise::guided::Guided;

@@ -1,7 +1,7 @@
 //! A device's plans beside the CPU's, step by step: an error belongs to the step that makes it.
 //!
-//! Both run the same steps. After each the device's output is compared with the CPU's, then overwritten by it, so that the
-//! next step begins from equal operands. Where the device stores f16 the CPU's values are rounded to f16 first.
+//! Both run the same steps. After each the device's output is compared with the CPU's, then overwritten by it, so that
+//! the next step begins from equal operands. Where the device stores f16 the CPU's values are rounded to f16 first.
 
 use crate::backend::{Backend, Program, Run};
 use crate::check::Random;

@@ -6,7 +6,8 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Where a checkpoint's bytes are. No file is mapped: a file that somebody else shortens must give an error, not a signal.
+/// Where a checkpoint's bytes are. No file is mapped: a file that somebody else shortens
+/// must give an error, not a signal.
 pub enum Bytes {
     /// An open file with its length at the time of opening.
     File {

@@ -1,4 +1,5 @@
-//! A zip-pickled PyTorch checkpoint (.ckpt, .pt, .bin) to its tensors' places, as inert data: nothing in it is executed.
+//! A zip-pickled PyTorch checkpoint (.ckpt, .pt, .bin) to its tensors' places, as
+//! inert data: nothing in it is executed.
 //!
 //! Such a file is a zip archive whose entries are stored uncompressed: `NAME/data.pkl`, a pickle that describes the
 //! tensors, and `NAME/data/0`, `NAME/data/1`, ..., the storages that they are views of.

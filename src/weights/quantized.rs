@@ -1,7 +1,8 @@
 //! Rows of 8-bit integers, each with its own scale, to f16.
 //!
-//! A tensor `NAME` of type I8 and `NAME.scale` (F32, one value per index of dimension 0) stand for `i8 * scale`. The file
-//! has half the size of f16; the largest value of a row is met to 1/254 of itself, smaller ones with the same absolute error.
+//! A tensor `NAME` of type I8 and `NAME.scale` (F32, one value per index of dimension 0) stand for `i8 * scale`. The
+//! file has half the size of f16; the largest value of a row is met to 1/254 of itself, smaller
+//! ones with the same absolute error.
 
 use super::bytes::Bytes;
 use crate::error::{Error, Kind, Result};

@@ -55,8 +55,8 @@ pub fn read(bytes: Arc<Bytes>) -> Result<RawFile> {
     Ok(RawFile { bytes, format: "safetensors", tensors, other, lienzo })
 }
 
-/// Takes out the I8 tensors that have a `NAME.scale` beside them, with it; an I8 tensor without one is of a type that is
-/// not read.
+/// Takes out the I8 tensors that have a `NAME.scale` beside them, with it; an I8 tensor without one is of a type that
+/// is not read.
 fn quantized_rows(
     entries: &mut BTreeMap<String, Entry>,
     bytes: &Arc<Bytes>,

@@ -44,8 +44,8 @@ impl Located {
         Self { info, bytes, offset, strides: None, scales: None }
     }
 
-    /// A tensor of `shape` that is stored as 8-bit rows at `offset`, with an f32 scale a row at `scales`; it reads as f16.
-    /// The caller has checked that shape and file agree.
+    /// A tensor of `shape` that is stored as 8-bit rows at `offset`, with an f32 scale a row at `scales`; it reads as
+    /// f16. The caller has checked that shape and file agree.
     pub fn quantized(bytes: Arc<Bytes>, (offset, scales): (u64, u64), shape: Vec<usize>) -> Self {
         Self { info: TensorInfo { dtype: Dtype::F16, shape }, bytes, offset, strides: None, scales: Some(scales) }
     }

@@ -73,8 +73,8 @@ pub struct Views<'a> {
 }
 
 impl Arena {
-    /// Memory for `plan`, after checking that no step's output or scratch overlaps another of its ranges, but where the step
-    /// declares that its output takes an operand's place.
+    /// Memory for `plan`, after checking that no step's output or scratch overlaps another of its ranges, but where the
+    /// step declares that its output takes an operand's place.
     pub fn for_plan(plan: &Plan) -> Result<Self> {
         for (i, step) in plan.steps.iter().enumerate() {
             let ranges = ranges(plan, i);
@@ -104,8 +104,8 @@ impl Arena {
         let inside = |r: &Range<usize>| assert!(r.start <= r.end && r.end <= len, "range outside of the arena");
         let read = |r: Range<usize>| {
             inside(&r);
-            // SAFETY: the range lies inside the allocation, which is borrowed for as long as the slice lives; `for_plan`
-            // checked that no written range of this step overlaps a read one.
+            // SAFETY: the range lies inside the allocation, which is borrowed for as long as the slice lives;
+            // `for_plan` checked that no written range of this step overlaps a read one.
             unsafe { std::slice::from_raw_parts(base.add(r.start), r.len()) }
         };
         let write = |r: Range<usize>| {

@@ -1,8 +1,8 @@
 //! The start-up probe: a processor goes in; the fastest of the sizes that change no result comes out, measured once and
 //! remembered in the user's cache folder.
 //!
-//! The cache is one small text file that only its owner can read. A missing, damaged or unwritable one is left out, never an
-//! error.
+//! The cache is one small text file that only its owner can read. A missing, damaged or unwritable one is left out,
+//! never an error.
 
 use crate::error::Result;
 use crate::files::write_private;

@@ -1,5 +1,5 @@
-//! A plan's matrices from the file while it runs: each step's panels are packed by a thread of their own, a little ahead
-//! of the step, and dropped after it.
+//! A plan's matrices from the file while it runs: each step's panels are packed by a thread of their own, a little
+//! ahead of the step, and dropped after it.
 //!
 //! The panels are those that would be kept otherwise, so that no result changes by a bit.
 

@@ -73,8 +73,9 @@ impl Bench {
         &self.device
     }
 
-    /// Puts a launch's data on the device: `x` and the outputs are rows as the views lay them out, the outputs with [`guard`]
-    /// elements before and after them. `limits` are those that the launch was made for: the device's, or narrower ones.
+    /// Puts a launch's data on the device: `x` and the outputs are rows as the views lay them out, the outputs with
+    /// [`guard`] elements before and after them. `limits` are those that the launch was made
+    /// for: the device's, or narrower ones.
     pub fn ready(
         &self,
         (launch, limits): (&Launch, &Limits),

@@ -76,8 +76,8 @@ impl Device {
         }
         let features = wanted & adapter.adapter.features();
         let experimental_features = if coop.is_some() {
-            // SAFETY: wgpu asks callers to accept that experimental features can have bugs that are undefined behaviour; the
-            // shaders that use this one run only after a numeric self-test on the device.
+            // SAFETY: wgpu asks callers to accept that experimental features can have bugs that are undefined
+            // behaviour; the shaders that use this one run only after a numeric self-test on the device.
             unsafe { wgpu::ExperimentalFeatures::enabled() }
         } else {
             wgpu::ExperimentalFeatures::disabled()

@@ -1,5 +1,6 @@
-//! What is remembered of a device between runs: pipelines, verdicts of the self-test. One file each in the system's cache
-//! folder, readable by its owner alone; a missing, damaged, foreign or unwritable one counts as empty, never as an error.
+//! What is remembered of a device between runs: pipelines, verdicts of the self-test. One file each in the system's
+//! cache folder, readable by its owner alone; a missing, damaged, foreign or unwritable one
+//! counts as empty, never as an error.
 
 use super::adapter::Adapter;
 use crate::files::write_private;
@@ -13,7 +14,8 @@ const MAX_BYTES: u64 = 256 << 20;
 /// Bytes of the digest of who wrote a file and of what it holds.
 const DIGEST: usize = 32;
 
-/// Whose files they are: version, adapter, driver, and whether shaders are checked. A change of any of them begins anew.
+/// Whose files they are: version, adapter, driver, and whether shaders are checked. A
+/// change of any of them begins anew.
 #[derive(Clone, Debug)]
 pub(super) struct Owner(String);
 

@@ -1,7 +1,8 @@
-//! Drivers with documented faults: an adapter goes in, what is not used on it comes out, with the reason and its source.
+//! Drivers with documented faults: an adapter goes in, what is not used on it comes
+//! out, with the reason and its source.
 //!
-//! Only what the self-test cannot find has a place here: a driver that ends the process, hangs the device, or lies about
-//! what it offers. A kernel that computes wrongly is found on the device and refused there.
+//! Only what the self-test cannot find has a place here: a driver that ends the process, hangs the device, or lies
+//! about what it offers. A kernel that computes wrongly is found on the device and refused there.
 
 use std::fmt;
 

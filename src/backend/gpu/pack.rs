@@ -1,4 +1,5 @@
-//! Weights as the shaders read them: from a checkpoint's tensors to k-major quads. See [`crate::kernels::gpu`] for the layout.
+//! Weights as the shaders read them: from a checkpoint's tensors to k-major quads. See
+//! [`crate::kernels::gpu`] for the layout.
 
 use crate::backend::rounded::Rounded;
 use crate::checkpoint::Model;

@@ -1,4 +1,5 @@
-//! Shaders to pipelines: built in parallel, shared by all programs of a device, and kept on disk where the driver allows.
+//! Shaders to pipelines: built in parallel, shared by all programs of a device, and
+//! kept on disk where the driver allows.
 #![allow(unsafe_code, reason = "a driver's pipeline cache is handed back to it")]
 
 use super::device::Device;
@@ -38,8 +39,8 @@ impl Pipelines {
             let data = disk::load(&device.owner(), "pipelines");
             let descriptor =
                 wgpu::PipelineCacheDescriptor { label: Some("lienzo"), data: data.as_deref(), fallback: true };
-            // SAFETY: the data was returned by `get_data` for this adapter and driver: its file is owner-only, and version,
-            // adapter, driver and checksum have been compared; with `fallback` the driver may still reject it.
+            // SAFETY: the data was returned by `get_data` for this adapter and driver: its file is owner-only, and
+            // version, adapter, driver and checksum have been compared; with `fallback` the driver may still reject it.
             unsafe { device.device.create_pipeline_cache(&descriptor) }
         });
         Self { device, cache, built: Mutex::default(), layouts: Mutex::default() }
@@ -50,7 +51,8 @@ impl Pipelines {
         &self.device
     }
 
-    /// Builds those that are missing, on several threads. `Kind::Refused` names the first shader that the driver rejects.
+    /// Builds those that are missing, on several threads. `Kind::Refused` names the
+    /// first shader that the driver rejects.
     pub(super) fn build(&self, wanted: &[(&Shader, Writes)]) -> Result<()> {
         let missing: Vec<&(&Shader, Writes)> = {
             let built = lock(&self.built);
@@ -103,7 +105,8 @@ impl Pipelines {
                 module: &module,
                 entry_point: Some("main"),
                 compilation_options: wgpu::PipelineCompilationOptions {
-                    // Every kernel writes workgroup memory before it reads it; with checks on, nothing is taken on trust.
+                    // Every kernel writes workgroup memory before it reads it; with
+                    // checks on, nothing is taken on trust.
                     zero_initialize_workgroup_memory: self.device.options().checked,
                     ..Default::default()
                 },

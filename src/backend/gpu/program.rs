@@ -127,7 +127,8 @@ impl GpuProgram {
         }
     }
 
-    /// All pieces in submissions of about the device's budget, a few of them under way at a time; what it took the host.
+    /// All pieces in submissions of about the device's budget, a few of them under way
+    /// at a time; what it took the host.
     fn fast(&self, cancel: &AtomicBool) -> Result<Encoding> {
         let mut waiting: VecDeque<(wgpu::SubmissionIndex, u64, Range<usize>)> = VecDeque::new();
         let mut done = Instant::now();

@@ -1,7 +1,8 @@
-//! Before a plan's kernels are trusted on a device, each is run there on a small case and compared with its f64 definition.
+//! Before a plan's kernels are trusted on a device, each is run there on a small case and
+//! compared with its f64 definition.
 //!
-//! Kernels are told apart by their shaders' final text, so two steps that run the same code are checked once. Verdicts are
-//! remembered by adapter, driver and text. A variant that fails is refused, and the next plan does without it.
+//! Kernels are told apart by their shaders' final text, so two steps that run the same code are checked once. Verdicts
+//! are remembered by adapter, driver and text. A variant that fails is refused, and the next plan does without it.
 
 use super::check::Bench;
 use super::disk;

@@ -13,8 +13,9 @@ pub(super) fn module(device: &Device, shader: &Shader) -> Result<wgpu::ShaderMod
     if device.options().checked {
         return Ok(device.device.create_shader_module(descriptor));
     }
-    // SAFETY: the text is this crate's own. Every shader and variant is run by the tests with and without checks, with guards
-    // around its outputs, and by the self-test on the device before it is trusted; indices stay within bindings and loops end.
+    // SAFETY: the text is this crate's own. Every shader and variant is run by the tests with and without checks, with
+    // guards around its outputs, and by the self-test on the device before it is trusted; indices
+    // stay within bindings and loops end.
     let module =
         unsafe { device.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) };
     Ok(module)

@@ -1,7 +1,8 @@
-//! Whether tensor cores pay on a device: a yes or a no with both times, measured once on shapes of SD 1.x and remembered.
+//! Whether tensor cores pay on a device: a yes or a no with both times, measured once
+//! on shapes of SD 1.x and remembered.
 //!
-//! It is one answer for a device, not one for each shape: which variant runs decides how sums are rounded, so it may not
-//! depend on a single measurement's luck. The answer is printed, and pictures made with them say so.
+//! It is one answer for a device, not one for each shape: which variant runs decides how sums are rounded, so it may
+//! not depend on a single measurement's luck. The answer is printed, and pictures made with them say so.
 
 use super::adapter::Adapter;
 use super::check::Bench;
@@ -72,8 +73,8 @@ impl Verdict {
         if self.faster() { self.plain / self.coop } else { 1.0 }
     }
 
-    /// As measured earlier on this adapter and driver for a device with these options, without opening it; none where that was
-    /// never done or there is nothing to measure.
+    /// As measured earlier on this adapter and driver for a device with these options, without opening it; none where
+    /// that was never done or there is nothing to measure.
     pub fn known(adapter: &Adapter, options: Options) -> Option<Self> {
         let weights = if options.weights_f32 { Storage::F32 } else { Storage::F16 };
         let coop = adapter.coop().filter(|_| !options.minimal && multiplies(options.storage, weights))?;

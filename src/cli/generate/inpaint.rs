@@ -34,8 +34,8 @@ pub struct InpaintArgs {
     /// [default: original]
     #[arg(long, value_name = "KIND", requires = "mask")]
     pub(super) inpaint_fill: Option<String>,
-    /// Work on the masked part alone, in the size of -W and -H, and put it back: keeps the size of a large photograph and
-    /// gives small parts more detail
+    /// Work on the masked part alone, in the size of -W and -H, and put it back: keeps the size of a large photograph
+    /// and gives small parts more detail
     #[arg(long, requires = "mask")]
     pub(super) only_masked: bool,
     /// How much around the mask --only-masked looks at, in pixels of the picture [default: 32]
@@ -208,8 +208,8 @@ impl GenerateArgs {
 /// The strength of outpainting with a model that knows nothing of masks: some of the filled colours stay.
 const OUTPAINT_STRENGTH: f32 = 0.8;
 
-/// A model for pictures smaller than this is given a guidance of at most that: the model in the binary, which needs 6 to draw
-/// well from nothing, leaves blotches beside a given picture with more than 2.
+/// A model for pictures smaller than this is given a guidance of at most that: the model in the binary, which needs 6
+/// to draw well from nothing, leaves blotches beside a given picture with more than 2.
 const SMALL: usize = 256;
 const SMALL_GUIDANCE: f32 = 2.0;
 

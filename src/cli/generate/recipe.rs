@@ -46,8 +46,8 @@ const NEUTRAL: [(&str, &str); 7] = [
     ("Cache FP16 weight for LoRA", "False"),
 ];
 
-/// Fills the flags that were not given from the picture of `--from-image`, if there is one; gives its embeddings' hashes,
-/// for [`check_embeddings`].
+/// Fills the flags that were not given from the picture of `--from-image`, if there is one; gives its embeddings'
+/// hashes, for [`check_embeddings`].
 ///
 /// # Errors
 /// Bad file: no settings, or those of another program. Usage: settings that cannot be honoured.

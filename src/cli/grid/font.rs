@@ -1,7 +1,7 @@
 //! A line of text goes in, dots on a picture come out: ASCII and Latin letters with accents, 5 x 7 dots each.
 //!
-//! A character's cell is 6 x 12 dots: two rows for the accents of capitals, seven for the letter, two for what hangs below
-//! the line, one of space.
+//! A character's cell is 6 x 12 dots: two rows for the accents of capitals, seven for the letter, two for what hangs
+//! below the line, one of space.
 
 use lienzo::image::Image;
 use unicode_normalization::UnicodeNormalization as _;
@@ -149,7 +149,8 @@ fn characters(text: &str) -> Vec<(char, Option<[u8; 2]>)> {
     out
 }
 
-/// Draws one line with its top left corner at `(x, y)`, each dot `size` pixels; what is outside of the picture is left out.
+/// Draws one line with its top left corner at `(x, y)`, each dot `size` pixels; what is
+/// outside of the picture is left out.
 pub fn draw(image: &mut Image, text: &str, (x, y): (usize, usize), size: usize) {
     for (i, (c, mark)) in characters(text).into_iter().enumerate() {
         let left = x + i * CELL.0 * size;
@@ -177,8 +178,8 @@ fn dots(image: &mut Image, bits: u8, (x, y): (usize, usize), size: usize) {
     }
 }
 
-/// Cuts a text into lines of at most `columns` characters, between words where that is possible, and into at most `most`
-/// lines; what is left out shows as dots.
+/// Cuts a text into lines of at most `columns` characters, between words where that is possible, and into at most
+/// `most` lines; what is left out shows as dots.
 pub fn wrap(text: &str, columns: usize, most: usize) -> Vec<String> {
     let columns = columns.max(4);
     let mut lines = vec![String::new()];

@@ -1,4 +1,5 @@
-//! Latents and noise levels in, denoised latents out: the midpoint method in log sigma (DPM-Solver-2), plain and ancestral.
+//! Latents and noise levels in, denoised latents out: the midpoint method in log sigma
+//! (DPM-Solver-2), plain and ancestral.
 
 use super::euler::{ancestral, to_level};
 use super::run::{Run, combine};

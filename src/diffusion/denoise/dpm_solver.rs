@@ -3,8 +3,8 @@
 //! Lu et al. 2022 (arXiv 2206.00927), in t = -ln sigma, with k-diffusion's noise and step control. Both end at the
 //! smallest positive level, not at 0.
 //!
-//! All in f32 and in torch's order of operations: the adaptive step size follows from differences so small that they are
-//! partly rounding, and other rounding would lead to other steps.
+//! All in f32 and in torch's order of operations: the adaptive step size follows from differences so small that they
+//! are partly rounding, and other rounding would lead to other steps.
 
 use super::euler::ancestral;
 use super::run::Run;

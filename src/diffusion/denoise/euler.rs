@@ -35,7 +35,8 @@ pub(super) fn to_level(x: &mut [f32], denoised: &[f32], sigma: f64, target: f64)
     combine(x, kept, &[(1.0 - kept, denoised)]);
 }
 
-/// The level to step down to and the noise to add, so that the result is at `next` (k-diffusion's `get_ancestral_step`).
+/// The level to step down to and the noise to add, so that the result is at `next`
+/// (k-diffusion's `get_ancestral_step`).
 pub(super) fn ancestral(sigma: f64, next: f64, eta: f64) -> (f64, f64) {
     let full = (next * next * (sigma * sigma - next * next) / (sigma * sigma)).max(0.0).sqrt();
     let up = next.min(eta * full);

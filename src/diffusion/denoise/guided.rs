@@ -10,8 +10,8 @@ use crate::models::training::Prediction;
 pub trait Unet {
     /// One evaluation of `x`, `[n][c][h][w]` flat, n being the selected images.
     ///
-    /// `uncond` is absent where guidance does not need it. `conds` has one output for each prompt of an AND, mostly one.
-    /// All outputs are as long as `x`.
+    /// `uncond` is absent where guidance does not need it. `conds` has one output for each prompt of an AND, mostly
+    /// one. All outputs are as long as `x`.
     fn predict(&mut self, x: &[f32], at: At, uncond: Option<&mut [f32]>, conds: &mut [Vec<f32>]) -> Result<()>;
 
     /// From now on `x` holds only these images of the batch.

@@ -28,7 +28,8 @@ pub(super) fn lms(run: &mut Run<'_>, x: &mut [f32]) -> Result<()> {
 
 /// The integral over `[from, to]` of the Lagrange polynomial that is 1 at `nodes[j]` and 0 at the others.
 ///
-/// Its degree is at most 3, so Gauss-Legendre with two points is exact. Equal nodes (tables of many steps) are left out.
+/// Its degree is at most 3, so Gauss-Legendre with two points is exact. Equal nodes
+/// (tables of many steps) are left out.
 fn coefficient(nodes: &[f64], j: usize, from: f64, to: f64) -> f64 {
     let basis = |s: f64| {
         let others = nodes.iter().enumerate().filter(|&(k, &node)| k != j && node != nodes[j]);

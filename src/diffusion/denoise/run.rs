@@ -11,8 +11,8 @@ use crate::error::{Error, Kind, Result};
 /// Where an evaluation of the U-Net happens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct At {
-    /// Index of the sampler's step, from 0 (for prompts that change on the way). All evaluations of a step share it; where
-    /// the sampler groups evaluations as it needs, each counts as one of the steps that were asked for.
+    /// Index of the sampler's step, from 0 (for prompts that change on the way). All evaluations of a step share it;
+    /// where the sampler groups evaluations as it needs, each counts as one of the steps that were asked for.
     pub step: usize,
     /// Index of the evaluation, from 0.
     pub evaluation: usize,
@@ -53,7 +53,8 @@ enum Estimate<'a> {
 }
 
 impl Progress<'_> {
-    /// The model's present guess of the final latents, `[n][c][h][w]` flat: what a preview shows. Costs nothing unless called.
+    /// The model's present guess of the final latents, `[n][c][h][w]` flat: what a preview
+    /// shows. Costs nothing unless called.
     pub fn denoised(&self) -> Cow<'_, [f32]> {
         match self.estimate {
             Estimate::Clean(d) => Cow::Borrowed(d),

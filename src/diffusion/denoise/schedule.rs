@@ -66,7 +66,8 @@ impl Schedule {
         (self.sigmas.len() - 1) as f32
     }
 
-    /// The noise level at a fractional timestep: log sigma is linear between table entries (k-diffusion, `external.py`).
+    /// The noise level at a fractional timestep: log sigma is linear between table
+    /// entries (k-diffusion, `external.py`).
     pub fn sigma_at(&self, t: f32) -> f32 {
         let t = t.clamp(0.0, self.last_time());
         let (low, high, w) = (t.floor() as usize, t.ceil() as usize, t - t.floor());

@@ -1,6 +1,8 @@
-//! The name of a sigma schedule and a step count in, the falling noise levels of the k-samplers out, with the webui's rules.
+//! The name of a sigma schedule and a step count in, the falling noise levels of the
+//! k-samplers out, with the webui's rules.
 //!
-//! Sources: k-diffusion `sampling.py` and `external.py` for the formulas, the webui's choices as its metadata implies them.
+//! Sources: k-diffusion `sampling.py` and `external.py` for the formulas, the webui's
+//! choices as its metadata implies them.
 
 use super::schedule::{Schedule, exp, linspace};
 use crate::error::{Error, Result, escape};

@@ -96,7 +96,8 @@ fn k_diffusions_samplers() {
     }
 }
 
-/// Without fresh noise all methods solve one equation, whose solution is known: x - mean shrinks like sqrt(1/4 + sigma^2).
+/// Without fresh noise all methods solve one equation, whose solution is known: x - mean
+/// shrinks like sqrt(1/4 + sigma^2).
 #[test]
 fn deterministic_samplers_reach_the_exact_solution() {
     let schedule = schedule();

@@ -88,9 +88,11 @@ fn update(kind: UniPc, x: &mut [f32], past: &[Past], order: usize, (from, to): (
     combine(x, kept, &terms);
 }
 
-/// The solution rho of R rho = b: with rows r^(i-1), and b from the phi functions (the paper's appendix, predicting clean).
+/// The solution rho of R rho = b: with rows r^(i-1), and b from the phi functions (the
+/// paper's appendix, predicting clean).
 ///
-/// The predictor leaves the last unknown out. Order 2 of the predictor and order 1 of the corrector are 1/2 by definition.
+/// The predictor leaves the last unknown out. Order 2 of the predictor and order 1 of
+/// the corrector are 1/2 by definition.
 fn weights(kind: UniPc, h: f64, ratios: &[f64], corrector: bool) -> Vec<f64> {
     let unknowns = ratios.len() + usize::from(corrector);
     if unknowns <= 1 {

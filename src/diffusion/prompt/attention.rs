@@ -1,8 +1,8 @@
 //! A prompt's text goes in, pieces with their weights come out: the webui's attention syntax.
 //!
-//! `(x)` is 1.1 times as strong, `[x]` 1.1 times weaker, `(x:1.3)` exactly 1.3 times; what is nested multiplies. A bracket
-//! that is never closed holds to the end, one that was never opened is text. `\(`, `\[`, `\)`, `\]` and `\\` are the
-//! characters themselves, and a lone backslash vanishes. The word `BREAK` begins a new chunk.
+//! `(x)` is 1.1 times as strong, `[x]` 1.1 times weaker, `(x:1.3)` exactly 1.3 times; what is nested multiplies. A
+//! bracket that is never closed holds to the end, one that was never opened is text. `\(`, `\[`, `\)`, `\]` and `\\`
+//! are the characters themselves, and a lone backslash vanishes. The word `BREAK` begins a new chunk.
 
 /// A part of a prompt with one weight.
 #[derive(Clone, Debug, PartialEq)]

@@ -50,8 +50,8 @@ impl Demand {
         Ok(demand)
     }
 
-    /// Bytes that are held outside of all programs for `samples` pictures at a time and `timesteps` different ones: keys
-    /// and values, time rows, and the embeddings with what they were put together from.
+    /// Bytes that are held outside of all programs for `samples` pictures at a time and `timesteps` different ones:
+    /// keys and values, time rows, and the embeddings with what they were put together from.
     pub fn bytes(&self, model: &Model, samples: usize, timesteps: usize) -> u64 {
         let columns: usize = model.networks.keys_values().iter().sum();
         let values = self.ready_tokens * samples * columns

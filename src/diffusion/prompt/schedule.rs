@@ -1,12 +1,14 @@
 //! A prompt goes in; its AND branches, and for each the texts that hold until certain steps, come out.
 //!
-//! `[a:b:n]` is a until step n and b from then on, `[b:n]` and `[a::n]` lack one of the two, and `[a|b]` changes at every
-//! step. n is a number of steps; below 1, or written with a point, a fraction of them. `x AND y :0.5` guides by both.
+//! `[a:b:n]` is a until step n and b from then on, `[b:n]` and `[a::n]` lack one of the two, and `[a|b]` changes at
+//! every step. n is a number of steps; below 1, or written with a point, a fraction of
+//! them. `x AND y :0.5` guides by both.
 //!
-//! As the webui documents it, a is there for the first n steps, all of them, and `[a|b]` is a in step 1 and b in step 2. A
-//! step is the sampler's: where it evaluates the model twice, both evaluations have one text. (The webui's own two-call
-//! samplers are reported to alternate at every evaluation, its issue 6870, which its documentation does not say.) In
-//! img2img the first step that is run counts as step 1, and fractions are of the steps that were asked for.
+//! As the webui documents it, a is there for the first n steps, all of them, and `[a|b]` is a in step 1 and b in
+//! step 2. A step is the sampler's: where it evaluates the model twice, both evaluations have one text. (The webui's
+//! own two-call samplers are reported to alternate at every evaluation, its issue 6870, which its documentation does
+//! not say.) In img2img the first step that is run counts as step 1, and fractions are
+//! of the steps that were asked for.
 
 use crate::error::{Error, Result};
 
@@ -150,7 +152,8 @@ struct Frame {
     marks: Vec<(usize, bool)>,
 }
 
-/// Reads a text once from left to right. All items lie in one list, so that brackets that turn out to be text cost nothing.
+/// Reads a text once from left to right. All items lie in one list, so that brackets that
+/// turn out to be text cost nothing.
 struct Parser<'a> {
     text: &'a str,
     steps: usize,

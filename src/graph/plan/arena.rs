@@ -45,8 +45,8 @@ struct Arranged {
 }
 
 impl Plan {
-    /// Assigns arena offsets: values whose lifetimes overlap never overlap in memory, but where an output takes an operand's
-    /// place.
+    /// Assigns arena offsets: values whose lifetimes overlap never overlap in memory, but where an output takes an
+    /// operand's place.
     pub(super) fn place(&mut self, graph: &Graph) {
         self.store(graph, Place::Slot { offset: 0 });
         let lives = self.lives();
@@ -78,8 +78,8 @@ impl Plan {
         }
     }
 
-    /// For each step whose place its output can take: of those that its variant names, whole stored values that are read for
-    /// the last time, and once.
+    /// For each step whose place its output can take: of those that its variant names, whole stored values that are
+    /// read for the last time, and once.
     fn can_take(&self, lives: &[Life]) -> Vec<Option<InPlace>> {
         let ends = |id: usize, step: usize| {
             lives.iter().any(|l| matches!(l.what, What::Value(v) if v == id) && l.last == step)
@@ -94,8 +94,8 @@ impl Plan {
         self.steps.iter().enumerate().map(can).collect()
     }
 
-    /// Largest first, each at the lowest offset that is free during its life, which comes within a few percent of the live
-    /// maximum on these graphs. `lives` are in the order of the steps.
+    /// Largest first, each at the lowest offset that is free during its life, which comes within a few percent of the
+    /// live maximum on these graphs. `lives` are in the order of the steps.
     fn arrange(&self, lives: &[Life], takes: &[Option<InPlace>]) -> Arranged {
         let mut chains: Vec<Chain> = Vec::with_capacity(lives.len());
         let mut chain_of = vec![usize::MAX; self.values.len()];

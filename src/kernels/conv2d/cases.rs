@@ -130,8 +130,8 @@ fn small_cases() -> Vec<Case> {
     list
 }
 
-/// Sizes at which fast algorithms pay: around their tiles of 4 (and 2) outputs, strips of 8 (and 32) tiles, tasks of 128
-/// (and 512) tiles, 32 channels, blocks of 80, and enough outputs for a GPU's largest (128 by 128).
+/// Sizes at which fast algorithms pay: around their tiles of 4 (and 2) outputs, strips of 8 (and 32) tiles, tasks of
+/// 128 (and 512) tiles, 32 channels, blocks of 80, and enough outputs for a GPU's largest (128 by 128).
 fn fast_cases() -> Vec<Case> {
     let bias = Conv2d { bias: true, ..PLAIN };
     let all = Conv2d { row: true, residual: true, ..bias };
@@ -165,8 +165,8 @@ fn fast_cases() -> Vec<Case> {
     list
 }
 
-/// Norms on the way in and statistics on the way out: around the tile of 4 rows, in every form, with two sources, batches
-/// that repeat, and more columns than a task has tiles.
+/// Norms on the way in and statistics on the way out: around the tile of 4 rows, in every form, with two sources,
+/// batches that repeat, and more columns than a task has tiles.
 fn norm_cases() -> Vec<Case> {
     let normed = |op| Conv2d { norm: Some(Activation::Silu), statistics: Some(Tiles::Rows), ..op };
     let bias = normed(Conv2d { bias: true, ..PLAIN });

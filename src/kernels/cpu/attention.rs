@@ -1,7 +1,7 @@
 //! The CPU's attention: q, k and v in, softmax-weighted sums of v out, the scores never stored as a whole.
 //!
-//! Queries are in SIMD lanes: for 32 queries, S^T = K Q^T has keys as rows, so the rows of k and v are used as they lie,
-//! maxima and sums go down the columns without shuffles, and no width of a head needs padding.
+//! Queries are in SIMD lanes: for 32 queries, S^T = K Q^T has keys as rows, so the rows of k and v are used as they
+//! lie, maxima and sums go down the columns without shuffles, and no width of a head needs padding.
 #![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint parts of one output")]
 
 mod bf16;
@@ -21,8 +21,8 @@ pub(crate) static VARIANTS: &[Variant<Attention>] = &[
     Variant { scratch: bf16::scratch, ..Variant::plain("flash_bf16", bf16::run) },
 ];
 
-/// Keys of one round of the online softmax: they, their scores (8 KiB), values and sums share a first-level cache of 32 KiB
-/// at 40 channels a head.
+/// Keys of one round of the online softmax: they, their scores (8 KiB), values and sums share a first-level cache of 32
+/// KiB at 40 channels a head.
 const KEYS: usize = 64;
 /// Tiles of 32 queries that share each round's keys while those are in the cache.
 const TILES: usize = 4;
@@ -288,8 +288,8 @@ impl Head<'_> {
     }
 }
 
-/// One round of the online softmax: scores become powers of two relative to the new maximum; `columns` are the maxima, the
-/// totals and the factor by which older sums shrink.
+/// One round of the online softmax: scores become powers of two relative to the new maximum; `columns` are the maxima,
+/// the totals and the factor by which older sums shrink.
 #[inline(always)]
 fn soften<S: Simd>(s: S, scores: &mut [f32], columns: &mut [f32], first: bool) {
     let p = scores.as_mut_ptr();

@@ -38,8 +38,8 @@ fn batch(x: &[Shape]) -> usize {
     x.iter().map(|s| s.b).max().unwrap_or(1)
 }
 
-/// Vector instructions of a fast form relative to the direct one (counted 16 times, which cancels): `products` of a tile,
-/// `filter` to transform 16 filters, `input` and `output` to transform a tile in 16 channels.
+/// Vector instructions of a fast form relative to the direct one (counted 16 times, which cancels): `products` of a
+/// tile, `filter` to transform 16 filters, `input` and `output` to transform a tile in 16 channels.
 ///
 /// A function of the shape of one sample: batches must not change rounding.
 fn share(w: &[Dims], tiles: usize, pixels: usize, [products, filter, input, output]: [usize; 4]) -> f64 {

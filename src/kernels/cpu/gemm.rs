@@ -1,12 +1,13 @@
 //! The product that linear layers and convolutions share: packed weights times rows of pixels, read where they lie.
 //!
-//! An implicit GEMM: the inputs of an output row are a list of *pieces* (a tap of the filter, a source), and each piece of
-//! each row has a pointer: into a source, or to a row of zeros where the filter looks past the edge. Upsampling, stride,
-//! batches that repeat and a second source change pointers only.
+//! An implicit GEMM: the inputs of an output row are a list of *pieces* (a tap of the filter, a source), and each piece
+//! of each row has a pointer: into a source, or to a row of zeros where the filter looks past the edge. Upsampling,
+//! stride, batches that repeat and a second source change pointers only.
 //!
-//! A task is a range of output rows by a group of panels. Its loops: blocks of k (about 512, cut by shape alone, so that
-//! rounding depends on nothing else), panels (whose first tile expands them to f32 for the others), register tiles. Sums of a
-//! panel stay in the worker's scratch between blocks; bias, activation, residual and gating are applied on the way to the output.
+//! A task is a range of output rows by a group of panels. Its loops: blocks of k (about 512, cut by shape alone, so
+//! that rounding depends on nothing else), panels (whose first tile expands them to f32 for the others), register
+//! tiles. Sums of a panel stay in the worker's scratch between blocks; bias, activation, residual and gating are
+//! applied on the way to the output.
 #![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint parts of one output")]
 
 pub mod bf16;
@@ -103,8 +104,8 @@ pub struct Product<'a> {
     pub tiles: Tiles,
 }
 
-/// Scratch for a product with these sources: a row of zeros for all, with a norm the normalised sources of `batch` samples,
-/// and for each worker pointers, one block of B and sums.
+/// Scratch for a product with these sources: a row of zeros for all, with a norm the normalised sources of `batch`
+/// samples, and for each worker pointers, one block of B and sums.
 pub fn scratch(sources: &[Shape], rows: usize, norm: bool, batch: usize) -> Scratch {
     let normed: usize = sources.iter().map(|s| normed::len(s.with_b(batch))).sum();
     let rows = rows.min(Tuning::LARGEST.rows);
@@ -168,8 +169,8 @@ fn tasks(p: &Product<'_>, isa: Isa, io: &mut Io<'_>, workers: &Workers, run: imp
 }
 
 /// Whether neighbouring tasks share their rows, so that the weights are read again for every chunk of rows, rather than
-/// their weights, so that the sources are read again for every group of panels: whichever moves fewer bytes. Weights that
-/// no cache holds are read once.
+/// their weights, so that the sources are read again for every group of panels: whichever moves fewer bytes. Weights
+/// that no cache holds are read once.
 fn reads_weights_again(p: &Product<'_>, chunks: usize, groups: usize) -> bool {
     let weights = p.w.bytes();
     let sources: usize = p.sources.iter().map(|x| x.shape.rows() * x.pitch * size_of::<f32>()).sum();

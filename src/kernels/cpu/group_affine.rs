@@ -1,5 +1,5 @@
-//! The CPU's merge of statistics: tiles of a group in, mean, scale and shift of its channels out. A few thousand values:
-//! plain f64 in index order, one group of one sample a task.
+//! The CPU's merge of statistics: tiles of a group in, mean, scale and shift of its channels out. A few thousand
+//! values: plain f64 in index order, one group of one sample a task.
 #![allow(unsafe_code, reason = "tasks write disjoint channels of one output")]
 
 use super::tile::Shared;

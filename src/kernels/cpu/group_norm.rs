@@ -1,7 +1,8 @@
 //! The CPU's group normalisation: one or two sources in, the normalised (and activated) tensor out.
 //!
-//! Three passes: statistics of each channel in tiles of 64 pixels; their merge into a mean, a scale and a shift for each
-//! channel; the affine map. All sums are relative to a value of the same channel, so that a large mean costs no precision.
+//! Three passes: statistics of each channel in tiles of 64 pixels; their merge into a mean, a scale and a shift for
+//! each channel; the affine map. All sums are relative to a value of the same channel, so
+//! that a large mean costs no precision.
 #![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint parts of outputs and scratch")]
 
 use super::activate::activate;

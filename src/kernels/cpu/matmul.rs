@@ -23,7 +23,8 @@ fn in_place(op: &Matmul, x: &[Shape], w: &[Dims]) -> Option<InPlace> {
     gemm::in_place(op.sources(), op.norm.is_some(), op.row, op.residual)
 }
 
-/// Whether it can write over its source: one with wider rows, and nothing else is read beside weights. Worth it for many rows.
+/// Whether it can write over its source: one with wider rows, and nothing else is read
+/// beside weights. Worth it for many rows.
 fn is_over(op: &Matmul, x: &[Shape], w: &[Dims]) -> bool {
     let alone = Matmul { bias: op.bias, act: op.act, ..Matmul::default() };
     *op == alone && w[0].n < w[0].k && x[0].rows() > gemm::over::STAGED

@@ -1,8 +1,8 @@
 //! Weights as the kernels read them: from torch's row-major tensors to panels of 32 output channels.
 //!
-//! A panel holds `[tap][k][32]`: for each input of a dot product, the weights of 32 neighbouring outputs, so that a kernel
-//! reads it from front to back. Outputs beyond n are zeros. With `geglu` a panel is 16 value columns, then the 16 gate
-//! columns that belong to them.
+//! A panel holds `[tap][k][32]`: for each input of a dot product, the weights of 32 neighbouring outputs, so that a
+//! kernel reads it from front to back. Outputs beyond n are zeros. With `geglu` a panel is 16 value columns, then the
+//! 16 gate columns that belong to them.
 #![allow(unsafe_code, reason = "panels are written in parallel into memory that is not yet initialised")]
 
 use crate::dtype::{Dtype, beyond_f16};

@@ -1,5 +1,5 @@
-//! What producers leave for a GroupNorm: from rows of a finished output, still in a cache, to (mean, M2) of each channel in
-//! tiles of pixels.
+//! What producers leave for a GroupNorm: from rows of a finished output, still in a cache, to (mean, M2) of each
+//! channel in tiles of pixels.
 //!
 //! The values depend on the output alone, whoever computes them and when: not on tasks, batch or threads.
 #![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint parts of one output")]
@@ -39,8 +39,8 @@ impl Statistics {
     /// Those of `tile`, counted through all samples, in channels `first .. first + count`.
     ///
     /// # Safety
-    /// The tile's outputs in these channels must have been written by this thread, or before it was told of this task; no
-    /// other thread writes these statistics.
+    /// The tile's outputs in these channels must have been written by this thread, or before it was told of this task;
+    /// no other thread writes these statistics.
     #[inline(always)]
     pub unsafe fn tile<S: Simd>(&self, s: S, tile: usize, first: usize, count: usize) {
         let (b, tile_of_b) = (tile / self.tiles(), tile % self.tiles());
@@ -67,8 +67,8 @@ impl Statistics {
         }
     }
 
-    /// N vectors of channels, of which only the first `n` channels exist. Two passes: a mean relative to the first value,
-    /// then squared distances from it, corrected by what that mean is off.
+    /// N vectors of channels, of which only the first `n` channels exist. Two passes: a mean relative to the first
+    /// value, then squared distances from it, corrected by what that mean is off.
     ///
     /// # Safety
     /// `from` must be valid for those channels of every pixel, `to` for them in two rows.

@@ -1,5 +1,5 @@
-//! The register tile that products and attention are made of, and small helpers for code that writes one output from many
-//! tasks.
+//! The register tile that products and attention are made of, and small helpers for code that writes one output from
+//! many tasks.
 #![allow(unsafe_code, reason = "operands are raw rows: one bounds check per element would cost more than the product")]
 
 pub mod weights;
@@ -58,8 +58,8 @@ impl Split {
 pub enum Rows {
     /// Row r begins at `table[r]`: inputs of a convolution, keys.
     Pointers(*const *const f32),
-    /// As `Pointers`, for rows that come from the last-level cache in an order that no prefetcher follows: `ahead` is where
-    /// k cache lines begin that will be read soon; it need not be valid. At most 12 rows.
+    /// As `Pointers`, for rows that come from the last-level cache in an order that no prefetcher follows: `ahead` is
+    /// where k cache lines begin that will be read soon; it need not be valid. At most 12 rows.
     Streamed {
         /// As in `Pointers`.
         table: *const *const f32,

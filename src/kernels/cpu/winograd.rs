@@ -1,13 +1,13 @@
 //! Convolutions with fewer multiplications: operands and packed weights in, the output of a 3x3 convolution out.
 //!
-//! The picture is cut into square tiles. For each tile and input channel the inputs become P x P factors ([`forms`]), and so
-//! does each filter; their products, summed over the input channels, become the tile's outputs. The sums are P x P matrix
-//! products with the same register tiles as everything else.
+//! The picture is cut into square tiles. For each tile and input channel the inputs become P x P factors ([`forms`]),
+//! and so does each filter; their products, summed over the input channels, become the tile's outputs. The sums are
+//! P x P matrix products with the same register tiles as everything else.
 //!
-//! Tiles are worked on in chunks whose factors stay in the last-level cache. For each chunk all workers first transform the
-//! inputs, into shared scratch; then a task is a panel of output channels: blocks of input channels whose filters are
-//! transformed from the packed weights, P x P products, and at the end the outputs. Factors of filters are never kept:
-//! they are four times as large as the filters and would be f32.
+//! Tiles are worked on in chunks whose factors stay in the last-level cache. For each chunk all workers first transform
+//! the inputs, into shared scratch; then a task is a panel of output channels: blocks of input channels whose filters
+//! are transformed from the packed weights, P x P products, and at the end the outputs. Factors of filters are never
+//! kept: they are four times as large as the filters and would be f32.
 #![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint parts of scratch and output")]
 
 pub mod forms;

@@ -1,5 +1,5 @@
-//! attention on a GPU. `naive`: a thread for each quad of the output. `flash`: tiles of scores in workgroup memory. `coop`:
-//! products on tensor cores.
+//! attention on a GPU. `naive`: a thread for each quad of the output. `flash`: tiles of scores in workgroup memory.
+//! `coop`: products on tensor cores.
 
 mod coop;
 
@@ -200,8 +200,8 @@ struct Tile {
     values: u32,
 }
 
-/// Bytes of workgroup memory that `attention_flash` uses: the WebGPU default, and half as much again where a device has so
-/// much that several workgroups still share a processor. Which of the two changes no bit of the result.
+/// Bytes of workgroup memory that `attention_flash` uses: the WebGPU default, and half as much again where a device has
+/// so much that several workgroups still share a processor. Which of the two changes no bit of the result.
 fn shared_bytes(limits: &Limits) -> u32 {
     if limits.workgroup_bytes >= 48 << 10 { 24 << 10 } else { 16 << 10 }
 }
@@ -210,8 +210,8 @@ impl Tile {
     /// For heads of so many quads.
     fn new(head: u32, limits: &Limits) -> Option<Self> {
         // 10 threads side by side fit heads of 40, 80 and 160 channels without waste: 64 queries, 40 keys, 160 threads,
-        // which is five subgroups of 32. Other heads take 8 threads for each of 16 rows of them, or, if wide, 16 for each of 8, so
-        // that no thread adds up more than 32 quads.
+        // which is five subgroups of 32. Other heads take 8 threads for each of 16 rows of them, or, if wide, 16 for
+        // each of 8, so that no thread adds up more than 32 quads.
         let (tx, ty) = match head {
             10 | 20 | 30 | 40 => (10, 16),
             0..=32 => (8, 16),

@@ -24,8 +24,8 @@ impl Slice {
     }
 }
 
-/// A range of output rows and what a dispatch for it binds. A row of the band finds its row of an operand at `row modulo
-/// slice.rows`.
+/// A range of output rows and what a dispatch for it binds. A row of the band finds its row of an operand at
+/// `row modulo slice.rows`.
 pub(crate) struct Band {
     /// Rows of the output.
     pub rows: Range<usize>,

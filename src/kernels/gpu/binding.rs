@@ -1,4 +1,5 @@
-//! What one binding can hold: the bytes of a packed weight, and what is said where no variant's bindings are small enough.
+//! What one binding can hold: the bytes of a packed weight, and what is said where no
+//! variant's bindings are small enough.
 
 use super::{Limits, Storage, variants};
 use crate::error::{Error, Kind};
@@ -22,8 +23,8 @@ pub(crate) fn packed_bytes(dims: Dims, packing: Packing, geglu: bool, storage: S
 /// A binding that any tensor fits into.
 const ANY: u64 = 1 << 50;
 
-/// The error where an op's variants of some names run on no such device, and would on one with larger bindings; none where
-/// that is not the reason.
+/// The error where an op's variants of some names run on no such device, and would on one with larger bindings; none
+/// where that is not the reason.
 pub(crate) fn too_large(
     op: &Op,
     x: &[Shape],

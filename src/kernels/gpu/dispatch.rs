@@ -93,8 +93,8 @@ impl Shader {
     }
 }
 
-/// A shader's parameter record: plain u32 and f32 fields, the first of which is `first`, the number of the first workgroup
-/// along x of the piece that is dispatched.
+/// A shader's parameter record: plain u32 and f32 fields, the first of which is `first`, the number of the first
+/// workgroup along x of the piece that is dispatched.
 pub trait Parameters: bytemuck::Pod {
     /// Names and WGSL types in order; compared with the shader's `struct Params` by a test.
     const FIELDS: &'static [(&'static str, &'static str)];
@@ -179,8 +179,8 @@ pub struct Dispatch {
     pub params: Record,
     /// Its storage bindings, at most 8; outputs last.
     pub binds: Vec<Bind>,
-    /// Workgroups. Along x it may be cut into pieces anywhere (`params.first` says where a piece begins), so x may exceed
-    /// `Limits::max_groups`; y and z may not.
+    /// Workgroups. Along x it may be cut into pieces anywhere (`params.first` says where a piece begins), so x may
+    /// exceed `Limits::max_groups`; y and z may not.
     pub grid: [u32; 3],
 }
 

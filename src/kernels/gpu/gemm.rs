@@ -1,8 +1,8 @@
 //! What matmul and conv2d share on a GPU: both are one product, whose left rows a slot of the shader gathers
 //! (`rows_linear`, `rows_conv3x3`).
 //!
-//! Rounding depends on the order of the sum alone, which tiles, bands and batches leave as it is; the number of splits is a
-//! function of one sample's shape.
+//! Rounding depends on the order of the sum alone, which tiles, bands and batches leave as it is; the number of splits
+//! is a function of one sample's shape.
 
 mod choice;
 mod coop;
@@ -136,7 +136,8 @@ impl Gemm {
         4 * self.w_quads(w)
     }
 
-    /// Into how many parts the sum is split, so that few rows keep a large device busy: a function of one sample's shape.
+    /// Into how many parts the sum is split, so that few rows keep a large device busy:
+    /// a function of one sample's shape.
     fn splits(&self, pixels: usize, w: &[Dims], tile: Tile, rate: Rate) -> usize {
         let tiles = choice::tiles(tile, pixels, self.columns(w));
         choice::splits(tile, tiles, slabs(&w[0], tile.k), rate)

@@ -1,4 +1,5 @@
-//! group_affine on a GPU: not there, because the rewrite `norm_read` is off on GPUs ([`crate::graph::target::Caps::gpu`]).
+//! group_affine on a GPU: not there, because the rewrite `norm_read` is off on GPUs
+//! ([`crate::graph::target::Caps::gpu`]).
 
 use super::Variant;
 use crate::kernels::group_affine::GroupAffine;

@@ -1,10 +1,10 @@
-//! group_norm on a GPU. `naive`: a workgroup per sample and group. `merged`: moments of each channel over tiles of pixels
-//! go to a scratch buffer, then every workgroup joins those of its groups and normalises its part. Where the producers of
-//! the sources have left statistics the first dispatch is not needed, unless there are so many tiles of them that joining
-//! some first is cheaper.
+//! group_norm on a GPU. `naive`: a workgroup per sample and group. `merged`: moments of each channel over tiles of
+//! pixels go to a scratch buffer, then every workgroup joins those of its groups and normalises its part. Where the
+//! producers of the sources have left statistics the first dispatch is not needed, unless there are so many tiles of
+//! them that joining some first is cheaper.
 //!
-//! What rounds (tiles, the order in which they are joined) depends on a sample's shape and on nothing else, unless bindings
-//! are so small that a tile of pixels does not fit into one.
+//! What rounds (tiles, the order in which they are joined) depends on a sample's shape and on nothing else, unless
+//! bindings are so small that a tile of pixels does not fit into one.
 
 mod records;
 
@@ -130,9 +130,9 @@ fn naive(op: &GroupNorm, io: &Io<'_>) -> Launch {
     Launch { dispatches: s.samples(io, true).into_iter().map(one).collect(), scratch: Vec::new() }
 }
 
-/// Pixels of a tile: between 64 and 2048 of them, 32 tiles a sample in between. Fewer tiles leave most of a large GPU idle
-/// while statistics are taken; more make the joining, which every workgroup of the second dispatch repeats, dearer than
-/// its own part. `widest` is the larger pitch of the sources, half of which is spare for views of wider tensors.
+/// Pixels of a tile: between 64 and 2048 of them, 32 tiles a sample in between. Fewer tiles leave most of a large GPU
+/// idle while statistics are taken; more make the joining, which every workgroup of the second dispatch repeats, dearer
+/// than its own part. `widest` is the larger pitch of the sources, half of which is spare for views of wider tensors.
 fn tile_rows(pixels: usize, widest: usize, limits: &Limits) -> usize {
     (pixels / 32).clamp(64, 2048).min(rows_that_fit(2 * widest, limits).max(1))
 }

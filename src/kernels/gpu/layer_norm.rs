@@ -1,4 +1,5 @@
-//! layer_norm on a GPU. `naive`: a thread for each row. `rows`: neighbouring threads share a row, which stays in registers.
+//! layer_norm on a GPU. `naive`: a thread for each row. `rows`: neighbouring threads
+//! share a row, which stays in registers.
 
 use super::bands::{Band, a_row_fits, row_bands};
 use super::{Dispatch, Io, Launch, Limits, Record, Shader, THREADS, Variant, What, linear, params};
@@ -35,8 +36,8 @@ params! {
 /// Quads of a row that a thread keeps, at most: 20 registers.
 const MOST_QUADS: u32 = 5;
 
-/// Threads of a row: a power of two such that none has more than five quads, and not more threads than quads if it can be
-/// helped. 5 quads by 32 or 64 threads are just 640 and 1280 channels.
+/// Threads of a row: a power of two such that none has more than five quads, and not more threads than quads if it can
+/// be helped. 5 quads by 32 or 64 threads are just 640 and 1280 channels.
 fn lanes(quads: u32) -> u32 {
     quads.div_ceil(MOST_QUADS).next_power_of_two().clamp(4, THREADS)
 }

@@ -1,5 +1,5 @@
-//! What a device can do at best: a copy and a chain of multiply-adds, as launches. `lienzo devices` shows the result, `bench`
-//! compares with it, and `--device auto` estimates by it.
+//! What a device can do at best: a copy and a chain of multiply-adds, as launches. `lienzo devices` shows the result,
+//! `bench` compares with it, and `--device auto` estimates by it.
 
 use super::{Const, Dispatch, Launch, Limits, Record, Shader, Storage, THREADS, What, params};
 

@@ -1,9 +1,9 @@
 //! The shader loader: a [`Shader`] becomes WGSL text. No device is needed.
 //!
 //! Shaders are valid WGSL after their imports. The loader knows three things and nothing else: `#import name` includes
-//! `common/name.wgsl` (once), where `name` may be a slot that the Rust side binds to a file; the right-hand side of a named
-//! top-level `const` is replaced; and `// #unroll` above a `for` with a constant trip count repeats the loop's body as
-//! `{ const i: u32 = 3u; ... }`, because WGSL compilers keep loops as they are.
+//! `common/name.wgsl` (once), where `name` may be a slot that the Rust side binds to a file; the right-hand side of a
+//! named top-level `const` is replaced; and `// #unroll` above a `for` with a constant trip count repeats the loop's
+//! body as `{ const i: u32 = 3u; ... }`, because WGSL compilers keep loops as they are.
 
 use super::{Const, Shader};
 use crate::error::{Error, Result};

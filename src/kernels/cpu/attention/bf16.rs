@@ -1,7 +1,7 @@
 //! Flash attention in bf16: queries, keys, values and exponentials rounded to bf16, scores and sums in f32.
 //!
-//! Keys become pairs along their width, values pairs of neighbouring keys, once for all queries, in shared scratch. Then the
-//! rounds are those of the f32 variant.
+//! Keys become pairs along their width, values pairs of neighbouring keys, once for all queries, in shared scratch.
+//! Then the rounds are those of the f32 variant.
 #![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint parts of scratch and output")]
 
 use super::{COLUMNS, Head, KEYS, Room, TILES, soften};

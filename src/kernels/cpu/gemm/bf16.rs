@@ -1,7 +1,7 @@
 //! The product in bf16: inputs and weights rounded to bf16 in pairs along k, sums in f32.
 //!
-//! Twice the multiply-adds an instruction where the processor has `vdpbf16ps`; elsewhere the same values, more slowly. A
-//! task first turns its rows of a block into pairs, in the worker's scratch, then does what the f32 product does.
+//! Twice the multiply-adds an instruction where the processor has `vdpbf16ps`; elsewhere the same values, more slowly.
+//! A task first turns its rows of a block into pairs, in the worker's scratch, then does what the f32 product does.
 #![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint parts of one output")]
 
 use super::{BLOCK, Blocks, Finish, GROUP, PANEL, Panel, Part, point, table_len};
@@ -43,8 +43,8 @@ impl Task for Pairs<'_, '_> {
         let mut old = Old::Ignore;
         while let Some(block) = blocks.next() {
             let k = block.len.div_ceil(2);
-            // SAFETY: the table has room for `rows` pointers of each piece, and each points to as many values as its piece
-            // has; then it holds one pointer for each row of pairs.
+            // SAFETY: the table has room for `rows` pointers of each piece, and each points to as many values as its
+            // piece has; then it holds one pointer for each row of pairs.
             unsafe {
                 point(p, part.zeros, &block, part.first_row, rows, table);
                 for (r, to) in inputs.chunks_exact_mut(PAIRS).enumerate() {

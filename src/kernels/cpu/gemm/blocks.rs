@@ -1,5 +1,5 @@
-//! How a product's long sums are cut: from channels and taps to blocks of pieces. Rounding depends on this and on nothing
-//! else, so it looks at neither rows nor threads.
+//! How a product's long sums are cut: from channels and taps to blocks of pieces. Rounding depends on this and on
+//! nothing else, so it looks at neither rows nor threads.
 
 /// Most lines of B in a block: with 256 rows of A it fits the second-level cache.
 pub const BLOCK: usize = 512;

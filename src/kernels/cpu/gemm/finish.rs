@@ -1,7 +1,7 @@
 //! The way of finished sums to the output: bias, row, activation, gating and residual, applied as they are written.
 //!
-//! Where the residual is what the output holds, each of its values is read just before it is overwritten, at the same address
-//! and by the same task.
+//! Where the residual is what the output holds, each of its values is read just before it is overwritten, at the same
+//! address and by the same task.
 #![allow(unsafe_code, reason = "sums are read, and tasks write disjoint parts of one output, through pointers")]
 
 use super::{PANEL, Product, Residual};
@@ -20,8 +20,8 @@ pub struct Finish {
 }
 
 impl Finish {
-    /// Asks memory for the lines that [`Finish::store`] will read and write: a tile's rows are far apart, and no prefetcher
-    /// foresees them. The tile's products hide the wait.
+    /// Asks memory for the lines that [`Finish::store`] will read and write: a tile's rows are far apart, and no
+    /// prefetcher foresees them. The tile's products hide the wait.
     #[inline(always)]
     pub fn ask<S: Simd>(self, s: S, p: &Product<'_>, out: *const f32, pitch: usize) {
         let width = if p.w.geglu() { PANEL / 2 } else { PANEL };
@@ -93,8 +93,8 @@ impl<'a, 'b> Line<'a, 'b> {
     /// Columns `i .. i + n` of the output.
     ///
     /// # Safety
-    /// `sums` must hold a line, and the slices `i + n` values; where the residual is the output, so must what was `to`, and no
-    /// other task writes there.
+    /// `sums` must hold a line, and the slices `i + n` values; where the residual is the output, so must what was `to`,
+    /// and no other task writes there.
     #[inline(always)]
     unsafe fn at<S: Simd>(&self, s: S, sums: *const f32, i: usize, n: usize) -> S::V {
         // SAFETY: the caller's.
@@ -117,8 +117,8 @@ impl<'a, 'b> Line<'a, 'b> {
     /// Columns `i .. i + n` of the output, from their sums; not for gated products.
     ///
     /// # Safety
-    /// The slices must hold `i + n` values; where the residual is the output, so must what was `to`, and no other task writes
-    /// there.
+    /// The slices must hold `i + n` values; where the residual is the output, so must what was `to`, and no other task
+    /// writes there.
     #[inline(always)]
     pub unsafe fn finish<S: Simd>(&self, s: S, mut y: S::V, i: usize, n: usize) -> S::V {
         // SAFETY: the caller's.

@@ -1,14 +1,16 @@
 //! A product over its only source: its rows go to where wider rows of the source, read before, have been.
 //!
-//! It runs in waves. A wave reads rows `done ..` of the source and writes rows `done ..` of the output, as many as fit before
-//! the first row that it reads: twice as many each time where the source is twice as wide. The first rows, which fit nowhere
-//! yet, go through scratch. Every sum is what it would be elsewhere: rows of a product know nothing of each other.
+//! It runs in waves. A wave reads rows `done ..` of the source and writes rows `done ..` of the output, as many as fit
+//! before the first row that it reads: twice as many each time where the source is twice as wide. The first rows, which
+//! fit nowhere yet, go through scratch. Every sum is what it would be elsewhere: rows of a
+//! product know nothing of each other.
 
 use super::Product;
 use crate::kernels::cpu::{In, Io, Out};
 use crate::tensor::Shape;
 
-/// Most rows that go through scratch at a time. There must be more rows, and room for as many at the end of shared scratch.
+/// Most rows that go through scratch at a time. There must be more rows, and room for as
+/// many at the end of shared scratch.
 pub const STAGED: usize = 512;
 
 /// Computes `p` into `io.y`, which holds its source; `run` is what computes a product elsewhere.

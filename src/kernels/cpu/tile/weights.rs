@@ -1,7 +1,7 @@
 //! Register tiles whose B is a panel of weights: f16 lines that the first tile expands while it multiplies.
 //!
-//! As a pass of its own, expanding costs a product of 20 rows an eighth of its time; in the first tile's loop it hides behind
-//! the products. What is expanded is kept *in passes*: the columns that a tile covers with two vectors lie
+//! As a pass of its own, expanding costs a product of 20 rows an eighth of its time; in the first tile's loop it hides
+//! behind the products. What is expanded is kept *in passes*: the columns that a tile covers with two vectors lie
 //! together, k short lines, so that a pass reads its part from front to back and nothing in between.
 
 use super::{Arithmetic, COLUMNS, F32, Old, Rows, Tile, sizes, store};
@@ -53,7 +53,8 @@ impl Lines {
     }
 }
 
-/// [`Tile`] with weights for B: `c[r][0 .. 32] = old + sum over i < k of rows[r][i] * b[i][0 .. 32]`, in the order of i.
+/// [`Tile`] with weights for B:
+/// `c[r][0 .. 32] = old + sum over i < k of rows[r][i] * b[i][0 .. 32]`, in the order of i.
 #[derive(Clone, Copy)]
 pub struct WeightTile {
     /// Rows, at most `TILE_ROWS`.

@@ -1,7 +1,7 @@
 //! The transforms of fast convolutions, along one dimension: from inputs, filters and products to products and outputs.
 //!
-//! A two-dimensional convolution applies each to the columns, then to the rows. `outputs(filter(g) * input(d))` is exactly
-//! the convolution of d with g; only rounding differs.
+//! A two-dimensional convolution applies each to the columns, then to the rows. `outputs(filter(g) * input(d))` is
+//! exactly the convolution of d with g; only rounding differs.
 
 use crate::simd::Simd;
 
@@ -20,11 +20,11 @@ pub trait Form<const IN: usize, const P: usize, const OUT: usize>: Copy + Sync {
     fn output<S: Simd>(self, s: S, m: [S::V; P]) -> [S::V; OUT];
 }
 
-/// Winograd's F(4,3) with the points 0, +-3/4, +-3/2 and infinity: 2.25 times less multiplications in one dimension, 4 times
-/// in two.
+/// Winograd's F(4,3) with the points 0, +-3/4, +-3/2 and infinity: 2.25 times less multiplications in one dimension, 4
+/// times in two.
 ///
-/// These points are evenly conditioned, which halves the error of the usual 0, +-1, +-2, and the coefficients of the input
-/// transform are exact in f32.
+/// These points are evenly conditioned, which halves the error of the usual 0, +-1, +-2, and the coefficients of the
+/// input transform are exact in f32.
 #[derive(Clone, Copy)]
 pub struct Four;
 
@@ -82,8 +82,8 @@ impl Form<6, 6, 4> for Four {
     }
 }
 
-/// The two outputs over one pixel of a tensor that is upsampled to twice its size: 3 products instead of 6, 9 instead of 36
-/// in two dimensions.
+/// The two outputs over one pixel of a tensor that is upsampled to twice its size: 3 products instead of 6, 9 instead
+/// of 36 in two dimensions.
 ///
 /// It is F(2,3) on the inputs `x[i-1], x[i], x[i], x[i+1]`, where one of the four products is always zero.
 #[derive(Clone, Copy)]
@@ -108,8 +108,8 @@ impl Form<3, 3, 2> for Doubled {
     }
 }
 
-/// The square transforms: along the columns, then along the rows. Loops and no closures: what is not certain to be inlined
-/// would be compiled without the instruction set.
+/// The square transforms: along the columns, then along the rows. Loops and no closures: what is not certain to be
+/// inlined would be compiled without the instruction set.
 macro_rules! square {
     ($(#[$doc:meta])* $name:ident: $method:ident, $from:expr, $to:expr) => {
         $(#[$doc])*

@@ -10,7 +10,8 @@ use crate::simd::{Simd, Task};
 
 /// Channels that a strip holds at a time: 34 x 6 pixels of 32 channels stay in the first-level cache.
 pub const STRIP_CHANNELS: usize = 32;
-/// How many pixels ahead of their use inputs are asked for: the way from memory takes some 100 ns, a normalised pixel 20.
+/// How many pixels ahead of their use inputs are asked for: the way from memory takes
+/// some 100 ns, a normalised pixel 20.
 const AHEAD: usize = 6;
 
 /// The factors of a strip of tiles, in one block of channels.
@@ -80,8 +81,8 @@ impl<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize> Fac
         self.count * (IN - 2) + 2
     }
 
-    /// Fills the strip, `[IN][width][32]`, with channels `first .. first + n` of a row of tiles, normalised if there is a
-    /// norm; zeros around the picture. The last two lines of the row above are its first two.
+    /// Fills the strip, `[IN][width][32]`, with channels `first .. first + n` of a row of tiles, normalised if there is
+    /// a norm; zeros around the picture. The last two lines of the row above are its first two.
     #[inline(always)]
     fn read<S: Simd>(&mut self, s: S, row: usize, first: usize, n: usize) {
         let (line, begins) = (self.width() * STRIP_CHANNELS, row == self.row);
@@ -125,8 +126,8 @@ impl<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize> Fac
         }
     }
 
-    /// The factors of one tile (its row, and its place in the strip) in the channels of one vector: `i` within the strip, `c`
-    /// within the block.
+    /// The factors of one tile (its row, and its place in the strip) in the channels of one vector: `i` within the
+    /// strip, `c` within the block.
     ///
     /// # Safety
     /// The strip must hold the tile's pixels, and the factors must have room for a vector at `c`.
@@ -157,8 +158,8 @@ impl<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize> Fac
     }
 }
 
-/// Asks for the channels from `first` on of a pixel that will be read soon: 128 bytes from each pixel are too short a run for
-/// a processor to see that more of the kind follow.
+/// Asks for the channels from `first` on of a pixel that will be read soon: 128 bytes from each pixel are too short a
+/// run for a processor to see that more of the kind follow.
 #[inline(always)]
 fn prefetch<S: Simd>(s: S, sources: &[In<'_>], (b, y, x): (usize, usize, usize), mut first: usize) {
     for src in sources {

@@ -134,8 +134,8 @@ struct Place<'a, F> {
 }
 
 impl<F> Place<'_, F> {
-    /// Asks for the residual's pixels of a tile that will be finished soon: each is too short a run for a processor to see that
-    /// more of the kind follow.
+    /// Asks for the residual's pixels of a tile that will be finished soon: each is too short a run for a processor to
+    /// see that more of the kind follow.
     #[inline(always)]
     fn prefetch<S: Simd, const IN: usize, const P: usize, const OUT: usize>(&self, s: S, p: &Product<'_>, tile: usize)
     where

@@ -1,8 +1,8 @@
 //! Which tile computes a product, and into how many parts its sum is split: from a model of the time that it takes.
 //!
 //! WebGPU does not tell how many compute units an adapter has, and a choice that rounds may depend on nothing but one
-//! sample's shape. So the model is of two devices, a small and a large one, and the choice is the one whose times on both
-//! have the least product: what gains a factor on one of them must not lose as much on the other.
+//! sample's shape. So the model is of two devices, a small and a large one, and the choice is the one whose times on
+//! both have the least product: what gains a factor on one of them must not lose as much on the other.
 //!
 //! In cycles of a unit, for T tiles of S slabs each, in s parts, on U units:
 //!
@@ -10,8 +10,9 @@
 //! max(1, T s / U) (S / s * slab + START)  +  [s > 1] (DISPATCH + T s * part / (BYTES U))
 //! ```
 //!
-//! that is, every unit's share of the workgroups, one after the other; then another dispatch that reads what they wrote.
-//! The figures are those of current hardware as its makers publish it, to about a factor of 2: nothing here was tuned.
+//! that is, every unit's share of the workgroups, one after the other; then another dispatch that reads what they
+//! wrote. The figures are those of current hardware as its makers publish it, to about a
+//! factor of 2: nothing here was tuned.
 
 use super::Tile;
 
@@ -84,8 +85,8 @@ mod tests {
         splits(tile, tiles(tile, side * side, n), taps * k.div_ceil(tile.k), rate)
     }
 
-    /// Convolutions and linear layers of SD 1.5 at 512x512: those that leave a large card idle are split, and the more the
-    /// smaller and deeper they are; the others are not.
+    /// Convolutions and linear layers of SD 1.5 at 512x512: those that leave a large card idle are split, and the more
+    /// the smaller and deeper they are; the others are not.
     #[test]
     fn small_and_deep_sums_are_split() {
         // side, (inputs, outputs, taps), parts by FMA, parts on matrix units.

@@ -95,7 +95,8 @@ params! {
 }
 
 impl Gemm {
-    /// The output's rows in as few bands as bindings allow, none across samples if there are several; and whether they fit.
+    /// The output's rows in as few bands as bindings allow, none across samples if there
+    /// are several; and whether they fit.
     pub(super) fn bands(&self, io: &Io<'_>, splits: usize) -> (Vec<Range<usize>>, bool) {
         let fits = |band: &Range<usize>| {
             let ranges = self.bind(io, band).0.into_iter().filter_map(|b| b.bytes);

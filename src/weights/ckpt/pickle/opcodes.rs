@@ -1,5 +1,5 @@
-//! One opcode of a pickle goes in, the machine's stack changes. Each of the four functions says whether the opcode is one
-//! of its own.
+//! One opcode of a pickle goes in, the machine's stack changes. Each of the four functions says whether the opcode is
+//! one of its own.
 
 use super::{Global, Machine, Step, Value, cut, torch};
 
