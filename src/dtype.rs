@@ -32,7 +32,8 @@ impl Dtype {
 
 /// Whether rounding these little-endian elements to f16 would make a finite value infinite.
 pub fn beyond_f16(dtype: Dtype, bytes: &[u8]) -> bool {
-    // From 65520, which f16 rounds up to infinity, to what is infinite already: magnitudes of floats compare as integers do.
+    // From 65520, which f16 rounds up to infinity, to what is infinite already: magnitudes
+    // of floats compare as integers do.
     let beyond = |bits: u32| (0x477f_f000..0x7f80_0000).contains(&(bits & 0x7fff_ffff));
     // Whole chunks without a branch, which vectorise.
     match dtype {

@@ -26,7 +26,8 @@ pub struct Caps {
     pub refused: Vec<(&'static str, &'static str)>,
     /// Names of the rewrites of `graph::fuse` that are off.
     pub rewrites_off: Vec<&'static str>,
-    /// Weights, by their first tensor, that hold values beyond f16: their matrices are f32 also where the others are f16.
+    /// Weights, by their first tensor, that hold values beyond f16: their matrices are
+    /// f32 also where the others are f16.
     pub beyond_f16: Vec<String>,
 }
 

@@ -118,7 +118,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Appends rows of an expression whose rows have `row` elements each, as `dtype`: that of [`Reader::dtype`], or f32.
+    /// Appends rows of an expression whose rows have `row` elements each, as `dtype`:
+    /// that of [`Reader::dtype`], or f32.
     ///
     /// # Errors
     /// The file cannot be read.

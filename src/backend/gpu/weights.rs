@@ -30,8 +30,8 @@ impl Resident {
     }
 }
 
-/// Weights by expression and layout, and by whose tensors they are made of: models that have a file in common share what
-/// they read from it.
+/// Weights by expression and layout, and by whose tensors they are made of: models that have a file in common share
+/// what they read from it.
 type Known = HashMap<(Vec<SourceId>, PlanWeight), Weak<Resident>>;
 
 /// What is on the device.
