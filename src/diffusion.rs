@@ -42,8 +42,8 @@ pub trait Stages {
     /// Token rows `[chunks, 1, 77, width]` to hidden states.
     fn text(&self, tokens: Tensor, clip_skip: usize) -> Result<Tensor>;
 
-    /// The U-Net for these sizes with `context [contexts, 1, tokens, width]` set. `times` are the timesteps that will be
-    /// asked for, if they are known.
+    /// The U-Net for these sizes with `context [contexts, 1, tokens, width]` set. `times` are the timesteps that will
+    /// be asked for, if they are known.
     fn unet(&self, shape: StepShape, context: Tensor, times: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>>;
 
     /// Latents `[b, h, w, 4]`, already divided by the scaling factor, to pixels in [-1, 1].

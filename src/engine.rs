@@ -79,12 +79,14 @@ impl Engine {
         lock(&self.backends)
     }
 
-    /// What a picture's metadata say of the arithmetic that made it, as of now: a backend may have taken over meanwhile.
+    /// What a picture's metadata say of the arithmetic that made it, as of now: a
+    /// backend may have taken over meanwhile.
     pub fn numerics(&self) -> Numerics {
         Numerics { after: *lock(&self.after), ..self.backend().numerics() }
     }
 
-    /// All that [`Engine::numerics`] may say before this engine is done, whatever fails: what a picture is recognised by.
+    /// All that [`Engine::numerics`] may say before this engine is done, whatever
+    /// fails: what a picture is recognised by.
     pub fn possible_numerics(&self) -> Vec<Numerics> {
         let backends = self.lock_backends();
         let mut all = Vec::new();
@@ -149,8 +151,8 @@ impl Engine {
 
     /// What a process that makes one request keeps loaded, and its peak memory. No weight is read.
     ///
-    /// `alternating`: the U-Net runs again after a picture was decoded. `budget` decides what is kept, it is not a limit;
-    /// with `low_memory` nothing is.
+    /// `alternating`: the U-Net runs again after a picture was decoded. `budget` decides what is kept, it is not a
+    /// limit; with `low_memory` nothing is.
     pub fn residency(
         &self,
         model: &Model,
@@ -203,8 +205,8 @@ impl Engine {
         }
     }
 
-    /// A stage on a backend, and its memory: planned anew where the backend has learnt what to do without, and tried again
-    /// with nothing else loaded where there was no room.
+    /// A stage on a backend, and its memory: planned anew where the backend has learnt what to do without, and tried
+    /// again with nothing else loaded where there was no room.
     fn load(
         &self,
         backend: &Arc<dyn Backend>,
@@ -226,7 +228,8 @@ impl Engine {
         }
     }
 
-    /// Bytes of `more` for a model's stage, and of all that is loaded beside it; programs of one kind share their weights.
+    /// Bytes of `more` for a model's stage, and of all that is loaded beside it;
+    /// programs of one kind share their weights.
     fn bytes_beside(&self, model: &Arc<Model>, stage: Part, more: Memory) -> u64 {
         let mut weights = HashMap::from([((model.id(), stage.kind()), more.weights)]);
         let mut activations = more.activations;
@@ -252,8 +255,8 @@ impl Engine {
     }
 }
 
-/// Locks whatever happened before: what these mutexes guard is consistent between any two statements, and a program that
-/// panicked half-way is set anew before it runs again.
+/// Locks whatever happened before: what these mutexes guard is consistent between any two statements, and a program
+/// that panicked half-way is set anew before it runs again.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }

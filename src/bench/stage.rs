@@ -110,8 +110,8 @@ impl Outcome {
     }
 }
 
-/// Loads the stage, runs it once, then times it. `peak` measures the device's FMA peak in FLOP/s; `tell` hears what is being
-/// done.
+/// Loads the stage, runs it once, then times it. `peak` measures the device's FMA peak in FLOP/s; `tell` hears what is
+/// being done.
 ///
 /// Errors: a size that the model cannot have (`Usage`), an output with a NaN or an infinity (`NonFinite`).
 pub fn run(
@@ -202,7 +202,8 @@ fn normal(name: &str, shape: Shape, scale: f32) -> Result<Tensor> {
     Tensor::new(shape, Random::new(name).normal(shape.len(), scale))
 }
 
-/// Inputs such as the stage gets them: normal latents, embeddings and pixels; keys, values and time rows from the model.
+/// Inputs such as the stage gets them: normal latents, embeddings and pixels; keys,
+/// values and time rows from the model.
 fn inputs(backend: &dyn Backend, model: &Arc<Model>, stage: Part) -> Result<Vec<(Input, Value)>> {
     let networks = &model.networks;
     let one =

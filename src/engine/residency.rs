@@ -1,5 +1,5 @@
-//! What stays in memory from one stage to the next: the stages of a request and a budget go in, a rule and its peak come
-//! out. Pure arithmetic on plans; no weight is read.
+//! What stays in memory from one stage to the next: the stages of a request and a budget go in, a rule and its peak
+//! come out. Pure arithmetic on plans; no weight is read.
 
 use crate::backend::Memory;
 use crate::models::part::Part;
@@ -59,8 +59,8 @@ pub struct Residency {
 }
 
 impl Residency {
-    /// The rule that keeps the most of what will be used again and fits into `budget`; the one that keeps the least where
-    /// none does. `alternating`: the U-Net runs again after a picture was decoded.
+    /// The rule that keeps the most of what will be used again and fits into `budget`; the one that keeps the least
+    /// where none does. `alternating`: the U-Net runs again after a picture was decoded.
     pub fn choose(stages: &[(Part, Memory)], alternating: bool, budget: Option<u64>) -> Self {
         let small = Keep::All.peak(stages) <= SMALL;
         let useful = [(Keep::All, small), (Keep::Pictures, alternating), (Keep::Phase, true)];

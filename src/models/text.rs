@@ -101,9 +101,9 @@ impl TextConfig {
     }
 }
 
-/// The *text* plan: `tokens [chunks, 1, 77, width]` (token plus position embedding, looked up on the host) to `hidden` of
-/// the same shape and, where the encoder has a projection, `pooled [chunks, 1, 77, projection]`: a row for each token, of
-/// which the first end token's counts.
+/// The *text* plan: `tokens [chunks, 1, 77, width]` (token plus position embedding, looked up on the host) to `hidden`
+/// of the same shape and, where the encoder has a projection, `pooled [chunks, 1, 77, projection]`: a row for each
+/// token, of which the first end token's counts.
 pub fn text(cfg: &TextConfig, encoder: usize, chunks: usize, clip_skip: usize) -> Result<Graph> {
     let mut b = Builder::new("text", &root(encoder)).keeping_f32();
     let mut x = b.input(part::text::TOKENS, Shape::tokens(chunks, cfg.positions, cfg.width));

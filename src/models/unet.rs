@@ -1,7 +1,7 @@
 //! Noisy latents, a timestep and a text embedding to predicted noise: the U-Net.
 //!
-//! It is three plans. *context* turns a text embedding into keys and values, once per prompt; *time* turns timesteps into
-//! one row each, once per picture; *step* is the rest.
+//! It is three plans. *context* turns a text embedding into keys and values, once per prompt; *time* turns timesteps
+//! into one row each, once per picture; *step* is the rest.
 
 use crate::error::Result;
 use crate::graph::{Builder, Graph, Value, Weight, WeightExpr};
@@ -47,8 +47,8 @@ pub struct UnetConfig {
 /// What a U-Net is told beside latents, timestep and prompt; none of it is usual.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UnetInputs {
-    /// Inpainting models: the mask (1 is painted anew) and the latents of the picture without what is under it, `[5][h][w]`
-    /// of one picture that all share, or of each picture one after the other.
+    /// Inpainting models: the mask (1 is painted anew) and the latents of the picture without what is under it,
+    /// `[5][h][w]` of one picture that all share, or of each picture one after the other.
     pub masked: Option<Vec<f32>>,
 }
 
@@ -137,8 +137,8 @@ struct Inputs {
     norm: Norm,
 }
 
-/// The *step* plan: `latents [samples, h, w, 4]` (9 channels for inpainting models), `time [times, 1, 1, time_width]` and
-/// the outputs of *context*, to `output [contexts, h, w, 4]`.
+/// The *step* plan: `latents [samples, h, w, 4]` (9 channels for inpainting models), `time [times, 1, 1, time_width]`
+/// and the outputs of *context*, to `output [contexts, h, w, 4]`.
 pub fn step(cfg: &UnetConfig, s: StepShape) -> Result<Graph> {
     let mut b = Builder::new("step", "unet");
     let b = &mut b;

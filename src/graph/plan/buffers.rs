@@ -1,4 +1,5 @@
-//! A plan's memory on a GPU: whole buffers by lifetime, because bindings of one buffer may not be read and written at once.
+//! A plan's memory on a GPU: whole buffers by lifetime, because bindings of one buffer
+//! may not be read and written at once.
 
 use super::arena::{Life, What};
 use super::{Place, Plan};
@@ -7,8 +8,8 @@ use crate::graph::target::{Caps, Target};
 use crate::graph::{Graph, Node, Value};
 use crate::kernels::gpu::{self, Io, Launch, Limits, Storage, View};
 
-/// What is planned before the loop begins keeps f32: timesteps with fractions do not survive f16, and together these plans
-/// are a hundredth of the work.
+/// What is planned before the loop begins keeps f32: timesteps with fractions do not survive f16, and together these
+/// plans are a hundredth of the work.
 pub(super) fn for_graph(graph: &Graph, caps: &Caps) -> Caps {
     let mut caps = caps.clone();
     if let (Target::Gpu(limits), true) = (&mut caps.target, graph.keeps_f32) {
@@ -26,8 +27,8 @@ pub(super) fn launch(graph: &Graph, node: &Node, variant: usize, limits: &Limits
 }
 
 impl Plan {
-    /// Assigns buffers: values whose lifetimes overlap never share one. Largest first, so that a buffer has the size of its
-    /// first value; each into the smallest that is free during its life.
+    /// Assigns buffers: values whose lifetimes overlap never share one. Largest first, so that a buffer has the size of
+    /// its first value; each into the smallest that is free during its life.
     pub(super) fn place_buffers(&mut self, graph: &Graph) {
         self.store(graph, Place::Buffer(0));
         // In bytes here, not in elements.
