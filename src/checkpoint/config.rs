@@ -5,7 +5,7 @@ use super::{Defaults, TokenizerFiles};
 use crate::error::escape;
 use crate::models::autoencoder::kl::KlConfig;
 use crate::models::text::{MlpActivation, Padding, TextConfig};
-use crate::models::training::{Prediction, ScheduleConfig, Spacing};
+use crate::models::training::{Prediction, ScheduleConfig, Spacing, ZeroSnr};
 use crate::models::unet::{UnetConfig, UnetLevel};
 use serde_json::{Value, json};
 
@@ -243,7 +243,7 @@ pub fn schedule(config: &Value) -> Parsed<ScheduleConfig> {
         steps_offset: size(config, "steps_offset", Some(0))?,
         spacing,
         set_alpha_to_one: flag(config, "set_alpha_to_one", class == "DDIMScheduler")?,
-        rescale_zero_snr: flag(config, "rescale_betas_zero_snr", false)?,
+        zero_snr: flag(config, "rescale_betas_zero_snr", false)?.then_some(ZeroSnr::Diffusers),
     };
     let betas = 0.0 < parsed.beta_start && parsed.beta_start <= parsed.beta_end && parsed.beta_end < 1.0;
     if !betas || !(2..=100_000).contains(&parsed.train_steps) || parsed.steps_offset >= parsed.train_steps {
@@ -374,6 +374,7 @@ fn schedule_json(s: &ScheduleConfig) -> Value {
             Prediction::Epsilon => "epsilon",
             Prediction::V => "v_prediction",
             Prediction::Sample => "sample",
+            Prediction::Flow => "flow_prediction",
         },
         "steps_offset": s.steps_offset,
         "timestep_spacing": match s.spacing {
@@ -382,6 +383,6 @@ fn schedule_json(s: &ScheduleConfig) -> Value {
             Spacing::Trailing => "trailing",
         },
         "set_alpha_to_one": s.set_alpha_to_one,
-        "rescale_betas_zero_snr": s.rescale_zero_snr,
+        "rescale_betas_zero_snr": s.zero_snr.is_some(),
     })
 }

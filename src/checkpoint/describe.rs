@@ -80,9 +80,10 @@ fn schedule(model: &Model) -> String {
         Prediction::Epsilon => "epsilon",
         Prediction::V => "v",
         Prediction::Sample => "sample",
+        Prediction::Flow => "flow",
     };
     let kind = if s.scaled_linear { "scaled linear" } else { "linear" };
-    let snr = if s.rescale_zero_snr { ", zero terminal SNR" } else { "" };
+    let snr = if s.zero_snr.is_some() { ", zero terminal SNR" } else { "" };
     format!("predicts {predicts}, betas {} to {} {kind}, {} timesteps{snr}", s.beta_start, s.beta_end, s.train_steps)
 }
 

@@ -4,7 +4,7 @@ use super::config::{self, Sections};
 use super::{Model, ModelId, arch, diffusers, names};
 use crate::error::{Error, Result, escape};
 use crate::models::autoencoder::kl::KlConfig;
-use crate::models::training::{Prediction, ScheduleConfig};
+use crate::models::training::{Prediction, ScheduleConfig, ZeroSnr};
 use crate::models::{Autoencoder, Networks};
 use crate::weights::WeightSource;
 use crate::weights::bytes::Bytes;
@@ -42,7 +42,7 @@ pub fn single(file: RawFile, name: String) -> Result<Model> {
     // Empty tensors of these names are how fine-tuned v-prediction checkpoints say what they are.
     if keys.contains(&"v_pred") {
         schedule.prediction = Prediction::V;
-        schedule.rescale_zero_snr = keys.contains(&"ztsnr");
+        schedule.zero_snr = keys.contains(&"ztsnr").then_some(ZeroSnr::Webui);
     }
     let (read, unread) = canonical.split_at(tensors.len());
     let unread = unread.iter().zip(&other).find_map(|(name, (_, dtype))| name.as_ref().map(|n| (n, dtype)));

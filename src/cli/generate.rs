@@ -81,7 +81,7 @@ pub struct GenerateArgs {
     /// Timesteps of DDIM, PLMS and UniPC: auto, leading, linspace, trailing or webui [default: auto]
     #[arg(long, value_name = "RULE")]
     timesteps: Option<String>,
-    /// What the model predicts: auto (as the file says), eps or v; the wrong one gives noise or grey [default: auto]
+    /// What the model predicts: auto (as the file says), eps, v or sample; the wrong one gives noise or grey [default: auto]
     #[arg(long, value_name = "KIND")]
     prediction: Option<String>,
     /// Which hidden state of the text encoder, from the end [default: 1]

@@ -220,6 +220,6 @@ impl Request {
 
     /// Whether the unconditional half is computed.
     pub fn guided(&self) -> bool {
-        self.guidance != 1.0
+        self.guidance != 1.0 || self.sampling.sampler.both_halves
     }
 }

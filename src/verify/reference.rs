@@ -44,6 +44,15 @@ pub struct Loop {
     /// The start is noise times this.
     #[serde(default = "one")]
     pub init_noise_sigma: f64,
+    /// How far guidance is rescaled to the prompt's own contrast.
+    #[serde(default)]
+    pub guidance_rescale: f32,
+    /// The share of fresh noise, where the loop was given one.
+    #[serde(default)]
+    pub eta: Option<f64>,
+    /// The guidance that the network itself was told (a guidance embedding); `cfg` is then 1.
+    #[serde(default)]
+    pub guidance_scale: Option<f32>,
     /// diffusers' configuration of the scheduler.
     #[serde(default)]
     pub config: serde_json::Map<String, serde_json::Value>,

@@ -1,6 +1,5 @@
 //! The checks of noise, schedules and samplers: `randn.*`, `brownian.*`, `k.*` on an analytic denoiser, `loop.*`.
 
-use super::reference::Loop;
 use super::{Bench, error};
 use crate::diffusion::denoise::noise::FixedNoise;
 use crate::diffusion::denoise::plan::Plan;
@@ -9,10 +8,9 @@ use crate::diffusion::denoise::samplers;
 use crate::diffusion::denoise::schedule::Schedule;
 use crate::diffusion::denoise::sigmas::{ScheduleKind, sigmas};
 use crate::error::{Error, Result};
-use crate::models::training::Spacing;
 use crate::rng::RngKind;
 use crate::rng::brownian::BrownianTree;
-use crate::verify::diffusers::{self, LoopConfig};
+use crate::verify::diffusers::LoopConfig;
 use std::ops::ControlFlow;
 
 /// The order in which one generator of a seed was asked for the `randn.SEED.*` tensors.
@@ -87,10 +85,12 @@ impl Bench<'_> {
     fn looped(&self, name: &str, which: &str, part: &str) -> Result<f64> {
         let missing = || Error::other(format!("samplers.json has no loop {which}"));
         let given = self.reference.loops.get(which).ok_or_else(missing)?;
-        let ours = build(which, given, &self.schedule()?)?;
+        let config = LoopConfig::of(which, given)?;
+        let ours = config.build(&config.schedule(&self.stages.model().schedule)?, given.steps)?;
         match part {
             "timesteps" => error(&ours.timesteps, &given.timesteps),
             "sigmas" => error(&ours.sigmas, &given.sigmas),
+            "init_noise_sigma" => error(&[ours.init_noise_sigma], &[given.init_noise_sigma as f32]),
             _ => {
                 let noise = self.reference.get(&format!("loop.{which}.noise"))?;
                 let latents = self.guided(&ours.plan, given.cfg, noise, None)?;
@@ -98,29 +98,6 @@ impl Bench<'_> {
             }
         }
     }
-}
-
-/// A loop by its name, with what its configuration says beyond the name.
-fn build(name: &str, given: &Loop, schedule: &Schedule) -> Result<diffusers::Loop> {
-    let mut config = LoopConfig::named(name)?;
-    let flag = |key: &str| given.config.get(key).and_then(serde_json::Value::as_bool);
-    let count = |key: &str| given.config.get(key).and_then(serde_json::Value::as_u64);
-    let text = |key: &str| given.config.get(key).and_then(serde_json::Value::as_str);
-    match text("timestep_spacing") {
-        Some("leading") => config.spacing = Spacing::Leading,
-        Some("linspace") => config.spacing = Spacing::Linspace,
-        Some("trailing") => config.spacing = Spacing::Trailing,
-        _ => {}
-    }
-    config.steps_offset = count("steps_offset").map_or(config.steps_offset, |n| n.min(1000) as usize);
-    config.karras = flag("use_karras_sigmas").unwrap_or(config.karras);
-    config.exponential = flag("use_exponential_sigmas").unwrap_or(config.exponential);
-    config.set_alpha_to_one = flag("set_alpha_to_one").unwrap_or(config.set_alpha_to_one);
-    if name.starts_with("unipc") {
-        config.unipc_order = count("solver_order").map_or(config.unipc_order, |n| n.min(3) as usize);
-        config.unipc_bh1 = text("solver_type").map_or(config.unipc_bh1, |t| t == "bh1");
-    }
-    config.build(schedule, given.steps)
 }
 
 /// `D(x, s) = (0.25 x + s^2 mean) / (0.25 + s^2)`: the best denoiser of a Gaussian of variance 1/4.

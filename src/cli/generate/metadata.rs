@@ -126,10 +126,12 @@ impl<'e> Metadata<'e> {
             Timesteps::Auto => {}
             Timesteps::Spaced(spacing) => put("Timesteps", format!("{spacing:?}").to_lowercase()),
             Timesteps::Webui => put("Timesteps", "webui".into()),
+            Timesteps::Only(t) => put("Timesteps", t.to_string()),
         }
         match request.prediction {
             None => {}
             Some(Prediction::V) => put("Prediction", "v".into()),
+            Some(Prediction::Sample) => put("Prediction", "sample".into()),
             Some(_) => put("Prediction", "eps".into()),
         }
         inpainting(request, &mut put);

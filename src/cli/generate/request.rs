@@ -134,7 +134,8 @@ fn parse_prediction(name: &str) -> Result<Option<Prediction>> {
         "auto" => Ok(None),
         "eps" | "epsilon" => Ok(Some(Prediction::Epsilon)),
         "v" | "v_prediction" | "v-prediction" => Ok(Some(Prediction::V)),
-        _ => Err(Error::usage(format!("--prediction {} is not known; use auto, eps or v", escape(name)))),
+        "sample" | "x0" => Ok(Some(Prediction::Sample)),
+        _ => Err(Error::usage(format!("--prediction {} is not known; use auto, eps, v or sample", escape(name)))),
     }
 }
 
@@ -211,7 +212,12 @@ fn ignored(request: &Request, args: &GenerateArgs) {
     {
         eprintln!("note: --scheduler is ignored: {name} takes its steps from --timesteps");
     }
-    if levels && args.timesteps.as_deref().is_some_and(|t| Timesteps::parse(t).is_ok_and(|t| t != Timesteps::Auto)) {
+    if levels
+        && args
+            .timesteps
+            .as_deref()
+            .is_some_and(|t| Timesteps::parse(t).is_ok_and(|t| t != Timesteps::Auto && !t.counts_for_levels()))
+    {
         eprintln!("note: --timesteps is ignored: {name} takes its steps from --scheduler");
     }
     if args.eta.is_some() && !sampler.takes_eta() {

@@ -1,13 +1,11 @@
-//! What the user asked for in, everything that a sampler's run needs to know out:
-//! levels, timesteps, the start, the count.
+//! What the user asked for in, everything that a sampler's run needs to know out: levels, timesteps, the start, the count.
 
 use super::noise::Noise;
-use super::run::{At, Denoiser, run};
+use super::run::{At, Denoiser, Run, run};
 use super::samplers::{Family, SamplerInfo};
-use super::schedule::{Schedule, interpolated_index, ln};
-use super::sigmas::{ScheduleKind, sigmas};
-use super::timesteps::{Point, Timesteps, ddim_points, unipc_points};
-use super::unipc::UniPc;
+use super::schedule::{Schedule, ln};
+use super::sigmas::ScheduleKind;
+use super::timesteps::{Point, Timesteps};
 use crate::error::{Error, Result};
 use std::ops::ControlFlow;
 
@@ -16,13 +14,13 @@ use std::ops::ControlFlow;
 pub struct Settings {
     /// Which sampler.
     pub sampler: &'static SamplerInfo,
-    /// Noise levels of the k-samplers. DDIM, PLMS and UniPC have their own and pay no attention, as in the webui.
+    /// Noise levels of the k-samplers. Samplers along timesteps have their own and pay no attention, as in the webui.
     pub schedule: ScheduleKind,
     /// 1 to 1000.
     pub steps: usize,
     /// Share of fresh noise; `None` is the sampler's own default (1 for ancestral and SDE samplers, 0 for DDIM).
     pub eta: Option<f32>,
-    /// Timesteps of DDIM, PLMS and UniPC; the k-samplers pay no attention.
+    /// Timesteps of DDIM, PLMS, UniPC and TCD; the k-samplers pay attention to [`Timesteps::Only`] alone.
     pub timesteps: Timesteps,
     /// img2img: how much of the process is run, 0 to 1. `None` starts from pure noise.
     pub strength: Option<f32>,
@@ -34,30 +32,73 @@ impl Settings {
         let (schedule, timesteps) = (ScheduleKind::Automatic, Timesteps::Auto);
         Self { sampler, schedule, steps, eta: None, timesteps, strength: None }
     }
+
+    /// The strength as Python programs multiply it: the decimal that the user wrote (0.7f32 alone is a little less).
+    pub(super) fn share(&self) -> Option<f64> {
+        self.strength.map(|s| (f64::from(s) * 1e6).round() / 1e6)
+    }
+
+    fn check(&self) -> Result<()> {
+        if !(1..=1000).contains(&self.steps) {
+            return Err(Error::usage(format!("{} steps: use 1 to 1000", self.steps)));
+        }
+        if let Some(s) = self.strength.filter(|s| !(0.0..=1.0).contains(s)) {
+            return Err(Error::usage(format!("strength {s}: use 0 to 1")));
+        }
+        if let Some(eta) = self.eta.filter(|e| !(0.0..=1.0).contains(e)) {
+            return Err(Error::usage(format!("eta {eta}: use 0 to 1")));
+        }
+        match self.timesteps {
+            Timesteps::Only(t) if self.steps != 1 => {
+                Err(Error::usage(format!("timestep {t} alone is one step, not {}: ask for 1 step", self.steps)))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
+/// A sampler's code: its state and its latents.
+pub(crate) type Method = fn(&mut Run<'_>, &mut [f32]) -> Result<()>;
+
 /// How a noise level becomes the timestep that the U-Net is told.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) enum Timing {
     /// Interpolated in the training schedule.
+    #[default]
     Schedule,
     /// These levels have these timesteps; others are interpolated (diffusers' tables).
     Pairs(Vec<(f32, f32)>),
-    /// The nearest of the 50 timesteps that a consistency model was distilled on, and its boundary scaling.
-    Distilled(Vec<f32>),
+    /// The nearest of these, the only ones that the model knows.
+    Nearest(Vec<f32>),
+}
+
+/// What a sampler walks along: the answer of its [`SamplerInfo::tables`].
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tables {
+    /// Levels from high to 0 of a k-sampler.
+    pub sigmas: Vec<f32>,
+    /// Places of a sampler along timesteps; the last is where it ends.
+    pub points: Vec<Point>,
+    pub timing: Timing,
+    /// The factor of the noise in a start from pure noise, where it is not the first level.
+    pub noise: Option<f64>,
+    /// Whether the whole table is run whatever the strength, because the strength is in it.
+    pub whole: bool,
+    /// The sampler's code, where the tables call for another than its usual.
+    pub method: Option<Method>,
 }
 
 /// A sampler's run, before it happens: a pure function of the schedule and the settings.
 #[derive(Clone, Debug)]
 pub struct Plan {
     sampler: &'static SamplerInfo,
+    pub(super) method: Method,
     schedule: Schedule,
     /// Levels from high to 0 of a k-sampler, from where it starts.
     pub(super) sigmas: Vec<f32>,
     /// Places of a timestep sampler, from where it starts; the last is where it ends.
     pub(super) points: Vec<Point>,
     pub(super) eta: f64,
-    pub(crate) unipc: UniPc,
     timing: Timing,
     /// Smallest positive and largest level of the whole schedule, whatever the start.
     levels: (f32, f32),
@@ -69,30 +110,52 @@ pub struct Plan {
 impl Plan {
     /// Works out the tables; steps outside of 1 to 1000 or a strength outside of 0 to 1 are usage errors.
     pub fn new(schedule: &Schedule, settings: &Settings) -> Result<Self> {
-        if !(1..=1000).contains(&settings.steps) {
-            return Err(Error::usage(format!("{} steps: use 1 to 1000", settings.steps)));
+        settings.check()?;
+        let info = settings.sampler;
+        let tables = (info.tables)(schedule, settings);
+        let mut plan = Self::bare(schedule, info);
+        plan.eta = settings.eta.or(info.eta).map_or(0.0, f64::from);
+        plan.method = tables.method.unwrap_or(info.run);
+        (plan.sigmas, plan.points, plan.timing) = (tables.sigmas, tables.points, tables.timing);
+        if info.family == Family::Sigma {
+            plan.levels = ends(&plan.sigmas);
         }
-        if let Some(s) = settings.strength.filter(|s| !(0.0..=1.0).contains(s)) {
-            return Err(Error::usage(format!("strength {s}: use 0 to 1")));
+        match settings.share() {
+            None if info.family == Family::Sigma => {
+                plan.start = (1.0, tables.noise.unwrap_or(f64::from(plan.sigmas[0])));
+            }
+            None => plan.start = (0.0, 1.0),
+            Some(share) => plan.cut(settings, share, tables.whole)?,
         }
-        if let Some(eta) = settings.eta.filter(|e| !(0.0..=1.0).contains(e)) {
-            return Err(Error::usage(format!("eta {eta}: use 0 to 1")));
-        }
-        let unipc = if settings.timesteps == Timesteps::Webui { UniPc::WEBUI } else { UniPc::DIFFUSERS };
-        let mut plan = Self::bare(schedule, settings.sampler);
-        plan.unipc = unipc;
-        plan.eta = f64::from(settings.eta.unwrap_or(settings.sampler.eta));
-        match settings.sampler.family {
-            Family::Sigma => plan.choose_sigmas(settings),
-            Family::Ddim => plan.points = ddim_points(schedule, settings.timesteps, settings.steps),
-            Family::UniPc => plan.points = unipc_points(schedule, settings.timesteps, settings.steps),
-        }
-        plan.cut(settings)?;
         Ok(plan.finished())
     }
 
-    /// A k-sampler along given levels that fall to 0, as `verify` compares it with
-    /// k-diffusion; the start is the caller's.
+    /// Starts where img2img starts: t_enc + 1 = int(min(strength, .999) steps) + 1 steps from the end for a k-sampler
+    /// (the webui's count), the last int(steps strength) for the others (the original scripts').
+    fn cut(&mut self, settings: &Settings, share: f64, whole: bool) -> Result<()> {
+        if self.sampler.family == Family::Sigma {
+            let encoded = (share.min(0.999) * settings.steps as f64) as usize;
+            let left_out = if whole { 0 } else { settings.steps.saturating_sub(encoded + 1) };
+            self.sigmas.drain(..left_out);
+            self.start = (1.0, f64::from(self.sigmas[0]));
+            return Ok(());
+        }
+        let kept = (share * settings.steps as f64) as usize;
+        if kept == 0 && !whole {
+            return Err(Error::usage(format!(
+                "strength {} of {} steps leaves none to run; raise --strength or --steps",
+                f64::from(settings.strength.unwrap_or_default()),
+                settings.steps
+            )));
+        }
+        let left_out = if whole { 0 } else { (self.points.len() - 1).saturating_sub(kept) };
+        self.points.drain(..left_out);
+        let alpha_bar = self.points[0].alpha_bar;
+        self.start = (alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt());
+        Ok(())
+    }
+
+    /// A k-sampler along given levels that fall to 0, as `verify` compares it with k-diffusion; the start is the caller's.
     pub fn on_sigmas(
         schedule: &Schedule,
         sampler: &'static SamplerInfo,
@@ -108,7 +171,7 @@ impl Plan {
             return Err(Error::usage(format!("{}: a k-sampler needs levels that fall to 0", sampler.name)));
         }
         let mut plan = Self::bare(schedule, sampler);
-        plan.eta = f64::from(eta.unwrap_or(sampler.eta));
+        plan.eta = eta.or(sampler.eta).map_or(0.0, f64::from);
         plan.levels = ends(&sigmas);
         plan.start = (1.0, f64::from(sigmas[0]));
         plan.sigmas = sigmas;
@@ -119,16 +182,28 @@ impl Plan {
     pub(crate) fn bare(schedule: &Schedule, sampler: &'static SamplerInfo) -> Self {
         Self {
             sampler,
+            method: sampler.run,
             schedule: schedule.clone(),
             sigmas: Vec::new(),
             points: Vec::new(),
-            eta: f64::from(sampler.eta),
-            unipc: UniPc::DIFFUSERS,
+            eta: sampler.eta.map_or(0.0, f64::from),
             timing: Timing::Schedule,
             levels: (schedule.sigma_min(), schedule.sigma_max()),
             start: (1.0, 1.0),
             times: None,
         }
+    }
+
+    /// The same with a share of fresh noise.
+    pub(crate) fn with_eta(mut self, eta: f64) -> Self {
+        self.eta = eta;
+        self
+    }
+
+    /// The same with another of the sampler's methods.
+    pub(crate) fn with_method(mut self, method: Method) -> Self {
+        self.method = method;
+        self
     }
 
     /// Brings tables of another program: levels with the timesteps that belong to them, and the noise's factor.
@@ -144,59 +219,6 @@ impl Plan {
     pub(crate) fn with_points(mut self, points: Vec<Point>) -> Self {
         self.points = points;
         self.finished()
-    }
-
-    fn choose_sigmas(&mut self, settings: &Settings) {
-        let info = settings.sampler;
-        let automatic = settings.schedule == ScheduleKind::Automatic;
-        let kind = if automatic { info.schedule } else { settings.schedule };
-        if info.distilled {
-            let (times, table) = super::lcm::table(&self.schedule, settings.steps);
-            self.timing = Timing::Distilled(times);
-            if automatic {
-                self.sigmas = table;
-                self.levels = ends(&self.sigmas);
-                return;
-            }
-        }
-        let extra = usize::from(info.discard_penultimate);
-        self.sigmas = sigmas(&self.schedule, kind, settings.steps + extra);
-        if info.discard_penultimate {
-            let n = self.sigmas.len();
-            self.sigmas.remove(n - 2);
-        }
-        self.levels = ends(&self.sigmas);
-    }
-
-    /// Starts where img2img starts: t_enc + 1 = int(min(strength, .999) steps) + 1 steps from the end for a k-sampler
-    /// (the webui's count), the last int(steps strength) for the others (the original scripts').
-    fn cut(&mut self, settings: &Settings) -> Result<()> {
-        let Some(strength) = settings.strength.map(f64::from) else {
-            match settings.sampler.family {
-                Family::Sigma => self.start = (1.0, f64::from(self.sigmas[0])),
-                Family::Ddim | Family::UniPc => self.start = (0.0, 1.0),
-            }
-            return Ok(());
-        };
-        // The decimal that the user wrote, as Python programs multiply it: 0.7f32 alone would be a little less.
-        let share = (strength * 1e6).round() / 1e6;
-        if settings.sampler.family == Family::Sigma {
-            let encoded = (share.min(0.999) * settings.steps as f64) as usize;
-            self.sigmas.drain(..settings.steps.saturating_sub(encoded + 1));
-            self.start = (1.0, f64::from(self.sigmas[0]));
-            return Ok(());
-        }
-        let kept = (share * settings.steps as f64) as usize;
-        if kept == 0 {
-            return Err(Error::usage(format!(
-                "strength {strength} of {} steps leaves none to run; raise --strength or --steps",
-                settings.steps
-            )));
-        }
-        self.points.drain(..(self.points.len() - 1).saturating_sub(kept));
-        let alpha_bar = self.points[0].alpha_bar;
-        self.start = (alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt());
-        Ok(())
     }
 
     /// Runs the sampler once on a single number, to learn which timesteps it asks for.
@@ -272,25 +294,17 @@ impl Plan {
                 let given = pairs.iter().find(|(s, _)| *s == sigma).map(|(_, t)| *t);
                 given.unwrap_or_else(|| self.schedule.time_of(sigma))
             }
-            Timing::Distilled(times) => {
+            Timing::Nearest(times) => {
                 let distance = |t: &f32| (ln(sigma) - ln(self.schedule.sigma_at(*t))).abs();
                 times.iter().copied().min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap_or(0.0)
             }
         }
     }
 
-    /// The boundary scaling of consistency models; nothing for others.
-    pub(super) fn post_process(&self, at: At, x: &[f32], denoised: &mut [f32]) {
-        if matches!(self.timing, Timing::Distilled(_)) {
-            super::lcm::boundary(at.t, x, denoised);
-        }
+    /// The cumulative alpha of an integer timestep.
+    pub(super) fn alpha_bar(&self, t: usize) -> f64 {
+        Point::at(&self.schedule, t).alpha_bar
     }
-}
-
-/// Interpolates a level in a table of other levels: `sigma_to_t` on any rising list.
-pub(super) fn index_in(levels: &[f32], sigma: f32) -> f32 {
-    let logs: Vec<f32> = levels.iter().map(|&s| ln(s)).collect();
-    interpolated_index(&logs, sigma)
 }
 
 fn ends(sigmas: &[f32]) -> (f32, f32) {
@@ -310,6 +324,11 @@ impl Denoiser for Recorder {
         self.0.push(at.t);
         out.fill(0.0);
         Ok(())
+    }
+
+    fn noise_and_clean(&mut self, x: &[f32], at: At, noise: &mut [f32], clean: &mut [f32]) -> Result<()> {
+        noise.fill(0.0);
+        self.denoised(x, at, clean)
     }
 }
 

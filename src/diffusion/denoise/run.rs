@@ -18,7 +18,7 @@ pub struct At {
     pub evaluation: usize,
     /// The timestep that the U-Net is told, possibly fractional.
     pub t: f32,
-    /// The noise level sqrt((1 - abar) / abar).
+    /// The noise level sqrt((1 - abar) / abar); infinite where there is no signal (zero terminal SNR).
     pub sigma: f32,
 }
 
@@ -29,8 +29,27 @@ pub trait Denoiser {
     /// k-diffusion's `D(x, sigma)`: the clean latents, from `x = clean + sigma noise`.
     fn denoised(&mut self, x: &[f32], at: At, out: &mut [f32]) -> Result<()>;
 
+    /// The same, and in `uncond` the clean latents as the model sees them without the prompt (CFG++). A denoiser
+    /// without guidance knows of no difference.
+    fn denoised_apart(&mut self, x: &[f32], at: At, out: &mut [f32], uncond: &mut [f32]) -> Result<()> {
+        self.denoised(x, at, out)?;
+        uncond.copy_from_slice(out);
+        Ok(())
+    }
+
     /// The noise in `x = sqrt(abar) clean + sqrt(1 - abar) noise` (DDIM, PLMS, UniPC).
     fn epsilon(&mut self, x: &[f32], at: At, out: &mut [f32]) -> Result<()>;
+
+    /// Both, of the same x. From the noise alone no clean latents follow where there is no signal (an infinite `sigma`).
+    fn noise_and_clean(&mut self, x: &[f32], at: At, noise: &mut [f32], clean: &mut [f32]) -> Result<()> {
+        self.epsilon(x, at, noise)?;
+        let sigma = f64::from(at.sigma);
+        let scale = (sigma * sigma + 1.0).sqrt();
+        for ((c, x), n) in clean.iter_mut().zip(x).zip(noise.iter()) {
+            *c = (f64::from(*x) * scale - sigma * f64::from(*n)) as f32;
+        }
+        Ok(())
+    }
 
     /// From now on `x` holds only these images of the batch.
     fn select(&mut self, _images: Range<usize>) {}
@@ -71,7 +90,7 @@ impl Progress<'_> {
 pub type Listener<'a> = dyn FnMut(&Progress<'_>) -> ControlFlow<()> + 'a;
 
 /// A sampler's view of its run.
-pub(super) struct Run<'a> {
+pub(crate) struct Run<'a> {
     pub plan: &'a Plan,
     denoiser: &'a mut dyn Denoiser,
     noise: &'a mut dyn Noise,
@@ -84,10 +103,27 @@ pub(super) struct Run<'a> {
 impl Run<'_> {
     /// The clean latents at noise level `sigma`, of `x` in variance-exploding scale.
     pub fn denoise(&mut self, x: &[f32], sigma: f64, out: &mut [f32]) -> Result<()> {
-        let sigma = sigma as f32;
-        let at = self.at(self.plan.time_of(sigma), sigma);
+        self.denoise_then(x, sigma, out, |_, _| {})
+    }
+
+    /// The same with something done to the estimate, at the timestep that was asked, before anybody hears of it.
+    pub fn denoise_then(
+        &mut self,
+        x: &[f32],
+        sigma: f64,
+        out: &mut [f32],
+        then: impl FnOnce(f32, &mut [f32]),
+    ) -> Result<()> {
+        let at = self.level(sigma);
         self.denoiser.denoised(x, at, out)?;
-        self.plan.post_process(at, x, out);
+        then(at.t, out);
+        self.tell(at, Estimate::Clean(out))
+    }
+
+    /// The clean latents, and what they would be without the prompt.
+    pub fn denoise_apart(&mut self, x: &[f32], sigma: f64, out: &mut [f32], uncond: &mut [f32]) -> Result<()> {
+        let at = self.level(sigma);
+        self.denoiser.denoised_apart(x, at, out, uncond)?;
         self.tell(at, Estimate::Clean(out))
     }
 
@@ -96,6 +132,18 @@ impl Run<'_> {
         let at = self.at(point.t, point.sigma() as f32);
         self.denoiser.epsilon(x, at, out)?;
         self.tell(at, Estimate::Noise { x, epsilon: out, alpha_bar: point.alpha_bar })
+    }
+
+    /// Noise and clean latents of `x` in variance-preserving scale, at `point`, where there may be no signal.
+    pub fn noise_and_clean(&mut self, x: &[f32], point: Point, noise: &mut [f32], clean: &mut [f32]) -> Result<()> {
+        let at = self.at(point.t, point.sigma() as f32);
+        self.denoiser.noise_and_clean(x, at, noise, clean)?;
+        self.tell(at, Estimate::Clean(clean))
+    }
+
+    fn level(&self, sigma: f64) -> At {
+        let sigma = sigma as f32;
+        self.at(self.plan.time_of(sigma), sigma)
     }
 
     fn at(&self, t: f32, sigma: f32) -> At {
@@ -190,7 +238,7 @@ pub fn run(
             step: 0,
             evaluation: 0,
         };
-        (plan.sampler().run)(&mut run, part)?;
+        (plan.method)(&mut run, part)?;
     }
     noise.select(0..images);
     denoiser.select(0..images);

@@ -1,21 +1,23 @@
 //! A sampler's name in, what there is to know about it out: the one list that a new sampler is added to.
 
-use super::run::Run;
-use super::sigmas::{ScheduleKind, normalised};
-use super::timesteps::Timesteps;
-use super::{ddim, dpm_solver, dpm2, dpmpp, dpmpp_sde, euler, heun, lcm, lms, restart, unipc};
+use super::plan::{Method, Settings, Tables};
+use super::schedule::Schedule;
+use super::sigmas::{self, ScheduleKind, normalised};
+use super::timesteps::{self, Timesteps};
+use super::{
+    cfg_pp, ddim, dpm_solver, dpm2, dpmpp, dpmpp_sde, er_sde, euler, heun, lcm, lms, multistep, res, restart, tcd,
+    unipc,
+};
 use crate::error::{Error, Result, escape};
 use crate::models::training::Spacing;
 
-/// Which tables a sampler walks along.
+/// What a sampler walks along, and in which of the two spaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// k-diffusion's: noise levels of a sigma schedule.
     Sigma,
-    /// Integer timesteps of DDIM and PLMS.
-    Ddim,
-    /// UniPC's own timesteps.
-    UniPc,
+    /// Timesteps (DDIM, PLMS, UniPC, TCD).
+    Timesteps,
 }
 
 /// How often a sampler calls the guided model.
@@ -59,13 +61,17 @@ pub struct SamplerInfo {
     pub family: Family,
     /// Noise after the start.
     pub draws: Draws,
-    /// The share of fresh noise where the user says nothing; 0 where there is none to take.
-    pub eta: f32,
+    /// The share of fresh noise where the user says nothing; none where there is no share to choose.
+    pub eta: Option<f32>,
     /// Whether it is made for consistency models and their few timesteps.
     pub distilled: bool,
+    /// Whether it wants the estimate without the prompt too, so that both halves are computed at guidance 1 as well.
+    pub both_halves: bool,
     /// Whether the steps that are asked for are evaluations, which the method groups as it needs.
     pub grouped: bool,
-    pub(super) run: fn(&mut Run<'_>, &mut [f32]) -> Result<()>,
+    /// What it walks along, for a schedule and the user's settings.
+    pub(super) tables: fn(&Schedule, &Settings) -> Tables,
+    pub(super) run: Method,
 }
 
 impl SamplerInfo {
@@ -76,7 +82,7 @@ impl SamplerInfo {
 
     /// Whether `--eta` changes anything.
     pub fn takes_eta(&self) -> bool {
-        self.eta > 0.0 || self.family == Family::Ddim && self.draws == Draws::Generator
+        self.eta.is_some()
     }
 }
 
@@ -101,16 +107,19 @@ const BASE: SamplerInfo = SamplerInfo {
     discard_penultimate: false,
     family: Family::Sigma,
     draws: Draws::None,
-    eta: 0.0,
+    eta: None,
     distilled: false,
+    both_halves: false,
     grouped: false,
+    tables: sigmas::tables,
     run: euler::euler,
 };
 
-const ANCESTRAL: SamplerInfo = SamplerInfo { draws: Draws::Generator, eta: 1.0, ..BASE };
-const SDE: SamplerInfo = SamplerInfo { schedule: ScheduleKind::Exponential, draws: Draws::Brownian, eta: 1.0, ..BASE };
+const ANCESTRAL: SamplerInfo = SamplerInfo { draws: Draws::Generator, eta: Some(1.0), ..BASE };
+const SDE: SamplerInfo =
+    SamplerInfo { schedule: ScheduleKind::Exponential, draws: Draws::Brownian, eta: Some(1.0), ..BASE };
 
-/// Every sampler, in the webui's order. Defaults: `sd_samplers_kdiffusion` of the webui as its metadata shows them.
+/// Every sampler, in the webui's order, then those of other programs. Defaults: `sd_samplers_kdiffusion` of the webui as its metadata shows them.
 pub const SAMPLERS: &[SamplerInfo] = &[
     SamplerInfo {
         name: "DPM++ 2M",
@@ -198,28 +207,77 @@ pub const SAMPLERS: &[SamplerInfo] = &[
     SamplerInfo {
         name: "DDIM",
         aliases: &["ddim_trailing", "DDIMParallel"],
-        family: Family::Ddim,
+        family: Family::Timesteps,
         draws: Draws::Generator,
+        eta: Some(0.0),
+        tables: timesteps::tables,
         run: ddim::ddim,
         ..BASE
     },
     SamplerInfo {
         name: "PLMS",
-        aliases: &["PNDM", "ipndm"],
-        family: Family::Ddim,
+        aliases: &["PNDM"],
+        family: Family::Timesteps,
         calls: Calls::OneMore,
+        tables: ddim::plms_tables,
         run: ddim::plms,
         ..BASE
     },
     SamplerInfo {
         name: "UniPC",
         aliases: &["uni_pc_bh2", "UniPCMultistep"],
-        family: Family::UniPc,
-        run: unipc::unipc,
+        family: Family::Timesteps,
+        tables: unipc::tables,
+        run: unipc::unipc::<2, false>,
         ..BASE
     },
     // Noise after each step is the method itself, so there is no eta.
-    SamplerInfo { name: "LCM", aliases: &[], draws: Draws::Generator, distilled: true, run: lcm::lcm, ..BASE },
+    SamplerInfo {
+        name: "LCM",
+        aliases: &[],
+        draws: Draws::Generator,
+        distilled: true,
+        tables: lcm::tables,
+        run: lcm::lcm,
+        ..BASE
+    },
+    SamplerInfo {
+        name: "TCD",
+        aliases: &[],
+        family: Family::Timesteps,
+        draws: Draws::Generator,
+        eta: Some(0.3),
+        distilled: true,
+        tables: tcd::tables,
+        run: tcd::tcd,
+        ..BASE
+    },
+    SamplerInfo { name: "Euler CFG++", aliases: &[], both_halves: true, run: cfg_pp::euler_cfg_pp, ..BASE },
+    SamplerInfo {
+        name: "Euler a CFG++",
+        aliases: &["euler_ancestral_cfg_pp"],
+        both_halves: true,
+        run: cfg_pp::euler_cfg_pp,
+        ..ANCESTRAL
+    },
+    SamplerInfo {
+        name: "RES multistep",
+        aliases: &[],
+        draws: Draws::Generator,
+        eta: Some(0.0),
+        run: res::res_multistep,
+        ..BASE
+    },
+    SamplerInfo {
+        name: "RES multistep a",
+        aliases: &["res_multistep_ancestral"],
+        run: res::res_multistep,
+        ..ANCESTRAL
+    },
+    SamplerInfo { name: "Gradient estimation", aliases: &["euler_ge"], run: multistep::gradient_estimation, ..BASE },
+    // Its noise belongs to the method, so there is no eta.
+    SamplerInfo { name: "ER SDE", aliases: &[], draws: Draws::Generator, run: er_sde::er_sde, ..BASE },
+    SamplerInfo { name: "iPNDM", aliases: &[], run: multistep::ipndm, ..BASE },
 ];
 
 /// Samplers of other programs, each with the nearest of ours.
@@ -227,33 +285,31 @@ const FOREIGN: &[(&str, &str)] = &[
     ("dpmpp_2mv2", "DPM++ 2M"),
     ("dpm++2m_sde_bt", "DPM++ 2M SDE"),
     ("DPMSolverSinglestep", "DPM++ 2M"),
-    ("dpmpp_2m_cfg_pp", "DPM++ 2M"),
-    ("dpmpp_2s_ancestral_cfg_pp", "DPM++ 2S a"),
-    ("DDIM CFG++", "DDIM"),
-    ("euler_cfg_pp", "Euler"),
-    ("euler_ancestral_cfg_pp", "Euler a"),
+    ("dpmpp_2m_cfg_pp", "Euler CFG++"),
+    ("dpmpp_2s_ancestral_cfg_pp", "Euler a CFG++"),
+    ("DDIM CFG++", "Euler CFG++"),
     ("heunpp2", "Heun"),
     ("exp_heun_2_x0", "Heun"),
     ("exp_heun_2_x0_sde", "DPM++ 2M SDE Heun"),
-    ("ipndm_v", "PLMS"),
+    ("ipndm_v", "iPNDM"),
     ("deis", "DPM++ 2M"),
     ("DEISMultistep", "DPM++ 2M"),
     ("ddpm", "Euler a"),
-    ("res_multistep", "DPM++ 2M"),
-    ("res_multistep_ancestral", "DPM++ 2M SDE"),
-    ("res_2s", "DPM++ 2S a"),
-    ("er_sde", "DPM++ 3M SDE"),
+    ("res_2s", "RES multistep"),
+    ("res_2m", "RES multistep"),
+    ("res_3s", "RES multistep"),
+    ("res_3m", "RES multistep"),
+    ("res_5s", "RES multistep"),
+    ("ralston_2s", "Heun"),
     ("sa_solver", "DPM++ 3M SDE"),
     ("seeds_2", "DPM++ SDE"),
     ("seeds_3", "DPM++ SDE"),
-    ("gradient_estimation", "Euler"),
-    ("tcd", "LCM"),
     ("EDMEuler", "Euler"),
     ("EDMDPMSolverMultistep", "DPM++ 2M"),
     ("VQDiffusion", "Euler a"),
-    ("res_multistep_cfg_pp", "DPM++ 2M"),
-    ("res_multistep_ancestral_cfg_pp", "DPM++ 2M SDE"),
-    ("gradient_estimation_cfg_pp", "Euler"),
+    ("res_multistep_cfg_pp", "RES multistep"),
+    ("res_multistep_ancestral_cfg_pp", "RES multistep a"),
+    ("gradient_estimation_cfg_pp", "Gradient estimation"),
     ("sa_solver_pece", "DPM++ 3M SDE"),
     ("CosineDPMSolverMultistep", "DPM++ 2M SDE"),
     ("DPMSolverMultistepInverse", "DPM++ 2M"),
@@ -328,8 +384,11 @@ pub fn find_named(name: &str) -> Result<Named> {
     // No joined name is this long; a hostile one would make the search quadratic.
     let separators = if name.len() <= 100 { name } else { "" }.match_indices([' ', '_', '-']);
     for (at, _) in separators {
-        if let (Some(sampler), Some(kind)) = (lookup(&name[..at]), ScheduleKind::lookup(&name[at + 1..])) {
-            return Ok(Named { sampler, schedule: Some(kind), timesteps: None });
+        let Some(sampler) = lookup(&name[..at]) else { continue };
+        let rest = &name[at + 1..];
+        if ScheduleKind::lookup(rest).is_some() || ScheduleKind::nearest(rest).is_some() {
+            // One that only other programs have is refused with the nearest.
+            return Ok(Named { sampler, schedule: Some(ScheduleKind::parse(rest)?), timesteps: None });
         }
     }
     find(name).map(|sampler| Named { sampler, schedule: None, timesteps: None })
@@ -372,9 +431,17 @@ mod tests {
             ("DPM adaptive", &["k_dpm_ad", "k_dpm_adaptive", "dpm_adaptive"]),
             ("Restart", &["restart"]),
             ("DDIM", &["ddim", "ddim_trailing", "DDIMScheduler"]),
-            ("PLMS", &["plms", "ipndm", "PNDMScheduler"]),
+            ("PLMS", &["plms", "PNDMScheduler"]),
             ("UniPC", &["unipc", "uni_pc", "UniPCMultistepScheduler"]),
             ("LCM", &["k_lcm", "lcm", "LCMScheduler"]),
+            ("TCD", &["tcd", "TCDScheduler"]),
+            ("Euler CFG++", &["euler_cfg_pp", "euler cfg pp"]),
+            ("Euler a CFG++", &["euler_a_cfg_pp", "euler_ancestral_cfg_pp"]),
+            ("RES multistep", &["res_multistep", "RES Multistep"]),
+            ("RES multistep a", &["res_multistep_ancestral"]),
+            ("Gradient estimation", &["gradient_estimation", "euler_ge"]),
+            ("ER SDE", &["er_sde"]),
+            ("iPNDM", &["ipndm", "IPNDMScheduler"]),
         ];
         assert_eq!(spellings.len(), SAMPLERS.len());
         for (name, others) in spellings {
@@ -394,6 +461,14 @@ mod tests {
         assert_eq!((named.sampler.name, named.schedule), ("DPM++ 2M", Some(ScheduleKind::SgmUniform)));
         assert_eq!(find_named("ddim_trailing").unwrap().timesteps, Some(Timesteps::Spaced(Spacing::Trailing)));
         assert_eq!(find_named("DPM++ 2M SDE Heun").unwrap().schedule, None);
+        assert_eq!(find_named("lcm_turbo").unwrap().schedule, Some(ScheduleKind::Turbo));
+        // RES4LYF's and stable-diffusion.cpp's schedules, joined as a picture's text has them.
+        for (name, near) in
+            [("euler_a gits", "Align Your Steps"), ("dpm++2m bong_tangent", "KL Optimal"), ("Euler smoothstep", "Beta")]
+        {
+            let message = find_named(name).unwrap_err().to_string();
+            assert!(message.contains("schedule '") && message.contains(near), "{message}");
+        }
     }
 
     #[test]
@@ -401,6 +476,7 @@ mod tests {
         let message = |name: &str| find(name).unwrap_err().to_string();
         assert!(message("Eular a").contains("did you mean Euler a"));
         assert!(message("dpm++2mv2").contains("the nearest is DPM++ 2M"));
+        assert!(message("RES-2S").contains("the nearest is RES multistep"));
         assert!(message(&"x ".repeat(1_000_000)).len() < 1000);
         assert!(find_named(&"x ".repeat(1_000_000)).is_err());
     }

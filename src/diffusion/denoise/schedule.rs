@@ -1,7 +1,7 @@
 //! A model's schedule configuration in, its tables out: betas, alphas, sigmas, and the way between sigma and timestep.
 
 use crate::error::{Error, Kind, Result};
-use crate::models::training::ScheduleConfig;
+use crate::models::training::{ScheduleConfig, ZeroSnr};
 
 /// The tables of a training schedule, and the conversions between timestep and noise level.
 ///
@@ -28,10 +28,16 @@ impl Schedule {
             ));
         }
         let mut alphas_cumprod = cumulative_alphas(config);
-        if config.rescale_zero_snr {
+        let mut floor = 0.0;
+        if let Some(convention) = config.zero_snr {
+            floor = convention.floor();
             rescale_zero_snr(&mut alphas_cumprod);
+            if convention == ZeroSnr::Webui {
+                alphas_cumprod.iter_mut().for_each(|a| *a = a.max(floor));
+            }
         }
-        let sigmas: Vec<f32> = alphas_cumprod.iter().map(|&a| ((1.0 - a) / a).sqrt()).collect();
+        let level = |a: f32| ((1.0 - a) / a).sqrt();
+        let sigmas: Vec<f32> = alphas_cumprod.iter().map(|&a| level(a.max(floor))).collect();
         let log_sigmas = sigmas.iter().map(|&s| ln(s)).collect();
         Ok(Self { config: config.clone(), alphas_cumprod, sigmas, log_sigmas })
     }
@@ -41,7 +47,7 @@ impl Schedule {
         &self.config
     }
 
-    /// The cumulative product of 1 - beta, by integer timestep.
+    /// The cumulative product of 1 - beta, by integer timestep; 0 at the end where diffusers' zero terminal SNR says so.
     pub fn alphas_cumprod(&self) -> &[f32] {
         &self.alphas_cumprod
     }
@@ -130,9 +136,7 @@ fn cumulative_alphas(config: &ScheduleConfig) -> Vec<f32> {
     betas.into_iter().map(&mut next).collect()
 }
 
-/// Shifts and scales sqrt(abar) so that the last step has no signal (Lin et al. 2023, algorithm 1).
-///
-/// The last entry becomes 2^-24 and not 0, so that its sigma stays finite, as in diffusers.
+/// Shifts and scales sqrt(abar) so that the last step has no signal: 0 (Lin et al. 2023, algorithm 1).
 fn rescale_zero_snr(alphas_cumprod: &mut [f32]) {
     let root = |a: f32| f64::from(a).sqrt();
     let n = alphas_cumprod.len();
@@ -140,7 +144,7 @@ fn rescale_zero_snr(alphas_cumprod: &mut [f32]) {
     for a in alphas_cumprod.iter_mut() {
         *a = ((root(*a) - last) * first / (first - last)).powi(2) as f32;
     }
-    alphas_cumprod[n - 1] = 2.0f32.powi(-24);
+    alphas_cumprod[n - 1] = 0.0;
 }
 
 #[cfg(test)]
@@ -168,12 +172,25 @@ mod tests {
     }
 
     #[test]
-    fn zero_snr_and_hostile_configurations() {
-        let mut config = ScheduleConfig { rescale_zero_snr: true, ..ScheduleConfig::default() };
-        let schedule = Schedule::new(&config).unwrap();
-        assert!((schedule.sigma_max() - 4096.0).abs() < 1e-3);
-        assert!((schedule.alphas_cumprod()[0] - 0.99915).abs() < 1e-6);
-        assert!(schedule.sigmas().is_sorted());
+    fn both_conventions_of_zero_terminal_snr() {
+        for (convention, top, last) in [(ZeroSnr::Diffusers, 4096.0, 0.0), (ZeroSnr::Webui, 4518.76, 4.897_345_3e-8)] {
+            let config = ScheduleConfig { zero_snr: Some(convention), ..ScheduleConfig::default() };
+            let schedule = Schedule::new(&config).unwrap();
+            assert!((schedule.sigma_max() - top).abs() < 5e-3, "{}", schedule.sigma_max());
+            assert_eq!(schedule.alphas_cumprod()[999], last);
+            assert!((schedule.alphas_cumprod()[0] - 0.99915).abs() < 1e-6);
+            // diffusers 0.42.1, as `zsnr.alphas_cumprod` of the tiny SDXL has it.
+            assert!((f64::from(schedule.alphas_cumprod()[998]) / 1.968e-7 - 1.0).abs() < 1e-3);
+            for (t, sigma) in [(998, 2254.2), (899, 18.13), (499, 1.768)] {
+                assert!((schedule.sigmas()[t] / sigma - 1.0).abs() < 1e-3, "{t}");
+            }
+            assert!(schedule.sigmas().is_sorted() && schedule.sigmas().iter().all(|s| s.is_finite()));
+        }
+    }
+
+    #[test]
+    fn hostile_configurations() {
+        let mut config = ScheduleConfig { zero_snr: Some(ZeroSnr::Diffusers), ..ScheduleConfig::default() };
         config.beta_end = f64::NAN;
         assert!(Schedule::new(&config).is_err());
         assert!(Schedule::new(&ScheduleConfig { train_steps: 0, ..ScheduleConfig::default() }).is_err());

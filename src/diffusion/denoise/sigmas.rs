@@ -4,8 +4,12 @@
 //! Sources: k-diffusion `sampling.py` and `external.py` for the formulas, the webui's
 //! choices as its metadata implies them.
 
+use super::lcm;
+use super::plan::{Settings, Tables, Timing};
 use super::schedule::{Schedule, exp, linspace};
+use super::timesteps::{Timesteps, spaced};
 use crate::error::{Error, Result, escape};
+use crate::models::training::Spacing;
 
 /// How noise levels are spaced (`--scheduler`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -35,6 +39,16 @@ pub enum ScheduleKind {
     AlignYourSteps,
     /// Every (1000 / n)-th entry of the table, from index 1.
     Ddim,
+    /// diffusers' `leading` timesteps, with the noise that belongs to them.
+    Leading,
+    /// diffusers' `linspace` timesteps, sigma linear between them.
+    Linspace,
+    /// diffusers' `trailing` timesteps: what SD-Turbo, SDXL-Turbo and SDXL-Lightning are made for.
+    Trailing,
+    /// Stability's demonstration of its Turbo models: timesteps 999, 899, 799, ..., and from the last one to 0.
+    Turbo,
+    /// The places among the 50 of latent consistency models that diffusers takes.
+    Lcm,
 }
 
 /// Every kind with the webui's label and the other names it goes by.
@@ -51,6 +65,11 @@ const NAMES: &[(ScheduleKind, &str, &[&str])] = &[
     (ScheduleKind::Normal, "Normal", &[]),
     (ScheduleKind::Ddim, "DDIM", &["ddim_uniform"]),
     (ScheduleKind::Beta, "Beta", &[]),
+    (ScheduleKind::Leading, "Leading", &[]),
+    (ScheduleKind::Linspace, "Linspace", &[]),
+    (ScheduleKind::Trailing, "Trailing", &[]),
+    (ScheduleKind::Turbo, "Turbo", &["SDTurbo", "SDTurboScheduler"]),
+    (ScheduleKind::Lcm, "LCM", &[]),
 ];
 
 /// Schedules of other programs, each with the nearest of ours.
@@ -62,8 +81,12 @@ const FOREIGN: &[(&str, &str)] = &[
     ("smoothstep", "Beta"),
     ("linear_quadratic", "Simple"),
     ("bong_tangent", "KL Optimal"),
-    ("turbo", "SGM Uniform"),
-    ("lcm", "SGM Uniform"),
+    ("beta57", "Beta"),
+    ("logit_normal", "Uniform"),
+    ("cosine", "KL Optimal"),
+    ("ltx2", "Simple"),
+    ("flux", "Simple"),
+    ("flux2", "Simple"),
 ];
 
 /// A name without what people vary: case, spaces, dashes, underscores, and `++` for `pp`.
@@ -95,18 +118,98 @@ impl ScheduleKind {
         NAMES.iter().find(|(_, n, aliases)| matches(n) || aliases.iter().any(matches)).map(|(kind, ..)| *kind)
     }
 
+    /// The nearest of ours to a schedule that only other programs have.
+    pub(super) fn nearest(name: &str) -> Option<&'static str> {
+        let wanted = normalised(name);
+        FOREIGN.iter().find(|(n, _)| normalised(n) == wanted).map(|(_, near)| *near)
+    }
+
     /// Reads a name of the webui, stable-diffusion.cpp or ComfyUI, ignoring case, spaces, dashes and underscores.
     pub fn parse(name: &str) -> Result<Self> {
         if let Some(kind) = Self::lookup(name) {
             return Ok(kind);
         }
-        let wanted = normalised(name);
-        if let Some((_, near)) = FOREIGN.iter().find(|(n, _)| normalised(n) == wanted) {
+        if let Some(near) = Self::nearest(name) {
             return Err(Error::usage(format!("schedule '{}' is not built in; the nearest is {near}", escape(name))));
         }
         let all: Vec<&str> = NAMES.iter().map(|(_, name, _)| *name).collect();
         Err(Error::usage(format!("unknown schedule '{}': use one of {}", escape(name), all.join(", "))))
     }
+}
+
+/// The tables of the k-samplers: a schedule's levels, or those of its timesteps.
+pub(super) fn tables(schedule: &Schedule, settings: &Settings) -> Tables {
+    let kind = match settings.schedule {
+        ScheduleKind::Automatic => settings.sampler.schedule,
+        asked => asked,
+    };
+    let share = settings.share().unwrap_or(1.0);
+    if let Timesteps::Only(t) = settings.timesteps {
+        return placed(schedule, &[t.into()], Noise::Whole);
+    }
+    if let Some((times, noise)) = own_times(schedule, kind, settings.steps, share) {
+        // The places of consistency models are taken out of the part that the strength leaves, as in diffusers.
+        return Tables { whole: kind == ScheduleKind::Lcm, ..placed(schedule, &times, noise) };
+    }
+    let discards = settings.sampler.discard_penultimate;
+    let mut sigmas = sigmas(schedule, kind, settings.steps + usize::from(discards));
+    if discards {
+        sigmas.remove(sigmas.len() - 2);
+    }
+    Tables { sigmas, ..Tables::default() }
+}
+
+/// The noise of a start from pure noise.
+enum Noise {
+    /// As much as the first level says.
+    Level,
+    /// What unit noise at the first timestep is in these terms: the square root of sigma^2 + 1.
+    Whole,
+}
+
+/// Levels at given timesteps, where the U-Net is asked.
+fn placed(schedule: &Schedule, times: &[f64], noise: Noise) -> Tables {
+    let mut sigmas: Vec<f32> = times.iter().map(|t| schedule.sigma_linear(*t)).collect();
+    let timing = Timing::Pairs(sigmas.iter().copied().zip(times.iter().map(|t| *t as f32)).collect());
+    let noise = match noise {
+        Noise::Whole => Some((f64::from(sigmas[0]).powi(2) + 1.0).sqrt()),
+        Noise::Level => None,
+    };
+    sigmas.push(0.0);
+    Tables { sigmas, timing, noise, ..Tables::default() }
+}
+
+/// The timesteps of schedules that are made of timesteps, falling.
+fn own_times(schedule: &Schedule, kind: ScheduleKind, n: usize, share: f64) -> Option<(Vec<f64>, Noise)> {
+    let whole = |list: Vec<usize>| list.into_iter().map(|t| t as f64).collect();
+    Some(match kind {
+        // The rules would begin a single step at the wrong end.
+        ScheduleKind::Leading | ScheduleKind::Linspace if n == 1 => (vec![schedule.last_time().into()], Noise::Level),
+        ScheduleKind::Leading => {
+            (timesteps_of(schedule, Spacing::Leading, n, schedule.config().steps_offset), Noise::Whole)
+        }
+        ScheduleKind::Linspace => (timesteps_of(schedule, Spacing::Linspace, n, 0), Noise::Level),
+        ScheduleKind::Trailing => (timesteps_of(schedule, Spacing::Trailing, n, 0), Noise::Level),
+        ScheduleKind::Turbo => (whole(turbo(schedule, n)), Noise::Whole),
+        ScheduleKind::Lcm => (whole(lcm::places(schedule, n, share)), Noise::Whole),
+        _ => return None,
+    })
+}
+
+/// Timesteps of diffusers' Euler, Heun, LMS and KDPM2, falling; `linspace` is not rounded there.
+pub(crate) fn timesteps_of(schedule: &Schedule, spacing: Spacing, n: usize, offset: usize) -> Vec<f64> {
+    let last = f64::from(schedule.last_time());
+    match spacing {
+        Spacing::Linspace => (0..n).rev().map(|i| last * i as f64 / (n - 1).max(1) as f64).collect(),
+        _ => spaced(schedule, spacing, n, offset).into_iter().map(|t| t as f64).collect(),
+    }
+}
+
+/// Stability's steps of a tenth of the table (`SubstepSampler` of its demonstration); more than ten share it evenly.
+pub(crate) fn turbo(schedule: &Schedule, n: usize) -> Vec<usize> {
+    let train = schedule.sigmas().len();
+    let stride = train / n.max(10);
+    (0..n).map(|i| (train - 1).saturating_sub(i * stride)).collect()
 }
 
 /// Noise levels from high to low for `steps` steps, then 0. `Automatic` counts as `Uniform` here.
@@ -146,6 +249,14 @@ pub fn sigmas(schedule: &Schedule, kind: ScheduleKind, steps: usize) -> Vec<f32>
             .collect(),
         ScheduleKind::AlignYourSteps => align_your_steps(n),
         ScheduleKind::Ddim => ddim(schedule.sigmas(), n),
+        ScheduleKind::Leading
+        | ScheduleKind::Linspace
+        | ScheduleKind::Trailing
+        | ScheduleKind::Turbo
+        | ScheduleKind::Lcm => {
+            let times = own_times(schedule, kind, n, 1.0).map(|(times, _)| times).unwrap_or_default();
+            times.into_iter().map(|t| schedule.sigma_linear(t)).collect()
+        }
     };
     list.push(0.0);
     list
@@ -318,6 +429,20 @@ mod tests {
         }
         let s = table(ScheduleKind::Beta, 3);
         assert_near(&s, &[14.614647, 0.5 * (14.614647 + 0.029168), 0.029168, 0.0], 1e-5);
+    }
+
+    /// The timesteps are those of `tables` in the samplers.json of diffusers' reference loops.
+    #[test]
+    fn schedules_of_timesteps() {
+        let schedule = Schedule::new(&ScheduleConfig::default()).unwrap();
+        let all = schedule.sigmas();
+        let at = |times: &[usize]| times.iter().map(|t| all[*t]).chain([0.0]).collect::<Vec<f32>>();
+        assert_eq!(table(ScheduleKind::Trailing, 7), at(&[999, 856, 713, 570, 428, 285, 142]));
+        assert_eq!(table(ScheduleKind::Leading, 6), at(&[831, 665, 499, 333, 167, 1]));
+        assert_eq!(table(ScheduleKind::Turbo, 3), at(&[999, 899, 799]));
+        assert_eq!(table(ScheduleKind::Lcm, 4), at(&[999, 759, 499, 259]));
+        let linspace = [14.614_647, 5.092_418_7, 2.279_734_8, 1.162_866_6, 0.571_190_2, 0.029_167_535, 0.0];
+        assert_near(&table(ScheduleKind::Linspace, 6), &linspace, 3e-6);
     }
 
     #[test]

@@ -6,13 +6,13 @@ use super::golden::{Golden, relative_error};
 use super::noise::{FixedNoise, ImageNoise};
 use super::plan::{Plan, Settings};
 use super::run::{At, Denoiser, Progress, run, sample};
-use super::samplers::{Calls, Draws, Family, SAMPLERS, find};
+use super::samplers::{Calls, Draws, Family, SAMPLERS, SamplerInfo, find};
 use super::schedule::Schedule;
 use super::sigmas::ScheduleKind;
 use super::timesteps::{Point, Timesteps};
 use super::unipc::UniPc;
 use crate::error::{Kind, Result};
-use crate::models::training::ScheduleConfig;
+use crate::models::training::{ScheduleConfig, Spacing, ZeroSnr};
 use crate::rng::RngKind;
 
 /// The best denoiser of a Gaussian with this mean and variance 1/4.
@@ -34,6 +34,22 @@ impl Denoiser for Analytic {
         let square = at.sigma * at.sigma;
         for (i, o) in out.iter_mut().enumerate() {
             *o = (0.25 * x[i] + square * self.mean[i % self.mean.len()]) / (0.25 + square);
+        }
+        Ok(())
+    }
+
+    fn noise_and_clean(&mut self, x: &[f32], at: At, noise: &mut [f32], clean: &mut [f32]) -> Result<()> {
+        if at.sigma.is_infinite() {
+            self.calls += 1;
+            noise.copy_from_slice(x);
+            clean.iter_mut().enumerate().for_each(|(i, c)| *c = self.mean[i % self.mean.len()]);
+            return Ok(());
+        }
+        self.epsilon(x, at, noise)?;
+        let sigma = f64::from(at.sigma);
+        let scale = (sigma * sigma + 1.0).sqrt();
+        for ((c, x), n) in clean.iter_mut().zip(x).zip(noise.iter()) {
+            *c = (f64::from(*x) * scale - sigma * f64::from(*n)) as f32;
         }
         Ok(())
     }
@@ -102,7 +118,8 @@ fn k_diffusions_samplers() {
 fn deterministic_samplers_reach_the_exact_solution() {
     let schedule = schedule();
     let mean = [0.4f32, -0.7, 1.2, 0.0];
-    for info in SAMPLERS.iter().filter(|s| !s.distilled && s.name != "Restart") {
+    let deterministic = |s: &&SamplerInfo| s.takes_eta() || s.draws == Draws::None;
+    for info in SAMPLERS.iter().filter(|s| !s.distilled).filter(deterministic) {
         for timesteps in [Timesteps::Auto, Timesteps::Webui] {
             let settings = Settings { eta: Some(0.0), timesteps, ..Settings::new(info, 400) };
             let plan = Plan::new(&schedule, &settings).unwrap();
@@ -117,7 +134,7 @@ fn deterministic_samplers_reach_the_exact_solution() {
                     (f64::from(plan.sigmas()[0]), f64::from(schedule.sigma_min()), 1.0)
                 }
                 Family::Sigma => (f64::from(plan.sigmas()[0]), 0.0, 1.0),
-                Family::UniPc if timesteps == Timesteps::Auto => (plan.points[0].sigma(), 0.0, 1.0),
+                _ if info.name == "UniPC" && timesteps == Timesteps::Auto => (plan.points[0].sigma(), 0.0, 1.0),
                 _ => {
                     let end = plan.points[plan.points.len() - 1].alpha_bar;
                     (alpha(plan.points[0].alpha_bar), alpha(end), end.sqrt())
@@ -127,11 +144,8 @@ fn deterministic_samplers_reach_the_exact_solution() {
             let shrink = ((0.25 + end * end) / (0.25 + top * top)).sqrt();
             for i in 0..4 {
                 let exact = scale * (f64::from(mean[i]) + shrink * (first * f64::from(noise[i]) - f64::from(mean[i])));
-                let limit = if matches!(info.name, "Euler" | "Euler a" | "DDIM" | "DPM adaptive" | "UniPC") {
-                    2e-2
-                } else {
-                    3e-3
-                };
+                let first_order = ["Euler", "Gradient estimation", "DDIM", "DPM adaptive", "UniPC"];
+                let limit = if first_order.iter().any(|n| info.name.starts_with(n)) { 2e-2 } else { 3e-3 };
                 assert!((f64::from(x[i]) - exact).abs() < limit, "{} {timesteps:?}: {} not {exact}", info.name, x[i]);
             }
         }
@@ -146,9 +160,7 @@ fn unipc_is_of_second_order() {
         // Even in lambda, where the method's theory is; between two levels well inside of the table.
         let level = |i: usize| 8.0f32 * (0.1f32 / 8.0).powf(i as f32 / steps as f32);
         let points: Vec<Point> = (0..=steps).map(|i| Point::from_sigma(schedule.time_of(level(i)), level(i))).collect();
-        let mut plan = Plan::bare(&schedule, find("unipc").unwrap());
-        plan.unipc = kind;
-        let plan = plan.with_points(points.clone());
+        let plan = Plan::bare(&schedule, find("unipc").unwrap()).with_method(kind.method()).with_points(points.clone());
         let (top, end) = (points[0].sigma(), points[steps].sigma());
         let mut x = [2.0f32];
         run(&plan, &mut x, 1, &mut FixedNoise::new(Vec::new()), &mut Analytic::new(vec![0.5]), &mut quiet).unwrap();
@@ -167,7 +179,9 @@ fn unipc_is_of_second_order() {
 fn stochastic_samplers_keep_the_distribution() {
     let mean = vec![0.4f32];
     for info in SAMPLERS.iter().filter(|s| s.draws != Draws::None && !s.distilled) {
-        let plan = Plan::new(&schedule(), &Settings { eta: Some(1.0), ..Settings::new(info, 60) }).unwrap();
+        // A multistep method made for no noise takes some of it for a trend; the error falls with the step.
+        let steps = if info.name.starts_with("RES") { 400 } else { 60 };
+        let plan = Plan::new(&schedule(), &Settings { eta: Some(1.0), ..Settings::new(info, steps) }).unwrap();
         let mut noise = ImageNoise::new(RngKind::Nv, &[3]);
         let x = sample(&plan, (1, 2048), None, &mut noise, &mut Analytic::new(mean.clone()), &mut quiet).unwrap();
         let average = x.iter().map(|&v| f64::from(v)).sum::<f64>() / 2048.0;
@@ -229,6 +243,52 @@ fn check_finite(schedule: &Schedule, settings: &Settings) {
     let mut noise = ImageNoise::new(RngKind::Nv, &[1]);
     let result = sample(&plan, (1, 4), None, &mut noise, &mut Analytic::new(vec![0.5; 4]), &mut quiet);
     assert!(result.is_ok(), "{settings:?}: {}", result.unwrap_err());
+}
+
+/// The last timestep has no signal; the Gaussian is seen as velocity, which tells of it there too.
+#[test]
+fn every_sampler_works_from_no_signal_at_all() {
+    for convention in [ZeroSnr::Diffusers, ZeroSnr::Webui] {
+        let config =
+            ScheduleConfig { zero_snr: Some(convention), spacing: Spacing::Trailing, ..ScheduleConfig::default() };
+        let schedule = Schedule::new(&config).unwrap();
+        for info in SAMPLERS {
+            let plan = Plan::new(&schedule, &Settings::new(info, 12)).unwrap();
+            assert!(plan.times().is_none_or(|t| t[0] == 999.0), "{}", info.name);
+            let mut noise = ImageNoise::new(RngKind::Nv, &[3]);
+            let x = sample(&plan, (1, 512), None, &mut noise, &mut Analytic::new(vec![0.4]), &mut quiet).unwrap();
+            let average = x.iter().map(|&v| f64::from(v)).sum::<f64>() / 512.0;
+            assert!((average - 0.4).abs() < 0.1, "{} {convention:?}: {average}", info.name);
+        }
+    }
+}
+
+/// Hyper-SDXL's network for one step: the whole answer at timestep 800.
+#[test]
+fn one_timestep_alone() {
+    let schedule = schedule();
+    for name in ["lcm", "euler", "ddim", "tcd", "unipc"] {
+        let settings = Settings { timesteps: Timesteps::Only(800), ..Settings::new(find(name).unwrap(), 1) };
+        let plan = Plan::new(&schedule, &settings).unwrap();
+        assert_eq!(plan.times().unwrap(), [800.0], "{name}");
+        let mut x = [1.0f32];
+        plan.start(&mut x, None).unwrap();
+        let sigma = f64::from(schedule.sigmas()[800]);
+        let wanted = if plan.sigmas().is_empty() { 1.0 } else { (sigma * sigma + 1.0).sqrt() };
+        assert!((f64::from(x[0]) - wanted).abs() < 1e-6, "{name}");
+        let settings = Settings { steps: 4, ..settings };
+        assert!(Plan::new(&schedule, &settings).unwrap_err().to_string().contains("1 step"));
+    }
+}
+
+#[test]
+fn the_places_of_consistency_models_count_with_strength() {
+    let schedule = schedule();
+    for (name, kind) in [("lcm", ScheduleKind::Lcm), ("tcd", ScheduleKind::Automatic)] {
+        let settings = Settings { schedule: kind, strength: Some(0.6), ..Settings::new(find(name).unwrap(), 4) };
+        let plan = Plan::new(&schedule, &settings).unwrap();
+        assert_eq!(plan.times().unwrap(), [599.0, 459.0, 299.0, 159.0], "{name}");
+    }
 }
 
 #[test]

@@ -1,24 +1,33 @@
 //! A spacing and a step count in, the timesteps of DDIM, PLMS and UniPC out, each with its cumulative alpha.
 
+use super::plan::{Settings, Tables};
 use super::schedule::Schedule;
 use super::sigmas::normalised;
 use crate::error::{Error, Result, escape};
-use crate::models::training::Spacing;
+use crate::models::training::{Spacing, ZeroSnr};
 
-/// How the timesteps of DDIM, PLMS and UniPC are chosen (`--timesteps`). The k-samplers take sigma schedules instead.
+/// How the timesteps of DDIM, PLMS, UniPC and TCD are chosen. The k-samplers take sigma schedules instead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Timesteps {
-    /// The original scripts': the model's own spacing (leading for SD 1.x) for DDIM and PLMS, linspace for UniPC.
+    /// The original scripts': the model's own spacing (leading for SD 1.x) for DDIM and PLMS, linspace for UniPC, the
+    /// distilled models' 50 places for TCD.
     #[default]
     Auto,
     /// diffusers' rule of this name.
     Spaced(Spacing),
     /// The webui's tables: 20 steps of DDIM are 19 evaluations, UniPC runs at order 3.
     Webui,
+    /// This one alone, for one step of any sampler (Hyper-SDXL's network for one step: 800).
+    Only(u16),
 }
 
 impl Timesteps {
-    /// Reads `auto | leading | linspace | trailing | webui`.
+    /// Whether a k-sampler pays attention, which otherwise takes a sigma schedule.
+    pub fn counts_for_levels(self) -> bool {
+        matches!(self, Self::Only(_))
+    }
+
+    /// Reads `auto | leading | linspace | trailing | webui`, or a timestep.
     pub fn parse(name: &str) -> Result<Self> {
         match normalised(name).as_str() {
             "auto" | "automatic" | "default" => Ok(Self::Auto),
@@ -26,10 +35,12 @@ impl Timesteps {
             "linspace" => Ok(Self::Spaced(Spacing::Linspace)),
             "trailing" => Ok(Self::Spaced(Spacing::Trailing)),
             "webui" => Ok(Self::Webui),
-            _ => Err(Error::usage(format!(
-                "unknown timesteps '{}': use auto, leading, linspace, trailing or webui",
-                escape(name)
-            ))),
+            word => word.parse().ok().filter(|t| *t < 1000).map(Self::Only).ok_or_else(|| {
+                Error::usage(format!(
+                    "unknown timesteps '{}': use auto, leading, linspace, trailing, webui or one timestep from 0 to 999",
+                    escape(name)
+                ))
+            }),
         }
     }
 }
@@ -49,15 +60,27 @@ impl Point {
         ((1.0 - self.alpha_bar) / self.alpha_bar).max(0.0).sqrt()
     }
 
+    /// The place of an integer timestep, held inside of the table.
+    pub fn at(schedule: &Schedule, t: usize) -> Self {
+        let t = t.min(schedule.alphas_cumprod().len() - 1);
+        Self { t: t as f32, alpha_bar: f64::from(schedule.alphas_cumprod()[t]) }
+    }
+
+    /// The same place with at least the signal that the schedule's highest noise level has, for methods that divide by it.
+    pub fn with_signal(self, schedule: &Schedule) -> Self {
+        let least = schedule.config().zero_snr.map_or(0.0, ZeroSnr::floor);
+        Self { alpha_bar: self.alpha_bar.max(f64::from(least)), ..self }
+    }
+
     /// The place with this noise level (0 is the clean picture).
     pub fn from_sigma(t: f32, sigma: f32) -> Self {
         Self { t, alpha_bar: 1.0 / (1.0 + f64::from(sigma).powi(2)) }
     }
 }
 
-fn point(schedule: &Schedule, t: usize) -> Point {
-    let t = t.min(schedule.alphas_cumprod().len() - 1);
-    Point { t: t as f32, alpha_bar: f64::from(schedule.alphas_cumprod()[t]) }
+/// The tables of DDIM and PLMS.
+pub(super) fn tables(schedule: &Schedule, settings: &Settings) -> Tables {
+    Tables { points: ddim_points(schedule, settings.timesteps, settings.steps), ..Tables::default() }
 }
 
 /// `n` timesteps of diffusers' `DDIMScheduler` and `PNDMScheduler`, falling.
@@ -108,6 +131,7 @@ pub fn ddim_points(schedule: &Schedule, timesteps: Timesteps, n: usize) -> Vec<P
         Timesteps::Auto => schedule.config().spacing,
         Timesteps::Spaced(spacing) => spacing,
         Timesteps::Webui => return webui_ddim(schedule, n),
+        Timesteps::Only(t) => return vec![Point::at(schedule, t.into()), Point::at(schedule, 0)],
     };
     ddim_spaced(schedule, spacing, n, schedule.config().steps_offset, schedule.config().set_alpha_to_one)
 }
@@ -115,7 +139,7 @@ pub fn ddim_points(schedule: &Schedule, timesteps: Timesteps, n: usize) -> Vec<P
 /// diffusers' table with an end at abar_0, or at 1 where `to_one` says so.
 pub(crate) fn ddim_spaced(schedule: &Schedule, spacing: Spacing, n: usize, offset: usize, to_one: bool) -> Vec<Point> {
     let times = spaced(schedule, spacing, n, offset);
-    let mut points: Vec<Point> = times.into_iter().map(|t| point(schedule, t)).collect();
+    let mut points: Vec<Point> = times.into_iter().map(|t| Point::at(schedule, t)).collect();
     let end = if to_one { 1.0 } else { f64::from(schedule.alphas_cumprod()[0]) };
     points.push(Point { t: 0.0, alpha_bar: end });
     points
@@ -126,11 +150,11 @@ pub(crate) fn ddim_spaced(schedule: &Schedule, spacing: Spacing, n: usize, offse
 /// One step would have no place to go to; it goes from the only timestep to abar_0.
 fn webui_ddim(schedule: &Schedule, n: usize) -> Vec<Point> {
     let train = schedule.alphas_cumprod().len();
-    let times = (0..train).step_by((train / n).max(1)).map(|t| point(schedule, t + 1));
+    let times = (0..train).step_by((train / n).max(1)).map(|t| Point::at(schedule, t + 1));
     let mut points: Vec<Point> = times.collect();
     points.reverse();
     if points.len() == 1 {
-        points.push(point(schedule, 0));
+        points.push(Point::at(schedule, 0));
     }
     points
 }
@@ -143,11 +167,14 @@ pub fn unipc_points(schedule: &Schedule, timesteps: Timesteps, n: usize) -> Vec<
         Timesteps::Auto => schedule.config().spacing,
         Timesteps::Spaced(spacing) => spacing,
         Timesteps::Webui => return webui_unipc(schedule, n),
+        Timesteps::Only(t) => return with_clean_end(schedule, vec![t.into()]),
     };
-    let times = spaced_multistep(schedule, spacing, n, schedule.config().steps_offset);
-    let mut points: Vec<Point> = times.into_iter().map(|t| point(schedule, t)).collect();
-    points.push(Point { t: 0.0, alpha_bar: 1.0 });
-    points
+    with_clean_end(schedule, spaced_multistep(schedule, spacing, n, schedule.config().steps_offset))
+}
+
+fn with_clean_end(schedule: &Schedule, times: Vec<usize>) -> Vec<Point> {
+    let places = times.into_iter().map(|t| Point::at(schedule, t));
+    places.chain([Point { t: 0.0, alpha_bar: 1.0 }]).collect()
 }
 
 /// UniPC's own `time_uniform`: `linspace(1, 1/1000, n + 1)` of the unit interval, log alpha linear between entries.
@@ -214,5 +241,7 @@ mod tests {
         }
         assert!(Timesteps::parse("sideways").is_err());
         assert_eq!(Timesteps::parse("Trailing").unwrap(), Timesteps::Spaced(Spacing::Trailing));
+        assert_eq!(Timesteps::parse("800").unwrap(), Timesteps::Only(800));
+        assert!(Timesteps::parse("1000").is_err());
     }
 }

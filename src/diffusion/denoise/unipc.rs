@@ -1,13 +1,15 @@
 //! Latents and timesteps in, denoised latents out: the unified predictor-corrector (Zhao et al. 2023).
 
+use super::plan::{Method, Settings, Tables};
 use super::run::{Run, combine};
-use super::timesteps::Point;
+use super::schedule::Schedule;
+use super::timesteps::{Point, Timesteps, unipc_points};
 use crate::error::Result;
 
 /// Which member of the family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct UniPc {
-    /// 2 or 3.
+    /// 1 to 3.
     pub order: usize,
     /// B(h) = h; otherwise B(h) = e^h - 1.
     pub bh1: bool,
@@ -18,6 +20,25 @@ impl UniPc {
     pub const DIFFUSERS: Self = Self { order: 2, bh1: false };
     /// The webui's: bh1, order 3.
     pub const WEBUI: Self = Self { order: 3, bh1: true };
+
+    /// Its code. Orders beyond 3 are 3.
+    pub fn method(self) -> Method {
+        match (self.order, self.bh1) {
+            (..=1, _) => unipc::<1, false>,
+            (2, false) => unipc::<2, false>,
+            (2, true) => unipc::<2, true>,
+            (_, false) => unipc::<3, false>,
+            (_, true) => unipc::<3, true>,
+        }
+    }
+}
+
+/// The tables of UniPC, and with the webui's its method.
+pub(super) fn tables(schedule: &Schedule, settings: &Settings) -> Tables {
+    let points = unipc_points(schedule, settings.timesteps, settings.steps);
+    let points = points.into_iter().map(|p| p.with_signal(schedule)).collect();
+    let webui = settings.timesteps == Timesteps::Webui;
+    Tables { points, method: webui.then(|| UniPc::WEBUI.method()), ..Tables::default() }
 }
 
 /// A clean estimate and where it was made.
@@ -27,7 +48,8 @@ struct Past {
 }
 
 /// UniPC on the clean estimate, lower orders at both ends. One evaluation a step: the corrector reuses the next one's.
-pub(super) fn unipc(run: &mut Run<'_>, x: &mut [f32]) -> Result<()> {
+pub(super) fn unipc<const ORDER: usize, const BH1: bool>(run: &mut Run<'_>, x: &mut [f32]) -> Result<()> {
+    let kind = UniPc { order: ORDER, bh1: BH1 };
     let points = &run.plan.points;
     let steps = points.len() - 1;
     // Newest first.
@@ -40,14 +62,14 @@ pub(super) fn unipc(run: &mut Run<'_>, x: &mut [f32]) -> Result<()> {
         let (alpha, noise) = (pair[0].alpha_bar.sqrt(), (1.0 - pair[0].alpha_bar).sqrt());
         combine(&mut clean, -noise / alpha, &[(1.0 / alpha, x)]);
         if i > 0 {
-            update(run.plan.unipc, &mut before, &past, order, (points[i - 1], pair[0]), Some(&clean));
+            update(kind, &mut before, &past, order, (points[i - 1], pair[0]), Some(&clean));
             x.copy_from_slice(&before);
         }
         past.insert(0, Past { clean, lambda: lambda(pair[0]) });
-        past.truncate(run.plan.unipc.order);
-        order = run.plan.unipc.order.min(steps - i).min(past.len());
+        past.truncate(kind.order);
+        order = kind.order.min(steps - i).min(past.len());
         before.copy_from_slice(x);
-        update(run.plan.unipc, x, &past, order, (pair[0], pair[1]), None);
+        update(kind, x, &past, order, (pair[0], pair[1]), None);
         run.end_step(x)?;
     }
     Ok(())
