@@ -4,21 +4,23 @@ pub mod bench;
 pub mod convert;
 pub mod device;
 pub mod devices;
+mod flags;
 pub mod generate;
 pub mod grid;
 pub mod inspect;
-pub mod progress;
 pub mod prompt;
 pub mod samplers;
+mod terminal;
 pub mod verify;
-mod vocabulary;
 pub mod words;
 
 use clap::{Args, Parser, Subcommand};
 use device::DeviceArgs;
+use lienzo::checkpoint::Model;
 use lienzo::error::{Error, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use terminal::say;
 
 /// Stable Diffusion with every kernel written by hand: a prompt becomes a picture, on any GPU or CPU.
 #[derive(Parser)]
@@ -52,7 +54,7 @@ enum Command {
 #[derive(Args, Clone, Debug)]
 pub struct ModelArgs {
     /// Checkpoint: .safetensors, .ckpt or a diffusers folder [default: the small model in the binary]
-    #[arg(short, long, value_name = "FILE", alias = "ckpt")]
+    #[arg(short, long, value_name = "FILE", visible_alias = "ckpt")]
     pub model: Vec<PathBuf>,
     /// Replace the model's VAE by this one
     #[arg(long, value_name = "FILE")]
@@ -60,20 +62,33 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
-    /// Reads headers and configurations; no weight yet.
-    pub fn open(&self) -> Result<lienzo::checkpoint::Model> {
-        let model = match self.model.as_slice() {
-            [] => lienzo::checkpoint::Model::embedded()?,
-            [path] => lienzo::checkpoint::open(path)?,
+    /// The one file of `-m`, if there is any.
+    pub fn one(&self) -> Result<Option<&Path>> {
+        match self.model.as_slice() {
+            [] => Ok(None),
+            [path] => Ok(Some(path)),
             [..] => {
                 let message = "-m is given more than once: only `generate --from-image` chooses among several models";
-                return Err(Error::usage(message));
+                Err(Error::usage(message))
             }
-        };
-        match &self.vae {
-            Some(path) => lienzo::checkpoint::open_with_vae(model, path),
-            None => Ok(model),
         }
+    }
+
+    /// Reads headers and configurations; no weight yet.
+    pub fn open(&self) -> Result<Model> {
+        open_model(self.one()?, self.vae.as_deref())
+    }
+}
+
+/// A model, or that in the binary, and the VAE that replaces its own.
+fn open_model(file: Option<&Path>, vae: Option<&Path>) -> Result<Model> {
+    let model = match file {
+        Some(path) => lienzo::checkpoint::open(path)?,
+        None => Model::embedded()?,
+    };
+    match vae {
+        Some(path) => lienzo::checkpoint::open_with_vae(model, path),
+        None => Ok(model),
     }
 }
 
@@ -98,9 +113,9 @@ pub fn main() -> ExitCode {
         Command::Samplers => samplers::run(),
     };
     match result {
-        Ok(code) => code,
+        Ok(code) => terminal::ended(code),
         Err(e) => {
-            eprintln!("lienzo: {e}");
+            say!("lienzo: {e}");
             ExitCode::from(e.exit_code())
         }
     }

@@ -10,7 +10,7 @@ pub mod preview;
 pub mod prompt;
 mod request;
 
-pub use request::{Event, Listener, Request, SIZES};
+pub use request::{Event, Listener, Request, SIZES, possible_side};
 
 use crate::checkpoint::Model;
 use crate::error::{Error, Kind, Result};

@@ -1,5 +1,8 @@
 //! The long-lived object: backends, plans and loaded programs by size; it turns requests into pictures.
 
+#[cfg(feature = "gpu")]
+pub mod choice;
+pub mod devices;
 pub mod residency;
 mod session;
 

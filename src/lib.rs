@@ -51,6 +51,7 @@ pub mod files;
 mod fuzz;
 pub mod graph;
 pub mod image;
+pub mod job;
 pub mod kernels;
 pub mod layers;
 pub mod models;

@@ -81,9 +81,9 @@ fn wrong_flags_say_what_is_possible() {
     refused(&generate(&["--cfg-scale", "99"]), 2, &["guidance 99", "0 to 30"]);
     refused(&generate(&["--clip-skip", "9"]), 2, &["clip skip 9", "1 to 3"]);
     refused(&generate(&["-b", "0"]), 2, &["0"]);
-    refused(&generate(&["--device", "gpu:99"]), 2, &["--device gpu:99", "auto, cpu"]);
-    refused(&generate(&["--device", "no such card"]), 2, &["--device no such card", "auto, cpu"]);
-    refused(&generate(&["--precision", "f16"]), 2, &["--precision f16", "f32"]);
+    refused(&generate(&["--device", "gpu:99"]), 2, &["device gpu:99", "auto, cpu"]);
+    refused(&generate(&["--device", "no such card"]), 2, &["device no such card", "auto, cpu"]);
+    refused(&generate(&["--precision", "f16"]), 2, &["precision f16", "f32"]);
     refused(&generate(&["-t", "0"]), 2, &["thread"]);
     refused(&generate(&["--max-memory", "a lot"]), 2, &["--max-memory", "2.4GB"]);
     refused(&generate(&["--rng", "dice"]), 2, &["dice", "nv"]);

@@ -203,7 +203,7 @@ fn a_stage_at_a_time_and_streaming_draw_the_same_picture() {
 }
 
 #[test]
-fn a_refusal_names_low_memory_where_that_helps() {
+fn what_does_not_fit_reads_its_weights_anew_by_itself() {
     let dir = Temp::new();
     let plan = lienzo(&dir, &["generate", "x", "--plan", "--max-memory", "1MB", "--force"]);
     let text = String::from_utf8_lossy(&plan.stdout).into_owned();
@@ -211,10 +211,18 @@ fn a_refusal_names_low_memory_where_that_helps() {
         text.lines().last().unwrap_or("").split_whitespace().filter_map(|w| w.parse().ok()).collect();
     let [normal, low] = numbers[..] else { panic!("no two numbers: {text}") };
     assert!(low + 1.0 < normal, "{low} MB and {normal} MB");
-    let between = format!("{}MB", (low + normal) / 2.0);
-    let refused = lienzo(&dir, &["generate", "x", "--steps", "1", "--max-memory", &between]);
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(stderr(&refused).contains("--low-memory"), "{}", stderr(&refused));
-    let drawn = lienzo(&dir, &["generate", "x", "--steps", "1", "--max-memory", &between, "--low-memory"]);
-    assert!(drawn.status.success(), "{}", stderr(&drawn));
+    let (between, less) = (format!("{}MB", (low + normal) / 2.0), format!("{}MB", low - 1.0));
+    let drawn = |name: &str, more: &[&str]| {
+        let base = ["generate", "x", "--steps", "1", "-s", "1", "-o", name];
+        let output = lienzo(&dir, &[&base[..], more].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        (std::fs::read(dir.join(name)).expect("a picture"), stderr(&output))
+    };
+    let (kept, quiet) = drawn("a.png", &["--max-memory", &format!("{}MB", normal + 1.0)]);
+    assert!(!quiet.contains("--low-memory"), "{quiet}");
+    let (streamed, told) = drawn("b.png", &["--max-memory", &between]);
+    assert!(told.contains("as with --low-memory") && streamed == kept, "{told}");
+    let refused = lienzo(&dir, &["generate", "x", "--steps", "1", "--max-memory", &less]);
+    assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("-W, -H or --batch-size"), "{}", stderr(&refused));
 }

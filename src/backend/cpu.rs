@@ -1,6 +1,7 @@
 //! The CPU backend: an interpreter of plans over one arena, with the pool of workers and the store of packed weights.
 
 pub mod memory;
+pub mod peak;
 pub mod probe;
 mod reader;
 mod stream;

@@ -1,10 +1,10 @@
 //! `lienzo bench`: checks, then times kernels on the shapes of Stable Diffusion 1.x, or a stage of a full-size model.
 
 use super::DeviceArgs;
-use super::generate::print_all;
+use super::terminal::{print, puts, say};
 use clap::{ArgGroup, Args};
 use lienzo::backend::Backend as _;
-use lienzo::backend::cpu::Cpu;
+use lienzo::backend::cpu::{Cpu, WeightType};
 use lienzo::bench::ceiling::{Ceilings, fma_peak};
 use lienzo::bench::explain;
 use lienzo::bench::kernels;
@@ -64,7 +64,7 @@ pub struct BenchArgs {
 
 /// Runs the command.
 pub fn run(args: &BenchArgs) -> Result<ExitCode> {
-    if args.device.wants_gpu()? {
+    if args.device.wants_gpu() {
         return gpu::run(args);
     }
     let cpu = args.device.cpu()?;
@@ -123,11 +123,12 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 fn run_kernels(args: &BenchArgs, cpu: &Cpu, machine: &Machine, files: &mut Files) -> Result<bool> {
-    let weights = if args.device.weight_type == "f32" { check::WeightType::F32 } else { check::WeightType::F16 };
+    let weights =
+        if args.device.weight_type == Some(WeightType::F32) { check::WeightType::F32 } else { check::WeightType::F16 };
     let isa = cpu.caps().isa();
     let options = kernels::Options { filter: args.filter.as_deref(), all: args.all, weights, isa };
     kernels::select(options.filter)?;
-    eprintln!("measuring this machine's ceilings");
+    say!("measuring this machine's ceilings");
     let ceilings = Ceilings::measure(isa, cpu.workers());
     show_kernels(machine, &ceilings, files, &mut |tell| kernels::run(&options, &ceilings, cpu.workers(), tell))
 }
@@ -142,16 +143,16 @@ fn show_kernels(
     files: &mut Files,
     run: &mut dyn FnMut(&mut Tell<'_>) -> Result<bool>,
 ) -> Result<bool> {
-    println!("{}\n\n{}", machine.headline(ceilings), report::header());
+    puts!("{}\n\n{}", machine.headline(ceilings), report::header());
     let mut skipped = Vec::new();
     let mut failures = Vec::new();
     let passed = run(&mut |event| match event {
-        kernels::Event::Case(i, n, name) => eprintln!("[{}/{n}] {name}", i + 1),
+        kernels::Event::Case(i, n, name) => say!("[{}/{n}] {name}", i + 1),
         kernels::Event::Skipped(name, estimate) => {
             skipped.push(format!("{name} (about {})", report::time(estimate.as_secs_f64())))
         }
         kernels::Event::Row(row) => {
-            println!("{}", report::line(row, machine, ceilings));
+            puts!("{}", report::line(row, machine, ceilings));
             files.rows.push(report::json_row(row, machine, ceilings));
             let csv = CsvRow {
                 name: &row.name(),
@@ -166,14 +167,14 @@ fn show_kernels(
             failures.extend(row.failure.clone());
         }
     })?;
-    println!(
+    puts!(
         "\n* what a model runs. error = max|y - f64 reference| / rms. ceiling = share of the FMA peak, measured anew beside each run on a CPU, or of the bandwidth, whichever binds."
     );
     if !skipped.is_empty() {
-        println!("skipped for time (--all measures them):\n  {}", skipped.join("\n  "));
+        puts!("skipped for time (--all measures them):\n  {}", skipped.join("\n  "));
     }
     for failure in failures {
-        eprintln!("{failure}");
+        say!("{failure}");
     }
     Ok(passed)
 }
@@ -189,7 +190,8 @@ fn architecture(name: &str) -> Result<Model> {
 
 /// `--explain`: no weight is read, little is measured.
 fn explain(args: &BenchArgs, cpu: &Cpu) -> Result<()> {
-    print_all(&explain::explain(cpu, &explained(args, &cpu.caps())?)?)
+    print(explain::explain(cpu, &explained(args, &cpu.caps())?)?);
+    Ok(())
 }
 
 /// The plan that `--explain` is about.
@@ -213,7 +215,7 @@ fn run_stage(args: &BenchArgs, arch: &str, cpu: &Cpu, machine: &Machine, files: 
     let request = request(args)?;
     let part = request.part;
     let peak = || Ok(fma_peak(cpu.caps().isa(), cpu.workers()));
-    let outcome = stage::run(cpu, &peak, &model, &request, &mut |text| eprintln!("{part}: {text}"))?;
+    let outcome = stage::run(cpu, &peak, &model, &request, &mut |text| say!("{part}: {text}"))?;
     show_stage(arch, &request, &outcome, machine, files);
     Ok(())
 }
@@ -222,8 +224,8 @@ fn run_stage(args: &BenchArgs, arch: &str, cpu: &Cpu, machine: &Machine, files: 
 fn show_stage(arch: &str, request: &stage::Request, outcome: &stage::Outcome, machine: &Machine, files: &mut Files) {
     let name = report::stage_name(arch, request);
     let (rate, peak) = (outcome.rate(), outcome.fma_peak);
-    println!("{} ({})", machine.device, machine.processor);
-    println!(
+    puts!("{} ({})", machine.device, machine.processor);
+    puts!(
         "{name}: {} +/- {} (median of {}), {:.1} GFLOP/s, {:.1}% of the FMA peak ({:.1} GFLOP/s)",
         report::time(outcome.median()),
         report::time(outcome.mad()),
@@ -233,13 +235,13 @@ fn show_stage(arch: &str, request: &stage::Request, outcome: &stage::Outcome, ma
         peak * 1e-9
     );
     let resident = outcome.peak_rss.map_or_else(|| "not known here".into(), system::format_bytes);
-    println!(
+    puts!(
         "peak resident memory {resident}, loaded in {}, output rms {:.4}",
         report::time(outcome.load),
         outcome.output_rms
     );
     if let Some(encoding) = &outcome.encoding {
-        println!("{}", report::encoding(encoding, &request.part.to_string()));
+        puts!("{}", report::encoding(encoding, &request.part.to_string()));
     }
     if let Some(profile) = &outcome.profile {
         print!("{}", profile.table(peak));
@@ -293,9 +295,10 @@ mod gpu {
         }
         if args.explain {
             let plan = explained(args, &backend.caps())?;
-            return print_all(&gpu::explain(&backend, &plan)).map(|()| ExitCode::SUCCESS);
+            print(gpu::explain(&backend, &plan));
+            return Ok(ExitCode::SUCCESS);
         }
-        eprintln!("measuring this device's ceilings");
+        say!("measuring this device's ceilings");
         let roofline = Roofline::measure(&device)?;
         let passed = match &args.arch {
             Some(arch) => {
@@ -303,9 +306,9 @@ mod gpu {
                 let request = request(args)?;
                 let peak = || Ok(roofline.fma);
                 let part = request.part;
-                let tell = &mut |text: &str| eprintln!("{part}: {text}");
+                let tell = &mut |text: &str| say!("{part}: {text}");
                 let outcome = stage::run(&backend, &peak, &model, &request, tell)?;
-                backend.notes().iter().for_each(|note| eprintln!("note: {note}"));
+                backend.notes().iter().for_each(|note| say!("note: {note}"));
                 show_stage(arch, &request, &outcome, &machine, &mut files);
                 true
             }

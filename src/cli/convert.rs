@@ -1,6 +1,6 @@
 //! `lienzo convert`: any checkpoint that can be opened to one clean .safetensors file.
 
-use super::progress::Progress;
+use super::terminal::{Progress, cancel_on_ctrl_c, puts, say};
 use clap::Args;
 use lienzo::checkpoint::{self, Model, arch};
 use lienzo::dtype::Dtype;
@@ -37,7 +37,7 @@ pub fn run(args: &ConvertArgs) -> Result<ExitCode> {
         model = checkpoint::open_with_vae(model, vae)?;
     }
     let dtype = asked.unwrap_or_else(|| own_type(&model));
-    let cancel = super::generate::cancel_on_ctrl_c("tensor");
+    let cancel = cancel_on_ctrl_c("tensor");
     let mut progress = Progress::new();
     let mut begun = false;
     let result = checkpoint::save_safetensors_with(&model, &args.output, dtype, &mut |done, all| {
@@ -51,8 +51,8 @@ pub fn run(args: &ConvertArgs) -> Result<ExitCode> {
     progress.abandon();
     result?;
     let size = std::fs::metadata(&args.output).map_or(0, |m| m.len());
-    eprintln!("{} written as {}", format_bytes(size), dtype.name());
-    println!("{}", args.output.display());
+    say!("{} written as {}", format_bytes(size), dtype.name());
+    puts!("{}", args.output.display());
     Ok(ExitCode::SUCCESS)
 }
 

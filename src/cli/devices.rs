@@ -1,6 +1,6 @@
 //! `lienzo devices`: what pictures can be made on, and how fast each is at best.
 
-use super::generate::print_all;
+use super::terminal::{print, puts};
 use clap::Args;
 use lienzo::error::Result;
 use lienzo::simd::Isa;
@@ -19,20 +19,21 @@ pub struct DevicesArgs {
 pub fn run(args: &DevicesArgs) -> Result<ExitCode> {
     let sets: Vec<String> = Isa::available().iter().map(Isa::to_string).collect();
     let memory = system::memory_limit().map_or("unknown".into(), format_bytes);
-    print_all(&format!(
+    print(format!(
         "cpu    {}, {} threads, memory {memory}, instruction sets {} (used: {})\n",
         system::processor_name().unwrap_or_else(|| std::env::consts::ARCH.into()),
         system::physical_cores(),
         sets.join(", "),
         Isa::from_env()?,
-    ))?;
+    ));
     gpus(args.quick)?;
     Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(not(feature = "gpu"))]
 fn gpus(_: bool) -> Result<()> {
-    print_all("built without the feature gpu\n")
+    print("built without the feature gpu\n");
+    Ok(())
 }
 
 /// One adapter a paragraph: what it is, what it allows, what it reaches.
@@ -47,14 +48,15 @@ fn gpus(quick: bool) -> Result<()> {
 
     let all = adapters();
     if all.is_empty() {
-        return print_all("no GPU found; on Linux its driver needs Vulkan support (vulkaninfo shows whether it has)\n");
+        print("no GPU found; on Linux its driver needs Vulkan support (vulkaninfo shows whether it has)\n");
+        return Ok(());
     }
     for (i, adapter) in all.iter().enumerate() {
         let (name, kind, interface) = (escape(adapter.name()), adapter.kind(), adapter.interface());
-        print_all(&format!("gpu:{i}  {name}, {kind}, {interface}, driver {}\n", escape(&adapter.driver())))?;
-        print_all(&format!("       {}\n", adapter.abilities()))?;
+        puts!("gpu:{i}  {name}, {kind}, {interface}, driver {}", escape(&adapter.driver()));
+        puts!("       {}", adapter.abilities());
         for fault in adapter.faults() {
-            print_all(&format!("       known fault: {} off: {} ({})\n", fault.off, fault.why, fault.source))?;
+            puts!("       known fault: {} off: {} ({})", fault.off, fault.why, fault.source);
         }
         if quick {
             continue;
@@ -66,15 +68,15 @@ fn gpus(quick: bool) -> Result<()> {
         let (device, r) = match measured {
             Ok(measured) => measured,
             Err(e) => {
-                print_all(&format!("       not usable: {e}\n"))?;
+                puts!("       not usable: {e}");
                 continue;
             }
         };
-        print_all(&format!("       measured: copy {:.1} GB/s, FMA {:.1} GFLOP/s\n", r.copy * 1e-9, r.fma * 1e-9))?;
+        puts!("       measured: copy {:.1} GB/s, FMA {:.1} GFLOP/s", r.copy * 1e-9, r.fma * 1e-9);
         if let Some(coop) = device.limits().coop {
             let verdict =
                 Verdict::of(&Bench::new(device), coop).map_or_else(|e| format!("not used: {e}"), |v| v.to_string());
-            print_all(&format!("       tensor cores {verdict}\n"))?;
+            puts!("       tensor cores {verdict}");
         }
     }
     Ok(())

@@ -1,17 +1,13 @@
 //! `--grid`: one request and some axes go in; a picture for every cell and a labelled contact sheet come out.
 
-pub mod axes;
-mod font;
-mod sheet;
-
-use super::generate::metadata::Metadata;
-use super::generate::print_all;
-use super::progress::Progress;
-use axes::Axes;
+use super::terminal::{Progress, puts, say};
 use lienzo::checkpoint::Model;
 use lienzo::diffusion::{self, Event, Request, Stages, UnetCall};
 use lienzo::error::{Error, Result, escape};
 use lienzo::image::{Image, png_bytes};
+use lienzo::job::axes::Axes;
+use lienzo::job::metadata::Metadata;
+use lienzo::job::sheet;
 use lienzo::models::part::StepShape;
 use lienzo::models::tokenizer::Tokenizer;
 use lienzo::output::{OutputPlan, write_png};
@@ -29,8 +25,8 @@ pub struct Grid<'a> {
     pub requests: &'a [Request],
     /// Where the single pictures go.
     pub output: &'a OutputPlan,
-    /// What is written into them.
-    pub metadata: Metadata<'a>,
+    /// What is written into them, if anything.
+    pub metadata: Option<Metadata<'a>>,
     /// Whether an older sheet may go.
     pub overwrite: bool,
 }
@@ -69,7 +65,8 @@ impl Grid<'_> {
         let Some((path, text)) = first else { return Ok(()) };
         let image = sheet::sheet(self.axes, &pictures)?;
         let path = write_png(&sheet_path(&path, self.overwrite), &png_bytes(&image, text.as_deref())?, self.overwrite)?;
-        print_all(&format!("{}\n", path.display()))
+        puts!("{}", path.display());
+        Ok(())
     }
 
     /// One picture with its text and where it was written.
@@ -85,7 +82,7 @@ impl Grid<'_> {
         let mut drawn = None;
         let result = diffusion::generate(stages, tokens, request, &mut |event| {
             match event {
-                Event::Note(note) => eprintln!("note: {note}"),
+                Event::Note(note) => say!("note: {note}"),
                 Event::Stage { name, units, .. } => {
                     progress.begin(&format!("{name} {}/{of}", cell + 1), units.unwrap_or(0));
                 }
@@ -102,9 +99,9 @@ impl Grid<'_> {
         progress.abandon();
         result?;
         let (image, seed) = drawn.ok_or_else(|| Error::other("no picture came out"))?;
-        let text = self.metadata.text(request, 0)?;
+        let text = self.metadata.as_mut().map(|m| m.text(request, 0)).transpose()?;
         let path = self.output.write(cell, seed, &png_bytes(&image, text.as_deref())?)?;
-        print_all(&format!("{}\n", path.display()))?;
+        puts!("{}", path.display());
         Ok((image, text, path))
     }
 }

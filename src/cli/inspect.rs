@@ -1,10 +1,10 @@
 //! `lienzo inspect`: what a checkpoint, the embedded model or a picture contains.
 
-use super::generate::print_all;
-use super::vocabulary::Vocabulary;
+use super::terminal::print;
 use clap::Args;
 use lienzo::checkpoint::{self, Model, arch, model_hash};
 use lienzo::error::{Error, Result};
+use lienzo::job::hints::Vocabulary;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
@@ -37,7 +37,7 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode> {
         return inspect_png(path);
     }
     if args.words {
-        print_all(&Vocabulary::embedded()?.list())?;
+        print(Vocabulary::embedded()?.list());
         return Ok(ExitCode::SUCCESS);
     }
     let model = match &args.file {
@@ -59,7 +59,7 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode> {
     if args.hash || !args.no_hash {
         out.push_str(&hashes(&model)?);
     }
-    print_all(&out)?;
+    print(&out);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -108,7 +108,7 @@ fn inspect_png(path: &Path) -> Result<ExitCode> {
             ));
         }
     }
-    print_all(&out)?;
+    print(&out);
     Ok(ExitCode::SUCCESS)
 }
 

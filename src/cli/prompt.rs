@@ -1,15 +1,19 @@
 //! `lienzo prompt`: how a prompt is read, before a picture is made of it.
 
-use super::generate::print_all;
+use super::ModelArgs;
+use super::terminal::print;
 use super::words::WordArgs;
-use super::{ModelArgs, vocabulary};
 use clap::Args;
 use lienzo::checkpoint::Model;
 use lienzo::diffusion::prompt::attention::parse;
 use lienzo::diffusion::prompt::chunks::{Chunk, Lexicon, Token};
 use lienzo::diffusion::prompt::read::{Reading, read};
 use lienzo::error::{Error, Result, escape};
+use lienzo::job::hints::hints;
 use std::process::ExitCode;
+
+/// Where the words are that the embedded model knows.
+pub const WORDS: &str = "`lienzo inspect --embedded --words` lists what can be said";
 
 /// What to read, and for which model.
 #[derive(Args, Debug)]
@@ -37,9 +41,9 @@ pub fn run(args: &PromptArgs) -> Result<ExitCode> {
     let Some(typed) = &args.prompt else {
         return Err(Error::usage("no prompt given; try: lienzo prompt \"a (red:1.3) apple\""));
     };
-    let words = args.words.open()?;
+    let styling = args.words.styling(&args.words.style)?;
     let model = args.model.open()?;
-    let (prompt, negative) = words.apply(typed, args.negative_prompt.as_deref().unwrap_or_default());
+    let (prompt, negative) = styling.apply(typed, args.negative_prompt.as_deref().unwrap_or_default())?;
     let tokens = model.tokenizer()?;
     let embeddings = args.words.embeddings(&model, &[&prompt, &negative])?;
     let lexicon = Lexicon { tokens: &tokens, embeddings: &embeddings, positions: model.networks.positions() };
@@ -58,11 +62,13 @@ pub fn run(args: &PromptArgs) -> Result<ExitCode> {
     }
     if model.path.is_none() {
         let named: Vec<&str> = embeddings.iter().map(|e| e.name.as_str()).collect();
-        for hint in vocabulary::hints(typed, &named)? {
+        let hints = hints(typed, &named)?;
+        let list = hints.unknown.then(|| WORDS.to_owned());
+        for hint in hints.lines.into_iter().chain(list) {
             out.push_str(&format!("note: {hint}\n"));
         }
     }
-    print_all(&out)?;
+    print(&out);
     Ok(ExitCode::SUCCESS)
 }
 

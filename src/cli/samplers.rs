@@ -1,6 +1,6 @@
 //! `lienzo samplers`: every sampler and schedule, with the names that other programs use.
 
-use super::generate::print_all;
+use super::terminal::print;
 use lienzo::diffusion::denoise::samplers::{Calls, Family, SAMPLERS};
 use lienzo::diffusion::denoise::sigmas::ScheduleKind;
 use lienzo::error::Result;
@@ -32,6 +32,6 @@ pub fn run() -> Result<ExitCode> {
         let line = format!("{:<20} {}", kind.name(), kind.aliases().join(", "));
         out.push_str(&format!("{}\n", line.trim_end()));
     }
-    print_all(&out)?;
+    print(&out);
     Ok(ExitCode::SUCCESS)
 }

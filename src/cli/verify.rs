@@ -1,8 +1,9 @@
 //! `lienzo verify`: is this machine computing what diffusers computes? One line a check.
 
-use super::generate::print_all;
+use super::terminal::{puts, say};
 use super::{DeviceArgs, ModelArgs};
 use clap::Args;
+use lienzo::engine::devices::Device;
 use lienzo::error::{Error, Result};
 use lienzo::verify::lockstep::lockstep as compare;
 use lienzo::verify::reference::Reference;
@@ -60,39 +61,33 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
     let precision = engine.backend().numerics().precision;
     let options = Options { only: args.only.clone(), tolerance: args.tolerance, precision };
     let mut checks: Vec<Check> = Vec::new();
-    let mut printed = Ok(());
     verify(&session, &tokens, &reference, &options, &mut |check| {
-        if !args.json && printed.is_ok() {
-            printed = print_all(&format!("{}\n", line(check)));
+        if !args.json {
+            puts!("{}", line(check));
         }
         checks.push(check.clone());
     })?;
-    printed?;
     let count = |status| checks.iter().filter(|c| c.status == status).count();
     let failed = count(Status::Fail);
     if args.json {
         let text = serde_json::to_string_pretty(&checks).map_err(|e| Error::other(e.to_string()))?;
-        print_all(&format!("{text}\n"))?;
+        puts!("{text}");
     } else {
         let left = count(Status::Unknown) + count(Status::Unbuilt);
-        println!(
-            "{} passed, {failed} failed, {left} not compared, on {}",
-            count(Status::Pass),
-            engine.backend().name()
-        );
+        puts!("{} passed, {failed} failed, {left} not compared, on {}", count(Status::Pass), engine.backend().name());
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Prints the steps over their limit, and for each kernel its worst.
 fn lockstep(args: &VerifyArgs) -> Result<ExitCode> {
-    if !args.device.wants_gpu()? {
+    if !args.device.wants_gpu() {
         return Err(Error::usage(
             "--lockstep compares a GPU with the CPU: add --device gpu (`lienzo devices` lists them)",
         ));
     }
     let engine = args.device.engine(None)?;
-    let cpu = DeviceArgs { device: "cpu".into(), precision: "auto".into(), ..args.device.clone() }.cpu()?;
+    let cpu = DeviceArgs { device: Device::Cpu, precision: None, ..args.device.clone() }.cpu()?;
     let model = Arc::new(args.model.open()?);
     let (mut steps, mut failed) = (0, 0);
     let mut worst: BTreeMap<String, (f64, String)> = BTreeMap::new();
@@ -101,7 +96,7 @@ fn lockstep(args: &VerifyArgs) -> Result<ExitCode> {
         steps += 1;
         if !c.passed() {
             failed += 1;
-            println!("{:<72} {:<24} error {:.2e}  limit {:.0e}  fail", c.name, c.kernel, c.error, c.limit);
+            puts!("{:<72} {:<24} error {:.2e}  limit {:.0e}  fail", c.name, c.kernel, c.error, c.limit);
         }
         let entry = worst.entry(c.kernel.clone()).or_default();
         if c.error >= entry.0 {
@@ -109,10 +104,10 @@ fn lockstep(args: &VerifyArgs) -> Result<ExitCode> {
         }
     })?;
     for (kernel, (error, name)) in &worst {
-        println!("{kernel:<32} worst {error:.2e}  at {name}");
+        puts!("{kernel:<32} worst {error:.2e}  at {name}");
     }
-    device.notes().iter().for_each(|note| eprintln!("note: {note}"));
-    println!("{} steps agree, {failed} differ, {} and the CPU", steps - failed, device.name());
+    device.notes().iter().for_each(|note| say!("note: {note}"));
+    puts!("{} steps agree, {failed} differ, {} and the CPU", steps - failed, device.name());
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

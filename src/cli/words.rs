@@ -1,12 +1,12 @@
 //! `--style`, `--styles` and `--embd-dir`: what stands between the words that are typed and those that are read.
 
-use super::generate::print_all;
+use super::terminal::print;
 use clap::Args;
 use lienzo::checkpoint::Model;
 use lienzo::diffusion::Request;
 use lienzo::diffusion::prompt::embeddings::{self, Embedding};
-use lienzo::diffusion::prompt::styles::{self, Style};
 use lienzo::error::Result;
+use lienzo::job::styles::{self, Style, Styling};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,17 +15,14 @@ use std::sync::Arc;
 pub struct WordArgs {
     /// Put the prompt into a style, such as photo or watercolor; may be given several times; `--style list` shows all
     #[arg(long, value_name = "NAME")]
-    style: Vec<String>,
+    pub style: Vec<String>,
     /// More styles, from a webui styles.csv (columns name, prompt, negative_prompt)
     #[arg(long, value_name = "FILE")]
     styles: Option<PathBuf>,
     /// Folder of textual inversion embeddings; a file's name without its ending is a word for prompts
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", visible_alias = "embeddings-dir")]
     embd_dir: Option<PathBuf>,
 }
-
-/// The styles that were asked for.
-pub struct Words(Vec<Style>);
 
 impl WordArgs {
     /// Whether `--style list` was given; then the list has been printed.
@@ -40,21 +37,20 @@ impl WordArgs {
             let show = |text: &str| lienzo::error::escape(text);
             out.push_str(&format!("{:<wide$}  {}\n", show(&style.name), show(&style.prompt)));
         }
-        print_all(&out)?;
+        print(&out);
         Ok(true)
     }
 
-    /// Finds the styles by name.
-    pub fn open(&self) -> Result<Words> {
-        let all = self.all()?;
-        Ok(Words(self.style.iter().map(|name| styles::find(&all, name).cloned()).collect::<Result<_>>()?))
+    /// Finds styles by name.
+    pub fn styling(&self, names: &[String]) -> Result<Styling> {
+        let listed = |e: lienzo::Error| lienzo::Error::usage(format!("{e} (--style list shows all)"));
+        let all = self.all().map_err(|e| e.at("--styles"))?;
+        Styling::new(names, &all).map_err(listed)
     }
 
     /// Those of the file go before the built-in ones.
     fn all(&self) -> Result<Vec<Style>> {
-        let mut all = self.styles.as_deref().map(styles::read).transpose()?.unwrap_or_default();
-        all.extend(styles::presets());
-        Ok(all)
+        styles::all(self.styles.as_deref())
     }
 
     /// The embeddings that some text names.
@@ -71,13 +67,5 @@ impl WordArgs {
         let embeddings = Arc::new(self.embeddings(model, &texts)?);
         requests.iter_mut().for_each(|r| r.embeddings = embeddings.clone());
         Ok(())
-    }
-}
-
-impl Words {
-    /// Prompt and negative prompt in the styles, one after the other.
-    pub fn apply(&self, prompt: &str, negative: &str) -> (String, String) {
-        let typed = (prompt.to_string(), negative.to_string());
-        self.0.iter().fold(typed, |(prompt, negative), style| style.apply(&prompt, &negative))
     }
 }

@@ -16,7 +16,7 @@ use crate::image::membrane::joined;
 use crate::image::resize::{ResizeMode, fit, window};
 use crate::models::unet::UnetInputs;
 
-/// What is under the mask when the work begins (`--inpaint-fill`).
+/// What is under the mask when the work begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fill {
     /// The colours around it.
@@ -42,7 +42,7 @@ impl Fill {
             "latent-noise" | "2" => Ok(Self::LatentNoise),
             "latent-nothing" | "3" => Ok(Self::LatentNothing),
             _ => Err(Error::usage(format!(
-                "--inpaint-fill '{}' is not known; use fill, original, latent-noise or latent-nothing",
+                "inpaint fill '{}' is not known; use fill, original, latent-noise or latent-nothing",
                 escape(name)
             ))),
         }

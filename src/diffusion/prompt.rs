@@ -9,7 +9,6 @@ mod demand;
 pub mod embeddings;
 pub mod read;
 pub mod schedule;
-pub mod styles;
 mod unet;
 
 pub use demand::Demand;

@@ -102,6 +102,19 @@ pub type Listener<'a> = dyn FnMut(Event) -> ControlFlow<()> + 'a;
 /// Smallest and largest side of a picture, in pixels.
 pub const SIZES: (usize, usize) = (64, 2048);
 
+/// Refuses a side that no picture can have, or that is no multiple of `step`, with those next to it.
+pub fn possible_side(name: &str, side: usize, step: usize) -> Result<()> {
+    let (least, most) = SIZES;
+    if side.is_multiple_of(step) && (least..=most).contains(&side) {
+        return Ok(());
+    }
+    let below = (side / step * step).clamp(least, most);
+    let above = (below + step).clamp(least, most);
+    let near = if below == above { format!("is {below}") } else { format!("are {below} and {above}") };
+    let rule = format!("sizes are multiples of {step} from {least} to {most}");
+    Err(Error::usage(format!("{name} {side} is not possible: {rule}; the nearest {near}")))
+}
+
 impl Request {
     /// One picture from a prompt, without anything that can be left out: guidance 7.5, seed 0.
     pub fn new(prompt: impl Into<String>, (width, height): (usize, usize), sampling: Settings) -> Self {
@@ -131,16 +144,8 @@ impl Request {
     /// Refuses what cannot be drawn, naming what can.
     pub fn check(&self, model: &Model) -> Result<()> {
         let step = model.networks.factor().max(8);
-        let (least, most) = SIZES;
-        for (name, side) in [("width", self.width), ("height", self.height)] {
-            if !side.is_multiple_of(step) || !(least..=most).contains(&side) {
-                let below = (side / step * step).clamp(least, most);
-                let above = (below + step).clamp(least, most);
-                let near = if below == above { format!("is {below}") } else { format!("are {below} and {above}") };
-                let rule = format!("sizes are multiples of {step} from {least} to {most}");
-                return Err(Error::usage(format!("{name} {side} is not possible: {rule}; the nearest {near}")));
-            }
-        }
+        possible_side("width", self.width, step)?;
+        possible_side("height", self.height, step)?;
         if !(0.0..=30.0).contains(&self.guidance) {
             return Err(Error::usage(format!("guidance {} is out of range: use 0 to 30", self.guidance)));
         }

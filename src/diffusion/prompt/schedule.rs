@@ -13,7 +13,7 @@
 use crate::error::{Error, Result};
 
 /// Longest prompt, in bytes: far beyond what any chunk limit lets through.
-const MAX_BYTES: usize = 64 << 10;
+pub const MAX_BYTES: usize = 64 << 10;
 /// More branches than anybody waits for: each is an evaluation of the U-Net.
 const MAX_BRANCHES: usize = 20;
 /// Prompt editing inside of prompt editing.

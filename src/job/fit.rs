@@ -1,20 +1,21 @@
 //! How much memory a request takes, known from shapes alone: refused before a weight is read.
 
-use super::GenerateArgs;
-use crate::cli::device::Work;
-use lienzo::checkpoint::Model;
-use lienzo::diffusion::Request;
-use lienzo::diffusion::denoise::plan::Plan as Sampling;
-use lienzo::diffusion::denoise::schedule::Schedule;
-use lienzo::diffusion::inpaint::told;
-use lienzo::diffusion::preview::PATCH;
-use lienzo::diffusion::prompt::Demand;
-use lienzo::engine::Engine;
-use lienzo::engine::residency::Keep;
-use lienzo::error::{Error, Kind, Result};
-use lienzo::models::part::{Part, StepShape};
-use lienzo::models::tokenizer::Tokenizer;
-use lienzo::system::{self, format_bytes};
+use super::note::{Fault, Field, Phrase, phrase};
+use super::word::Bytes;
+use crate::checkpoint::Model;
+use crate::diffusion::Request;
+use crate::diffusion::denoise::plan::Plan as Sampling;
+use crate::diffusion::denoise::schedule::Schedule;
+use crate::diffusion::inpaint::told;
+use crate::diffusion::preview::PATCH;
+use crate::diffusion::prompt::Demand;
+use crate::engine::Engine;
+use crate::engine::devices::Work;
+use crate::engine::residency::Keep;
+use crate::error::{Kind, Result};
+use crate::models::part::{Part, StepShape};
+use crate::models::tokenizer::Tokenizer;
+use crate::system::{self, format_bytes};
 
 /// What the process needs beside weights and activations: code, threads, read buffers.
 const BASE: u64 = 50_000_000;
@@ -111,20 +112,43 @@ pub fn work(engine: &Engine, model: &Model, requests: &[Request], tokens: &Token
     Ok(work)
 }
 
-/// `--max-memory`, read.
-fn asked(args: &GenerateArgs) -> Result<Option<u64>> {
-    args.max_memory.as_deref().map(parse_size).transpose()
+/// What the host allows a job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allowed {
+    /// Bytes at most.
+    pub max_memory: Option<Bytes>,
+    /// Weights are read from the file as they are needed.
+    pub low_memory: bool,
+    /// It is tried whatever it needs.
+    pub force: bool,
 }
 
-/// What a device's memory may be used up to by what is not known before: `--max-memory`, unless `--force` overrides it.
-pub fn budget(args: &GenerateArgs) -> Result<Option<u64>> {
-    Ok(asked(args)?.filter(|_| !args.force))
-}
+impl Allowed {
+    /// Refuses what contradicts itself; `gpu` tells whether one was asked for.
+    ///
+    /// # Errors
+    /// Usage: weights are read anew only by the CPU.
+    pub fn check(&self, gpu: bool) -> Result<(), Fault> {
+        if self.low_memory && gpu {
+            let why = " reads the weights anew at every step, which only the CPU does: take the CPU, or leave it out";
+            return Err(Fault::usage(phrase![Field::LowMemory, why]));
+        }
+        Ok(())
+    }
 
-/// The limit that decides what is kept: what the user allows, but no more than three quarters of what there is.
-fn limit(engine: &Engine, args: &GenerateArgs) -> Result<Option<u64>> {
-    let asked = asked(args)?;
-    Ok(asked.into_iter().chain(engine.backend().memory_limit().map(|l| l / 4 * 3)).min())
+    fn asked(&self) -> Option<u64> {
+        self.max_memory.map(|bytes| bytes.0)
+    }
+
+    /// What a device's memory may be used up to by what is not known before, unless that is overridden.
+    pub fn budget(&self) -> Option<u64> {
+        self.asked().filter(|_| !self.force)
+    }
+
+    /// The limit that decides what is kept: what is allowed, but no more than three quarters of what there is.
+    fn limit(&self, engine: &Engine) -> Option<u64> {
+        self.asked().into_iter().chain(engine.backend().memory_limit().map(|l| l / 4 * 3)).min()
+    }
 }
 
 /// What is done about a request on a device with a budget.
@@ -149,14 +173,18 @@ impl Fit {
     }
 }
 
-/// Leaves a GPU that cannot run the request at all, and applies `--max-memory` to the memory of one that can: smaller
-/// batches, then the backend behind it, each said. Gives the batch size if it is another.
+/// Leaves a GPU that cannot run the request at all, and applies what is allowed to the memory of one that can: smaller
+/// batches, then the backend behind it, each said in `notes`. Gives the batch size if it is another.
+///
+/// # Errors
+/// Usage: what no plan can be made for.
 pub fn fit(
     engine: &Engine,
     model: &Model,
     requests: &[Request],
     tokens: &Tokenizer,
-    args: &GenerateArgs,
+    allowed: Allowed,
+    notes: &mut Vec<Phrase>,
 ) -> Result<Option<usize>> {
     if engine.backend().numerics().device.is_none() {
         return Ok(None);
@@ -164,9 +192,9 @@ pub fn fit(
     // What no binding of it holds, smaller batches do not help.
     engine.settle(model, &Needs::new(engine, model, requests, tokens)?.stages)?;
     let device = engine.backend();
-    let budget = asked(args)?.filter(|_| device.numerics().device.is_some());
+    let budget = allowed.asked().filter(|_| device.numerics().device.is_some());
     let Some(budget) = budget else {
-        engine.notes().iter().for_each(|note| eprintln!("note: {note}"));
+        notes.extend(engine.notes().into_iter().map(Phrase::from));
         return Ok(None);
     };
     let peak = |requests: &[Request]| Ok(Needs::new(engine, model, requests, tokens)?.peak(Some(budget), false)?.1);
@@ -176,130 +204,144 @@ pub fn fit(
     let single = several.then(|| peak(&single)).transpose()?;
     let (name, limit) = (device.name(), format_bytes(budget));
     match Fit::decide(budget, asked, single) {
-        Fit::AsAsked => eprintln!("note: --max-memory {limit} holds for {name}: {} needed there", format_bytes(asked)),
+        Fit::AsAsked => notes.push(phrase![
+            Field::MaxMemory,
+            format!(" {limit} holds for {name}: {} needed there", format_bytes(asked))
+        ]),
         Fit::OneAtATime => {
             let (asked, single) = (format_bytes(asked), format_bytes(single.unwrap_or_default()));
-            eprintln!("note: {asked} needed on {name}, --max-memory allows {limit}: one picture at a time ({single})");
+            notes.push(phrase![
+                format!("{asked} needed on {name}, "),
+                Field::MaxMemory,
+                format!(" allows {limit}: one picture at a time ({single})")
+            ]);
             return Ok(Some(1));
         }
-        Fit::Leave if args.force => {}
+        Fit::Leave if allowed.force => {}
         Fit::Leave => {
-            let why = format!("{} needed on {name}, --max-memory allows {limit}", format_bytes(asked));
+            let why = format!("{} needed on {name}, {limit} are allowed", format_bytes(asked));
             if engine.give_up(&device, &why) {
-                engine.notes().iter().for_each(|note| eprintln!("note: {note}"));
+                notes.extend(engine.notes().into_iter().map(Phrase::from));
             }
         }
     }
     Ok(None)
 }
 
-/// Refuses what the machine, its container or `--max-memory` cannot hold; short free memory is only a warning.
+/// Refuses what the machine, its container or what is allowed cannot hold; short free memory is only a note. Where keeping
+/// the weights is what is too much, a CPU reads them as it needs them, which changes no picture.
 ///
 /// Returns what is to be kept from one stage to the next.
-pub fn check(needs: &Needs<'_>, args: &GenerateArgs) -> Result<Keep> {
+///
+/// # Errors
+/// Too big: how much is needed, how much there is, and what would take less.
+pub fn check(needs: &Needs<'_>, allowed: Allowed, notes: &mut Vec<Phrase>) -> Result<Keep, Fault> {
     let engine = needs.engine;
-    if args.low_memory && args.device.wants_gpu()? {
-        let message = "--low-memory reads the weights anew at every step, which only the CPU does: use --device cpu, or leave it out";
-        return Err(Error::usage(message));
-    }
-    let (keep, need) = needs.peak(limit(engine, args)?, args.low_memory)?;
-    let (have, whose) = match (asked(args)?, engine.backend().memory_limit()) {
-        (Some(asked), Some(limit)) if asked > limit => (limit, "this machine (or container) has"),
-        (Some(asked), _) => (asked, "--max-memory allows"),
-        (None, Some(limit)) => (limit, "this machine (or container) has"),
+    let (mut keep, mut need) = needs.peak(allowed.limit(engine), allowed.low_memory)?;
+    let machine: Phrase = "this machine (or container) has".into();
+    let (have, whose) = match (allowed.asked(), engine.backend().memory_limit()) {
+        (Some(asked), Some(limit)) if asked > limit => (limit, machine),
+        (Some(asked), _) => (asked, phrase![Field::MaxMemory, " allows"]),
+        (None, Some(limit)) => (limit, machine),
         (None, None) => return Ok(keep),
     };
-    let numbers = format!("{} needed, {whose} {}", format_bytes(need), format_bytes(have));
-    if need > have && !args.force {
-        let low = needs.peak(None, true)?.1;
-        let remedy = match !args.low_memory && low <= have {
-            true => format!("--low-memory ({})", format_bytes(low)),
-            false => "a smaller -W, -H or --batch-size, or a shorter prompt".to_owned(),
-        };
-        let message = format!("not enough memory: {numbers}; try {remedy}, or --force to start all the same");
-        return Err(Error::new(Kind::TooBig { need, have }, message));
+    let numbers = |need: u64| {
+        let mut phrase = phrase![format!("{} needed, ", format_bytes(need))];
+        phrase.0.extend(whose.0.iter().cloned());
+        phrase.0.push(format!(" {}", format_bytes(have)).into());
+        phrase
+    };
+    if need > have && !allowed.force && !allowed.low_memory && engine.backend().numerics().device.is_none() {
+        let low = needs.peak(None, true)?;
+        if low.1 <= have {
+            let mut note = numbers(need);
+            let how = ": the weights are read as they are needed, as with ";
+            note.0.extend([how.into(), Field::LowMemory.into(), format!(" ({})", format_bytes(low.1)).into()]);
+            notes.push(note);
+            (keep, need) = low;
+        }
+    }
+    if need > have && !allowed.force {
+        let mut phrase = phrase!["not enough memory: "];
+        phrase.0.extend(numbers(need).0);
+        let remedy = phrase![
+            "; try a smaller ",
+            Field::Width,
+            ", ",
+            Field::Height,
+            " or ",
+            Field::BatchSize,
+            ", or a shorter prompt, or ",
+            Field::Force,
+            " to start all the same"
+        ];
+        phrase.0.extend(remedy.0);
+        return Err(Fault::Wrong { kind: Kind::TooBig { need, have }, phrase, place: None });
     }
     if need > have {
-        eprintln!("note: {numbers}; going on because of --force");
+        let mut note = numbers(need);
+        note.0.extend(["; going on because of ".into(), Field::Force.into()]);
+        notes.push(note);
     } else if let Some(free) =
         engine.backend().memory_limit().and_then(|_| system::available_memory()).filter(|free| need > *free)
     {
-        eprintln!("note: {} needed, {} free just now; it may become slow", format_bytes(need), format_bytes(free));
+        let (need, free) = (format_bytes(need), format_bytes(free));
+        notes.push(format!("{need} needed, {free} free just now; it may become slow").into());
     }
     Ok(keep)
 }
 
-/// `--plan`: every step of every plan, then the peak.
-pub fn print_plan(needs: &Needs<'_>, args: &GenerateArgs) -> Result<()> {
+/// What would be computed: a table of every step of every plan; then bytes at the worst moment, and the same where weights
+/// are read as they are needed.
+///
+/// # Errors
+/// Usage: what no plan can be made for.
+pub fn table(needs: &Needs<'_>, allowed: Allowed) -> Result<(String, u64, u64)> {
     let mut out = String::new();
     for stage in &needs.stages {
         out.push_str(&needs.engine.plan(needs.model, *stage)?.table());
         out.push('\n');
     }
-    let (_, normal) = needs.peak(limit(needs.engine, args)?, false)?;
+    let (_, normal) = needs.peak(allowed.limit(needs.engine), false)?;
     let (_, low) = needs.peak(None, true)?;
-    out.push_str(&format!("peak memory {}, with --low-memory {}\n", format_bytes(normal), format_bytes(low)));
-    print_all(&out)
-}
-
-/// Prints to stdout; a reader that went away (`| head`) is not an error.
-pub fn print_all(text: &str) -> Result<()> {
-    use std::io::Write as _;
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::other(format!("could not print: {e}"))),
-        _ => Ok(()),
-    }
-}
-
-/// `2.4GB`, `800 MB`, `3GiB` or plain bytes.
-fn parse_size(text: &str) -> Result<u64> {
-    let wrong = || Error::usage(format!("--max-memory {text} is not a size; write 2.4GB, 800MB or 2GiB"));
-    let text = text.trim();
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
-    let factor: f64 = match text[digits.len()..].trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1.0,
-        "kb" | "k" => 1e3,
-        "mb" | "m" => 1e6,
-        "gb" | "g" => 1e9,
-        "mib" => 1_048_576.0,
-        "gib" => 1_073_741_824.0,
-        _ => return Err(wrong()),
-    };
-    let value: f64 = digits.parse().map_err(|_| wrong())?;
-    if value.is_finite() && value > 0.0 { Ok((value * factor) as u64) } else { Err(wrong()) }
+    Ok((out, normal, low))
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use super::*;
 
-    /// What a command line asks of the embedded model.
+    /// What a picture of the embedded model takes.
     #[cfg(feature = "gpu")]
-    pub fn memory_work(line: &[&str]) -> Result<Work> {
-        use clap::Parser as _;
-        use lienzo::backend::cpu::{Cpu, WeightType};
+    #[test]
+    fn the_embedded_model_goes_to_the_cpu() {
+        use crate::backend::cpu::{Cpu, WeightType};
+        use crate::engine::choice::{Card, choose, trifle};
+        use crate::job::order::Order;
+        use crate::job::picture::Files;
+        use crate::job::resolve::resolve;
         use std::sync::Arc;
 
-        #[derive(clap::Parser)]
-        struct Line {
-            #[command(flatten)]
-            args: GenerateArgs,
-        }
-        let args = Line::parse_from(line).args;
-        let model = Model::embedded()?;
-        let request = args.request(&model, (args.prompt()?, String::new()), 1)?;
-        let engine = Engine::new(Arc::new(Cpu::new(1, lienzo::simd::Isa::best(), WeightType::Auto)?));
-        work(&engine, &model, &[request], &Tokenizer::clip())
+        let model = Model::embedded().unwrap();
+        let prompts = ("a red apple".into(), String::new());
+        let request = resolve(&Order::default(), prompts, &model, &Files, &mut Vec::new()).unwrap();
+        let cpu = Cpu::new(1, crate::simd::Isa::best(), WeightType::Auto).unwrap();
+        let engine = Engine::new(Arc::new(cpu));
+        let work = work(&engine, &model, &[request], &Tokenizer::clip()).unwrap();
+        assert!(work.flops > 1e9 && work.weight_bytes > 1e6, "{work:?}");
+        // Two cores against the fastest card.
+        let peak = 200e9;
+        assert!(trifle(work, peak).is_some(), "{work:?}");
+        let card = Card { name: "Fast".into(), software: false, rate: Ok(60e12) };
+        assert_eq!(choose(work, peak, &[card], false).card, None);
     }
 
     #[test]
-    fn sizes_are_read() {
-        for (text, bytes) in [("2.4GB", 2_400_000_000), ("800 mb", 800_000_000), ("1GiB", 1 << 30), ("77", 77)] {
-            assert_eq!(parse_size(text).ok(), Some(bytes), "{text}");
-        }
-        for text in ["", "GB", "-1GB", "2 potatoes", "nan"] {
-            assert!(parse_size(text).is_err(), "{text}");
-        }
+    fn only_the_cpu_reads_weights_anew() {
+        let low = Allowed { low_memory: true, ..Allowed::default() };
+        assert!(low.check(false).is_ok());
+        let fault = low.check(true).unwrap_err();
+        assert!(fault.to_string().starts_with("low memory reads the weights anew"), "{fault}");
     }
 
     #[test]

@@ -1,18 +1,18 @@
 //! The `parameters` text of a picture: the request in the webui's words.
 
-use super::GenerateArgs;
-use lienzo::backend::Numerics;
-use lienzo::checkpoint::{Model, cached_model_hash, cached_vae_hash};
-use lienzo::diffusion::Request;
-use lienzo::diffusion::denoise::sigmas::ScheduleKind;
-use lienzo::diffusion::denoise::timesteps::Timesteps;
-use lienzo::diffusion::inpaint::Fill;
-use lienzo::engine::Engine;
-use lienzo::error::{Error, Result};
-use lienzo::image::parameters::Parameters;
-use lienzo::image::resize::ResizeMode;
-use lienzo::models::training::Prediction;
-use lienzo::rng::RngKind;
+use crate::backend::Numerics;
+use crate::checkpoint::{Model, cached_model_hash, cached_vae_hash};
+use crate::diffusion::Request;
+use crate::diffusion::denoise::sigmas::ScheduleKind;
+use crate::diffusion::denoise::timesteps::Timesteps;
+use crate::diffusion::inpaint::Fill;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::image::parameters::Parameters;
+use crate::image::resize::ResizeMode;
+use crate::models::training::Prediction;
+use crate::rng::RngKind;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
@@ -26,7 +26,6 @@ struct Hashes {
 /// What is known before the picture is; the files' hashes are computed beside the sampling. The engine is asked for its
 /// arithmetic when a text is written: a device may have been given up meanwhile.
 pub struct Metadata<'e> {
-    wanted: bool,
     model_name: String,
     vae_name: Option<String>,
     hashes: Option<JoinHandle<Result<Hashes>>>,
@@ -36,43 +35,53 @@ pub struct Metadata<'e> {
 }
 
 impl<'e> Metadata<'e> {
-    /// Begins hashing the model, and the VAE of `--vae`, in the background.
-    pub fn start(model: &Arc<Model>, args: &GenerateArgs, engine: &'e Engine, cancel: Arc<AtomicBool>) -> Self {
-        let wanted = !args.disable_image_metadata;
-        let vae = args.model.vae.clone();
-        let name = |p: &std::path::PathBuf| p.file_name().map(|s| s.to_string_lossy().into_owned());
-        let vae_name = vae.as_ref().and_then(name);
-        let hashes = wanted.then(|| {
-            let model = model.clone();
-            let short = |hash: String| hash.chars().take(10).collect();
-            std::thread::spawn(move || {
-                let vae = vae.map(|path| cached_vae_hash(&path, &cancel).map(short)).transpose()?;
-                Ok(Hashes { model: cached_model_hash(&model, &cancel).map(short)?, vae })
-            })
-        });
-        let exact_weights = args.device.weight_type.eq_ignore_ascii_case("f32");
-        Self { wanted, model_name: model.name.clone(), vae_name, hashes, known: None, exact_weights, engine }
+    /// Begins hashing the model, and the file that its VAE was replaced by, in the background. `exact_weights`: they are
+    /// kept as the file has them.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn start(
+        model: &Arc<Model>,
+        vae: Option<&Path>,
+        exact_weights: bool,
+        engine: &'e Engine,
+        cancel: Arc<AtomicBool>,
+    ) -> Result<Self> {
+        let name = |p: &Path| p.file_name().map(|s| s.to_string_lossy().into_owned());
+        let vae_name = vae.and_then(name);
+        let (own, vae) = (model.clone(), vae.map(Path::to_path_buf));
+        let short = |hash: String| hash.chars().take(10).collect();
+        let work = move || {
+            let vae = vae.map(|path| cached_vae_hash(&path, &cancel).map(short)).transpose()?;
+            Ok(Hashes { model: cached_model_hash(&own, &cancel).map(short)?, vae })
+        };
+        let hashes = std::thread::Builder::new().name("hash".into()).spawn(work);
+        let hashes = hashes.map_err(|e| Error::other(format!("no thread can be started to hash the model: {e}")))?;
+        Ok(Self { model_name: model.name.clone(), vae_name, hashes: Some(hashes), known: None, exact_weights, engine })
     }
 
-    /// The text for picture `index`, which has just been made; none with `--disable-image-metadata`.
-    pub fn text(&mut self, request: &Request, index: usize) -> Result<Option<String>> {
+    /// The text for picture `index`, which has just been made.
+    ///
+    /// # Errors
+    /// The model's file cannot be read any more.
+    pub fn text(&mut self, request: &Request, index: usize) -> Result<String> {
         self.text_of(request, index, self.engine.numerics())
     }
 
     /// Whether this is what picture `index` would say of itself, whichever of the engine's devices makes it.
+    ///
+    /// # Errors
+    /// As [`Metadata::text`].
     pub fn fits(&mut self, text: &str, request: &Request, index: usize) -> Result<bool> {
         for numerics in self.engine.possible_numerics() {
-            if self.text_of(request, index, numerics)?.as_deref() == Some(text) {
+            if self.text_of(request, index, numerics)? == text {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    fn text_of(&mut self, request: &Request, index: usize, numerics: Numerics) -> Result<Option<String>> {
-        if !self.wanted {
-            return Ok(None);
-        }
+    fn text_of(&mut self, request: &Request, index: usize, numerics: Numerics) -> Result<String> {
         if let Some(hashes) = self.hashes.take() {
             let joined = hashes.join().map_err(|_| Error::other("computing the model's hash failed"))?;
             self.known = Some(joined?);
@@ -142,7 +151,7 @@ impl<'e> Metadata<'e> {
         put("Version", format!("Lienzo v{}", env!("CARGO_PKG_VERSION")));
         let parameters =
             Parameters { prompt: request.prompt.clone(), negative_prompt: request.negative_prompt.clone(), entries };
-        Ok(Some(parameters.to_text()))
+        Ok(parameters.to_text())
     }
 }
 
@@ -201,12 +210,14 @@ fn schedule_label(request: &Request) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser as _;
-    use lienzo::backend::cpu::{Cpu, WeightType};
-    use lienzo::backend::{Backend, Memory, Program};
-    use lienzo::graph::plan::Plan;
-    use lienzo::graph::target::Caps;
-    use lienzo::simd::Isa;
+    use crate::backend::cpu::{Cpu, WeightType};
+    use crate::backend::{Backend, Memory, Program};
+    use crate::graph::plan::Plan;
+    use crate::graph::target::Caps;
+    use crate::job::order::Order;
+    use crate::job::picture::Files;
+    use crate::job::resolve::resolve;
+    use crate::simd::Isa;
     use std::sync::atomic::Ordering;
 
     /// A CPU under the name of a GPU, which uses tensor cores once it has loaded something.
@@ -240,23 +251,20 @@ mod tests {
         Cpu::new(1, Isa::best(), WeightType::Auto).unwrap()
     }
 
-    fn args() -> GenerateArgs {
-        #[derive(clap::Parser)]
-        struct Line {
-            #[command(flatten)]
-            args: GenerateArgs,
-        }
-        Line::parse_from(["generate", "a red apple"]).args
+    /// One picture of the embedded model, and what it says of itself.
+    fn started<'e>(model: &Arc<Model>, engine: &'e Engine) -> Metadata<'e> {
+        Metadata::start(model, None, false, engine, Arc::default()).unwrap()
     }
 
     #[test]
     fn a_picture_says_which_device_made_it() {
         let engine = Engine::new(Arc::new(Card(cpu(), AtomicBool::new(false)))).or(Arc::new(cpu()));
         let model = Arc::new(Model::embedded().unwrap());
-        let mut metadata = Metadata::start(&model, &args(), &engine, Arc::default());
-        let request = args().request(&model, ("a red apple".into(), String::new()), 1).unwrap();
+        let mut metadata = started(&model, &engine);
+        let prompts = ("a red apple".into(), String::new());
+        let request = resolve(&Order::default(), prompts, &model, &Files, &mut Vec::new()).unwrap();
         let says = |metadata: &mut Metadata<'_>, key: &str| {
-            let text = metadata.text(&request, 0).unwrap().unwrap();
+            let text = metadata.text(&request, 0).unwrap();
             Parameters::parse(&text).get(key).map(str::to_owned)
         };
         assert_eq!(says(&mut metadata, "Device").as_deref(), Some("gpu"));
@@ -266,23 +274,23 @@ mod tests {
         );
         // It computes something.
         let cancel = AtomicBool::new(false);
-        let tokens = lienzo::tensor::Tensor::zeros(lienzo::tensor::Shape::tokens(
+        let tokens = crate::tensor::Tensor::zeros(crate::tensor::Shape::tokens(
             1,
             model.networks.positions(),
             model.networks.text_width(),
         ));
-        lienzo::diffusion::Stages::text(&engine.session(&model, &cancel), tokens, 1).unwrap();
+        crate::diffusion::Stages::text(&engine.session(&model, &cancel), tokens, 1).unwrap();
         assert_eq!(says(&mut metadata, "Tensor cores").as_deref(), Some("True"));
-        let before = metadata.text(&request, 0).unwrap().unwrap();
+        let before = metadata.text(&request, 0).unwrap();
         // It is lost.
         assert!(engine.give_up(&engine.backend(), "lost"));
         assert_eq!(says(&mut metadata, "Device").as_deref(), Some("gpu, then cpu"));
         assert_eq!((says(&mut metadata, "Precision"), says(&mut metadata, "Tensor cores")), (None, None));
-        let after = metadata.text(&request, 0).unwrap().unwrap();
+        let after = metadata.text(&request, 0).unwrap();
         assert!(metadata.fits(&after, &request, 0).unwrap());
         // The same command again, before anything is lost, knows both for its own, and nobody else's.
         let engine = Engine::new(Arc::new(Card(cpu(), AtomicBool::new(false)))).or(Arc::new(cpu()));
-        let mut metadata = Metadata::start(&model, &args(), &engine, Arc::default());
+        let mut metadata = started(&model, &engine);
         assert!(metadata.fits(&before, &request, 0).unwrap() && metadata.fits(&after, &request, 0).unwrap());
         assert!(!metadata.fits(&after.replace("Steps: ", "Steps: 1"), &request, 0).unwrap());
     }

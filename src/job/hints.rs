@@ -1,11 +1,11 @@
 //! The words that the embedded model was trained on, in English and in Spanish: what a
 //! prompt says, in the model's terms.
 
-mod hint;
+mod say;
 mod spanish;
 
-pub use hint::hints;
-use lienzo::error::{Error, Result};
+use crate::error::{Error, Result};
+pub use say::{Hints, hints};
 use serde::Deserialize;
 use std::collections::HashMap;
 use unicode_normalization::UnicodeNormalization as _;
@@ -121,7 +121,7 @@ impl Vocabulary {
         serde_json::from_str(TABLE).map_err(|e| Error::other(format!("the embedded words.json: {e}")))
     }
 
-    /// Everything that can be said, for `lienzo inspect --embedded --words`.
+    /// Everything that can be said, a kind a line.
     pub fn list(&self) -> String {
         let names = |words: &[Word]| {
             words.iter().flat_map(|w| std::iter::once(&w.name).chain(&w.also)).cloned().collect::<Vec<_>>().join(", ")

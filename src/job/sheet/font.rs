@@ -3,7 +3,7 @@
 //! A character's cell is 6 x 12 dots: two rows for the accents of capitals, seven for the letter, two for what hangs
 //! below the line, one of space.
 
-use lienzo::image::Image;
+use crate::image::Image;
 use unicode_normalization::UnicodeNormalization as _;
 
 /// Dots of a character's cell.

@@ -1,7 +1,7 @@
 //! A prompt for the embedded model to hints: what it does not know, and what can be said instead.
 
 use super::{Lexicon, Meaning, Phrase, Vocabulary, plain, spanish, words_of};
-use lienzo::error::{Result, escape};
+use crate::error::{Result, escape};
 
 /// Words that get a line of their own; a sentence of unknown words gets one line.
 const NAMED: usize = 3;
@@ -10,12 +10,21 @@ const OFFERED: usize = 6;
 /// Kinds of objects in one picture of the training.
 const KINDS: usize = 2;
 
-/// The lines to print about `prompt` before the embedded model draws it; `embeddings` are words that it was given. None
-/// for a prompt of its own words.
+/// What to tell of a prompt.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// A sentence each.
+    pub lines: Vec<String>,
+    /// Whether a word was unknown: a list of those that can be said would help.
+    pub unknown: bool,
+}
+
+/// The lines to print about `prompt` before the embedded model draws it; `embeddings` are words that it was given. None for a
+/// prompt of its own words.
 ///
 /// # Errors
 /// The table in the binary is broken.
-pub fn hints(prompt: &str, embeddings: &[&str]) -> Result<Vec<String>> {
+pub fn hints(prompt: &str, embeddings: &[&str]) -> Result<Hints> {
     let words: Vec<String> =
         words_of(prompt).into_iter().filter(|w| !embeddings.iter().any(|e| plain(e) == *w)).collect();
     let all = Vocabulary::embedded()?;
@@ -23,26 +32,23 @@ pub fn hints(prompt: &str, embeddings: &[&str]) -> Result<Vec<String>> {
     let read = lexicon.read(&words);
     let unknown = unknown(&read);
     if unknown.is_empty() {
-        return Ok(all
-            .untrained_colors(&read)
-            .into_iter()
-            .chain(too_many(prompt, &read))
-            .chain(several_big(&read))
-            .collect());
+        let lines = all.untrained_colors(&read).into_iter().chain(too_many(prompt, &read)).chain(several_big(&read));
+        return Ok(Hints { lines: lines.collect(), unknown: false });
     }
     let spanish = all.spanish().read(&words);
     if let Some(english) = spanish::translate(&spanish) {
-        return Ok(vec![format!("the built-in model reads English; try \"{english}\"")]);
+        let line = format!("the built-in model reads English; try \"{english}\"");
+        return Ok(Hints { lines: vec![line], unknown: false });
     }
     // Half of the words in Spanish: only the others are unknown.
     let foreign = self::unknown(&spanish);
     let unknown = if foreign.len() < unknown.len() { foreign } else { unknown };
     let mut out: Vec<String> = unknown.iter().take(NAMED).map(|word| all.about(word, &lexicon)).collect();
     if unknown.len() > NAMED {
-        out.push(format!("nor does it know {} other words of this prompt", unknown.len() - NAMED));
+        let (more, words) = (unknown.len() - NAMED, if unknown.len() == NAMED + 1 { "word" } else { "words" });
+        out.push(format!("nor does it know {more} other {words} of this prompt"));
     }
-    out.push("`lienzo inspect --embedded --words` lists what can be said".into());
-    Ok(out)
+    Ok(Hints { lines: out, unknown: true })
 }
 
 /// The phrases without a meaning, each once.
@@ -56,8 +62,8 @@ fn unknown(read: &[Phrase<'_>]) -> Vec<String> {
     found
 }
 
-/// More kinds of objects than the model was ever shown together. Objects that take turns, `[cat|dog]`, or have a prompt
-/// each, with `AND`, are not together.
+/// More kinds of objects than the model was ever shown together. Objects that take turns, `[cat|dog]`, or have a prompt each, with
+/// `AND`, are not together.
 fn too_many(prompt: &str, read: &[Phrase<'_>]) -> Option<String> {
     let kinds = read.iter().filter(|p| p.meaning.is_some_and(|m| m.object.is_some())).count();
     let apart = prompt.contains(['[', '|']) || prompt.split_whitespace().any(|word| word == "AND");
@@ -146,7 +152,7 @@ mod tests {
     use super::*;
 
     fn first(prompt: &str) -> String {
-        hints(prompt, &[]).unwrap().first().cloned().unwrap_or_default()
+        hints(prompt, &[]).unwrap().lines.first().cloned().unwrap_or_default()
     }
 
     #[test]
@@ -161,9 +167,9 @@ mod tests {
             "",
             "a large balloon on the right on a brown background",
         ] {
-            assert_eq!(hints(prompt, &[]).unwrap(), Vec::<String>::new(), "{prompt}");
+            assert_eq!(hints(prompt, &[]).unwrap(), Hints::default(), "{prompt}");
         }
-        assert_eq!(hints("a My-Cat dog", &["my-cat"]).unwrap(), Vec::<String>::new());
+        assert_eq!(hints("a My-Cat dog", &["my-cat"]).unwrap(), Hints::default());
     }
 
     #[test]
@@ -182,13 +188,15 @@ mod tests {
         near("a xylograph", "does not know 'xylograph'");
         near("a \u{1b}[2J cat", "does not know '2j'");
         let many = hints("the quick brown fox jumps over the lazy dog quietly tonight", &[]).unwrap();
-        assert!(many.len() == 5 && many[3].starts_with("nor does it know"), "{many:?}");
+        assert!(many.unknown && many.lines.len() == 4 && many.lines[3].starts_with("nor does it know"), "{many:?}");
+        let one_more = hints("xylograph zither quux blorf", &[]).unwrap().lines;
+        assert!(one_more[3].ends_with("1 other word of this prompt"), "{one_more:?}");
     }
 
     #[test]
     fn spanish_prompts_get_the_english_one() {
         assert_eq!(first("una manzana roja"), "the built-in model reads English; try \"a red apple\"");
-        assert_eq!(hints("un gato azul", &[]).unwrap().len(), 1);
+        assert_eq!(hints("un gato azul", &[]).unwrap().lines.len(), 1);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The presets follow one formula: kind of picture, object, place, time, style or author, then words such as "highly
 //! detailed". The prompt brings the object, the place and the time.
 
+use crate::diffusion::prompt::schedule::MAX_BYTES as MAX_PROMPT;
 use crate::error::{Error, Result, escape};
 use std::path::Path;
 
@@ -12,7 +13,7 @@ const MAX_FILE: u64 = 16 << 20;
 /// Words around a prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Style {
-    /// What `--style` calls it.
+    /// What orders call it.
     pub name: String,
     /// The prompt replaces `{prompt}` in it; without that it stands behind the prompt and a comma.
     pub prompt: String,
@@ -22,21 +23,69 @@ pub struct Style {
 
 impl Style {
     /// Prompt and negative prompt in this style.
-    pub fn apply(&self, prompt: &str, negative: &str) -> (String, String) {
-        (merge(&self.prompt, prompt), merge(&self.negative_prompt, negative))
+    ///
+    /// # Errors
+    /// Usage: longer than any prompt may be.
+    pub fn apply(&self, prompt: &str, negative: &str) -> Result<(String, String)> {
+        let merged = |style: &str, prompt: &str| {
+            merge(style, prompt).ok_or_else(|| {
+                let name = escape(&self.name);
+                Error::usage(format!("style {name} makes a prompt of more than {MAX_PROMPT} bytes of this one"))
+            })
+        };
+        Ok((merged(&self.prompt, prompt)?, merged(&self.negative_prompt, negative)?))
     }
 }
 
-fn merge(style: &str, prompt: &str) -> String {
-    if style.contains("{prompt}") {
-        return style.replace("{prompt}", prompt);
+/// The place of the prompt in a style.
+const PLACE: &str = "{prompt}";
+
+/// None where it would be longer than prompts may be: a file can name its place millions of times.
+fn merge(style: &str, prompt: &str) -> Option<String> {
+    let places = style.matches(PLACE).count();
+    if places > 0 {
+        let length = (style.len() - places * PLACE.len()).saturating_add(places.saturating_mul(prompt.len()));
+        return (length <= MAX_PROMPT).then(|| style.replace(PLACE, prompt));
     }
     match (prompt.trim(), style.trim()) {
         // A prompt that gets nothing stays as it was typed.
-        (_, "") => prompt.to_string(),
-        ("", style) => style.to_string(),
-        (prompt, style) => format!("{prompt}, {style}"),
+        (_, "") => Some(prompt.to_string()),
+        ("", style) => Some(style.to_string()),
+        (prompt, style) => (prompt.len() + 2 + style.len() <= MAX_PROMPT).then(|| format!("{prompt}, {style}")),
     }
+}
+
+/// The styles that an order asks for, one after the other.
+#[derive(Clone, Debug, Default)]
+pub struct Styling(Vec<Style>);
+
+impl Styling {
+    /// Finds the styles by name among those there are.
+    ///
+    /// # Errors
+    /// Usage: no such style, with the nearest names.
+    pub fn new(names: &[String], all: &[Style]) -> Result<Self> {
+        names.iter().map(|name| find(all, name).cloned()).collect::<Result<_>>().map(Self)
+    }
+
+    /// Prompt and negative prompt in the styles.
+    ///
+    /// # Errors
+    /// Usage: longer than any prompt may be.
+    pub fn apply(&self, prompt: &str, negative: &str) -> Result<(String, String)> {
+        let typed = (prompt.to_string(), negative.to_string());
+        self.0.iter().try_fold(typed, |(prompt, negative), style| style.apply(&prompt, &negative))
+    }
+}
+
+/// All styles: those of a file before the built-in ones.
+///
+/// # Errors
+/// As [`read`].
+pub fn all(file: Option<&Path>) -> Result<Vec<Style>> {
+    let mut all = file.map(read).transpose()?.unwrap_or_default();
+    all.extend(presets());
+    Ok(all)
 }
 
 const CLEAN: &str = "blurry, low quality, deformed, text, watermark";
@@ -92,7 +141,7 @@ pub fn find<'a>(styles: &'a [Style], name: &str) -> Result<&'a Style> {
     near.sort_by(|a, b| b.0.total_cmp(&a.0));
     let near: Vec<String> = near.iter().take(3).map(|(_, name)| escape(name)).collect();
     let hint = if near.is_empty() { String::new() } else { format!(": did you mean {}?", near.join(", ")) };
-    Err(Error::usage(format!("--style {} is not known{hint} (--style list shows all)", escape(name))))
+    Err(Error::usage(format!("style {} is not known{hint}", escape(name))))
 }
 
 /// Reads a webui `styles.csv`.
@@ -101,7 +150,7 @@ pub fn find<'a>(styles: &'a [Style], name: &str) -> Result<&'a Style> {
 /// Usage, naming the file and the line: what is missing or wrongly quoted.
 pub fn read(path: &Path) -> Result<Vec<Style>> {
     let shown = escape(&path.to_string_lossy());
-    let wrong = |why: String| Error::usage(format!("--styles {shown}: {why}"));
+    let wrong = |why: String| Error::usage(format!("{shown}: {why}"));
     let size = std::fs::metadata(path).map_err(|e| wrong(format!("cannot be read: {e}")))?;
     if !size.is_file() || size.len() > MAX_FILE {
         return Err(wrong(format!("is no styles file: give a .csv of at most {} MB", MAX_FILE >> 20)));
@@ -198,8 +247,8 @@ mod tests {
         let styles = parse(text).unwrap();
         let names: Vec<&str> = styles.iter().map(|s| s.name.as_str()).collect();
         assert_eq!(names, ["plain", "with, comma", "short", "quote"]);
-        assert_eq!(styles[1].apply("a cat", "no"), ("a \"fine\"\na cat, 1960".into(), "no".into()));
-        assert_eq!(styles[0].apply("a cat ", ""), ("a cat, highly detailed".into(), "blurry".into()));
+        assert_eq!(styles[1].apply("a cat", "no").unwrap(), ("a \"fine\"\na cat, 1960".into(), "no".into()));
+        assert_eq!(styles[0].apply("a cat ", "").unwrap(), ("a cat, highly detailed".into(), "blurry".into()));
         assert_eq!(styles[3].prompt, "a \"nice\" one");
         assert_eq!(parse("name,text\na,b").unwrap()[0].prompt, "b");
     }
@@ -218,10 +267,27 @@ mod tests {
     }
 
     #[test]
+    fn no_style_makes_more_than_a_prompt() {
+        let style = |prompt: &str| Style { name: "x".into(), prompt: prompt.into(), negative_prompt: String::new() };
+        let many = style(&PLACE.repeat(2_000_000));
+        assert_eq!(many.apply("", "").unwrap().0, "");
+        let error = many.apply(&"a".repeat(100_000), "").unwrap_err().to_string();
+        assert!(error.starts_with("style x makes a prompt of more than"), "{error}");
+        let double = style("{prompt}{prompt}");
+        let styling = Styling(vec![double; 60]);
+        assert!(styling.apply("apple", "").is_err());
+        assert_eq!(styling.apply("", "no").unwrap(), (String::new(), "no".into()));
+        // As long as they come.
+        assert_eq!(style("x").apply(&"a".repeat(MAX_PROMPT - 3), "").unwrap().0.len(), MAX_PROMPT);
+        // What gets nothing is not its business.
+        assert!(style("").apply(&"a".repeat(MAX_PROMPT + 9), "").is_ok());
+    }
+
+    #[test]
     fn presets_take_the_prompt_in_and_names_are_found() {
         let styles = presets();
         for style in &styles {
-            let (prompt, negative) = style.apply("a cat with glasses in a theater", "");
+            let (prompt, negative) = style.apply("a cat with glasses in a theater", "").unwrap();
             assert!(prompt.contains(" of a cat with glasses in a theater"), "{prompt}");
             assert!(negative.contains("blurry") && !negative.starts_with(','), "{negative}");
         }

@@ -1,9 +1,11 @@
 //! Pictures and labels go in, one contact sheet comes out.
 
+mod font;
+
 use super::axes::Axes;
-use super::font::{CELL, draw, wrap};
-use lienzo::error::{Error, Kind, Result};
-use lienzo::image::Image;
+use crate::error::{Error, Kind, Result};
+use crate::image::Image;
+use font::{CELL, draw, wrap};
 
 /// Pictures whose longer side is below this are shown larger, by a whole factor.
 const READABLE: usize = 128;
@@ -196,7 +198,7 @@ mod tests {
 
     #[test]
     fn every_cell_is_where_its_labels_are() {
-        let axes = Axes::parse("steps=1,2 x seed=1,2,3", false).unwrap();
+        let axes = Axes::parse("steps=1,2 x seed=1,2,3").unwrap();
         let pictures: Vec<Image> = (0..6).map(|i| flat(64, 64, 100 + i)).collect();
         let image = sheet(&axes, &pictures).unwrap();
         // seed 1 is 6 characters wide; one line of labels above, margins of 8, pictures doubled.
@@ -213,11 +215,11 @@ mod tests {
 
     #[test]
     fn one_axis_wraps_and_three_make_blocks() {
-        let axes = Axes::parse("seed=1,2,3,4,5,6,7,8,9", false).unwrap();
+        let axes = Axes::parse("seed=1,2,3,4,5,6,7,8,9").unwrap();
         let pictures: Vec<Image> = (0..9).map(|i| flat(128, 128, 100 + i)).collect();
         let image = sheet(&axes, &pictures).unwrap();
         assert_eq!((image.width, image.height), (8 + 8 * 136, 8 + 2 * (16 + 136)));
-        let axes = Axes::parse("seed=1,2 x steps=1 x size=64,128", false).unwrap();
+        let axes = Axes::parse("seed=1,2 x steps=1 x size=64,128").unwrap();
         let pictures = [flat(64, 64, 1), flat(64, 64, 2), flat(128, 128, 3), flat(128, 128, 4)];
         let image = sheet(&axes, &pictures).unwrap();
         assert_eq!(image.height, 8 + 2 * (20 + 16 + 136));

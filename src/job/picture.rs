@@ -1,0 +1,83 @@
+//! The name of a picture in an order goes in, its pixels come out, in the size that was asked for.
+
+use super::note::Fault;
+use super::order::Order;
+use crate::checkpoint::sha256_file;
+use crate::diffusion::SIZES;
+use crate::diffusion::img2img::Init;
+use crate::error::{Result, escape};
+use crate::image::mask::{Mask, read_mask};
+use crate::image::read::read_picture;
+use crate::image::{Image, Limits};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+/// Where the pictures of an order are: files for a command line, uploads for a server.
+pub trait Shelf {
+    /// The picture of this name.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being read, naming it.
+    fn picture(&self, name: &Path) -> Result<Found<Image>>;
+
+    /// The mask of this name.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being read, naming it.
+    fn mask(&self, name: &Path) -> Result<Found<Mask>>;
+}
+
+/// What a name stands for.
+#[derive(Clone, Debug)]
+pub struct Found<T> {
+    /// The pixels.
+    pub pixels: T,
+    /// What metadata call it: the first ten digits of the file's sha256.
+    pub hash: String,
+}
+
+/// Names are paths.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Files;
+
+impl Shelf for Files {
+    fn picture(&self, name: &Path) -> Result<Found<Image>> {
+        let (pixels, _) = read_picture(name, Limits::default())?;
+        Ok(Found { pixels, hash: short_hash(name)? })
+    }
+
+    fn mask(&self, name: &Path) -> Result<Found<Mask>> {
+        let pixels = read_mask(name, Limits::default())?;
+        Ok(Found { pixels, hash: short_hash(name)? })
+    }
+}
+
+/// What metadata call a file.
+fn short_hash(path: &Path) -> Result<String> {
+    Ok(sha256_file(path, &AtomicBool::new(false))?.chars().take(10).collect())
+}
+
+/// A name as messages show it.
+pub(super) fn shown(path: &Path) -> String {
+    escape(&path.to_string_lossy())
+}
+
+/// The picture to begin with, in the size that was asked for.
+///
+/// # Errors
+/// Usage: a size that is not possible, with one that is.
+pub(super) fn fitted(order: &Order, picture: &Image, hash: String) -> Result<Init, Fault> {
+    let name = order.init_image.as_deref().map(shown).unwrap_or_default();
+    let mode = order.resize_mode.unwrap_or_default();
+    Ok(Init::new(picture, (order.width, order.height), mode, hash, SIZES).map_err(|e| e.at(name))?)
+}
+
+/// The picture of img2img, if there is one.
+///
+/// # Errors
+/// What keeps it from being read, or from having the size that was asked for.
+pub(super) fn init(order: &Order, shelf: &dyn Shelf) -> Result<Option<Init>, Fault> {
+    let Some(name) = &order.init_image else { return Ok(None) };
+    let found = shelf.picture(name)?;
+    fitted(order, &found.pixels, found.hash).map(Some)
+}

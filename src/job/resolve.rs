@@ -1,0 +1,205 @@
+//! An order and a model go in; the request, with the model's own defaults where nothing was asked for, comes out.
+
+use super::inpainting::begin;
+use super::note::{Fault, Field, Phrase, phrase};
+use super::order::Order;
+use super::picture::Shelf;
+use super::word::{Auto, Seed};
+use crate::checkpoint::Model;
+use crate::diffusion::Request;
+use crate::diffusion::denoise::plan::Settings;
+use crate::diffusion::denoise::samplers::{self, Family};
+use crate::diffusion::denoise::sigmas::ScheduleKind;
+use crate::diffusion::denoise::timesteps::Timesteps;
+use crate::error::Result;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// The strength of img2img where none is asked for.
+const STRENGTH: f32 = 0.75;
+
+/// The request of an order, with its prompts in their styles, for this model. `notes` gets what was changed on the way.
+///
+/// # Errors
+/// What keeps its pictures from being read, and what this model cannot do with them.
+pub fn resolve(
+    order: &Order,
+    (prompt, negative_prompt): (String, String),
+    model: &Model,
+    shelf: &dyn Shelf,
+    notes: &mut Vec<Phrase>,
+) -> Result<Request, Fault> {
+    let own = &model.defaults;
+    let start = begin(order, model, shelf, notes)?;
+    let init = start.init;
+    let (width, height) = start.size.or(init.as_ref().map(|i| (i.image.width, i.image.height))).unzip();
+    let side = |asked: Option<usize>, init: Option<usize>| init.or(asked).unwrap_or(own.size);
+    let picture = init.is_some() || start.outpaint.is_some();
+    Ok(Request {
+        prompt,
+        negative_prompt,
+        width: side(order.width, width),
+        height: side(order.height, height),
+        guidance: order.guidance.or(start.guidance).unwrap_or(own.guidance),
+        clip_skip: order.clip_skip.unwrap_or(1),
+        sampling: sampling(order, model, picture.then(|| start.strength.unwrap_or(STRENGTH)))?,
+        seed: order.seed.unwrap_or(Seed::Random).drawn(),
+        count: order.count(),
+        rng: order.rng.unwrap_or_default(),
+        embeddings: Arc::default(),
+        batch_size: order.batch_size.unwrap_or(1),
+        variation: variation(order),
+        init,
+        inpaint: start.inpaint,
+        outpaint: start.outpaint,
+        prediction: order.prediction.and_then(Auto::told),
+        preview: order.preview,
+        skip: BTreeSet::new(),
+    })
+}
+
+/// The second seed and its share. At strength 0 the webui leaves the second seed out, and counts the first one up.
+fn variation(order: &Order) -> Option<(u64, f32)> {
+    let strength = order.variation_strength.filter(|strength| *strength != 0.0)?;
+    Some((order.variation_seed.unwrap_or_else(|| Seed::Random.drawn()), strength))
+}
+
+fn sampling(order: &Order, model: &Model, strength: Option<f32>) -> Result<Settings, Fault> {
+    let own = &model.defaults;
+    let named = match order.sampler {
+        Some(named) => named,
+        None => samplers::find_named(&own.sampler)?,
+    };
+    Ok(Settings {
+        schedule: order.schedule.or(named.schedule).unwrap_or_default(),
+        eta: order.eta,
+        timesteps: order.timesteps.or(named.timesteps).unwrap_or_default(),
+        strength: strength.map(|usual| order.strength.unwrap_or(usual)),
+        ..Settings::new(named.sampler, order.steps.unwrap_or(own.steps))
+    })
+}
+
+/// What an asker should know of a request before waiting for it.
+pub fn remarks(order: &Order, request: &Request, model: &Model) -> Vec<Phrase> {
+    let mut out = ignored(order, request);
+    if request.outpaint.is_some() && request.batch_size > 1 {
+        out.push(phrase![Field::BatchSize, " is ignored: outpainting takes one picture at a time"]);
+    }
+    let own = model.defaults.size;
+    let (w, h) = (request.width, request.height);
+    let far = |side: usize| side * 2 <= own || side >= 2 * own;
+    if far(w) || far(h) {
+        let why =
+            format!("is far from the {own}x{own} that the model was trained on; expect repeated or broken shapes");
+        out.push(format!("{w}x{h} {why}").into());
+    } else if own >= 512 && ![w, h].iter().all(|side| side.is_multiple_of(64)) {
+        out.push(format!("{w}x{h} is not a multiple of 64; the model draws best on such sizes").into());
+    }
+    out
+}
+
+/// What the chosen sampler pays no attention to.
+fn ignored(order: &Order, request: &Request) -> Vec<Phrase> {
+    let sampler = request.sampling.sampler;
+    let name = sampler.name;
+    let levels = sampler.family == Family::Sigma;
+    let mut out = Vec::new();
+    if !levels && order.schedule.is_some_and(|kind| kind != ScheduleKind::Automatic) {
+        out.push(phrase![Field::Schedule, format!(" is ignored: {name} takes its steps from "), Field::Timesteps]);
+    }
+    if levels && order.timesteps.is_some_and(|t| t != Timesteps::Auto) {
+        out.push(phrase![Field::Timesteps, format!(" is ignored: {name} takes its steps from "), Field::Schedule]);
+    }
+    if order.eta.is_some() && !sampler.takes_eta() {
+        out.push(phrase![Field::Eta, format!(" is ignored: {name} adds no noise that it could scale")]);
+    }
+    if request.batch_size > 1 && sampler.adaptive() {
+        out.push(phrase![Field::BatchSize, format!(" is ignored: {name} takes one picture at a time")]);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diffusion::SIZES;
+    use crate::image::Image;
+    use crate::image::mask::Mask;
+    use crate::job::picture::Found;
+    use crate::job::word::Word;
+    use std::path::Path;
+
+    /// One picture and one mask, whatever they are called.
+    struct Shelved((usize, usize), (usize, usize));
+
+    impl Shelf for Shelved {
+        fn picture(&self, _: &Path) -> Result<Found<Image>> {
+            let (width, height) = self.0;
+            Ok(Found { pixels: Image { width, height, rgb: vec![77; width * height * 3] }, hash: "0123456789".into() })
+        }
+
+        fn mask(&self, _: &Path) -> Result<Found<Mask>> {
+            Ok(Found { pixels: Mask::filled(self.1.0, self.1.1, 255), hash: "abcdef0123".into() })
+        }
+    }
+
+    fn resolved(order: &Order, shelf: &Shelved) -> Result<(Request, Vec<Phrase>), Fault> {
+        let model = Model::embedded().unwrap();
+        let mut notes = Vec::new();
+        let prompts = (order.prompt.clone().unwrap_or_default(), String::new());
+        let request = resolve(order, prompts, &model, shelf, &mut notes)?;
+        request.check(&model)?;
+        notes.extend(remarks(order, &request, &model));
+        Ok((request, notes))
+    }
+
+    #[test]
+    fn what_is_not_asked_for_is_the_models_own() {
+        let (request, notes) = resolved(&Order::default(), &Shelved((1, 1), (1, 1))).unwrap();
+        let own = Model::embedded().unwrap().defaults;
+        assert_eq!((request.width, request.height, request.guidance), (own.size, own.size, own.guidance));
+        assert_eq!((request.sampling.steps, request.sampling.sampler.name), (own.steps, "DDIM"));
+        assert!(notes.is_empty() && request.sampling.strength.is_none());
+    }
+
+    #[test]
+    fn a_sampler_brings_its_schedule_unless_another_is_asked_for() {
+        let karras = Order { sampler: Word::parse("dpm++2m karras").ok(), ..Order::default() };
+        let other = Order { schedule: Some(ScheduleKind::Simple), ..karras.clone() };
+        let schedule = |order: &Order| resolved(order, &Shelved((1, 1), (1, 1))).unwrap().0.sampling.schedule;
+        assert_eq!((schedule(&karras), schedule(&other)), (ScheduleKind::Karras, ScheduleKind::Simple));
+    }
+
+    #[test]
+    fn what_a_sampler_pays_no_attention_to_is_told_by_its_field() {
+        let order = Order {
+            sampler: Word::parse("unipc").ok(),
+            schedule: Some(ScheduleKind::Karras),
+            eta: Some(0.5),
+            ..Order::default()
+        };
+        let (_, notes) = resolved(&order, &Shelved((1, 1), (1, 1))).unwrap();
+        let fields: Vec<Vec<Field>> = notes.iter().map(|n| n.fields().collect()).collect();
+        assert_eq!(fields, [vec![Field::Schedule, Field::Timesteps], vec![Field::Eta]]);
+    }
+
+    #[test]
+    fn a_picture_and_a_mask_come_from_the_shelf() {
+        let order = Order { init_image: Some("a".into()), ..Order::default() };
+        let (request, _) = resolved(&order, &Shelved((70, 64), (1, 1))).unwrap();
+        assert_eq!((request.width, request.height, request.sampling.strength), (72, 64, Some(STRENGTH)));
+        assert_eq!(request.picture().unwrap().hash, "0123456789");
+        let masked = Order { mask: Some("m".into()), ..order.clone() };
+        let (request, notes) = resolved(&masked, &Shelved((64, 64), (128, 128))).unwrap();
+        assert_eq!(request.inpaint.unwrap().settings.hash, "abcdef0123");
+        assert!(notes[0].to_string().contains("the mask is resized"));
+        let skewed = resolved(&masked, &Shelved((64, 64), (128, 64))).unwrap_err();
+        assert!(skewed.to_string().contains("in other proportions"));
+        let inverted = Order { mask_invert: Some(true), ..masked };
+        let fault = resolved(&inverted, &Shelved((64, 64), (64, 64))).unwrap_err();
+        assert!(fault.to_string().contains("nothing to repaint: the mask is all white"), "{fault}");
+        let grown = Order { outpaint: Word::parse("left=2000").ok(), ..order };
+        let fault = resolved(&grown, &Shelved((64, 64), (1, 1))).unwrap_err().to_string();
+        assert!(fault.contains("would become 2064x64") && fault.contains(&SIZES.1.to_string()), "{fault}");
+    }
+}

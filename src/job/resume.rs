@@ -1,0 +1,64 @@
+//! A job that was interrupted goes in, the pictures that need not be made again come out.
+
+use super::metadata::Metadata;
+use super::order::Order;
+use super::word::Seed;
+use crate::diffusion::Request;
+use crate::image::parameters::Parameters;
+use crate::image::{Limits, PARAMETERS, read_png};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// The seed in a picture's file name: the one that differs from picture to picture.
+pub fn name_seed(request: &Request, index: usize) -> u64 {
+    let (seed, variation) = request.seeds(index);
+    variation.unwrap_or(seed)
+}
+
+/// Where no seed was asked for, the interrupted job drew its own: takes it from a picture that it finished. `candidates`
+/// are files that may be picture `index`; `is` tells whether one is, with this seed.
+pub fn adopt_seed(
+    order: &mut Order,
+    count: usize,
+    candidates: &dyn Fn(usize) -> Vec<PathBuf>,
+    is: &dyn Fn(&Path, usize, u64) -> bool,
+) {
+    if matches!(order.seed, Some(Seed::Fixed(_))) || order.variation_strength.is_some() {
+        return;
+    }
+    let seed_of = |index: usize, path: &Path| {
+        let text = text_of(path)?;
+        let seed: u64 = Parameters::parse(&text).get("Seed")?.parse().ok()?;
+        is(path, index, seed).then(|| seed.wrapping_sub(index as u64))
+    };
+    let found = (0..count).find_map(|index| candidates(index).iter().find_map(|path| seed_of(index, path)));
+    if let Some(seed) = found {
+        order.seed = Some(Seed::Fixed(seed));
+    }
+}
+
+/// The pictures whose files hold the parameters that they would be made with now, and the files that hold others.
+pub fn finished(
+    path: &dyn Fn(usize, u64) -> PathBuf,
+    request: &Request,
+    metadata: &mut Metadata<'_>,
+) -> (BTreeSet<usize>, Vec<PathBuf>) {
+    let (mut made, mut strange) = (BTreeSet::new(), Vec::new());
+    for index in 0..request.count {
+        let path = path(index, name_seed(request, index));
+        if path.symlink_metadata().is_err() {
+            continue;
+        }
+        if text_of(&path).is_some_and(|text| metadata.fits(&text, request, index).unwrap_or(false)) {
+            made.insert(index);
+        } else {
+            strange.push(path);
+        }
+    }
+    (made, strange)
+}
+
+fn text_of(path: &Path) -> Option<String> {
+    let (_, texts) = read_png(path, Limits::default()).ok()?;
+    texts.into_iter().find(|(key, _)| key == PARAMETERS).map(|(_, text)| text)
+}
