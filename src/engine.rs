@@ -6,9 +6,10 @@ pub mod devices;
 pub mod residency;
 mod session;
 
+pub use crate::backend::Numerics;
 pub use session::Session;
 
-use crate::backend::{Backend, Memory, Numerics, Program};
+use crate::backend::{Backend, Memory, Program};
 use crate::checkpoint::{Model, ModelId};
 use crate::error::{Error, Kind, Result};
 use crate::graph::plan::Plan;

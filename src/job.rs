@@ -1,14 +1,14 @@
-//! One job in the user's words: an [`order::Order`] and a model go in, a diffusion request and what its asker should know
-//! of it come out.
+//! One job in the user's words: an [`order::Order`] and a model go in, a diffusion request and what its asker should
+//! know of it come out.
 //!
-//! What the command line, a server and a worker have in common is here; flags, fields, files and the terminal are theirs.
-//! Nothing here names a flag: what was wrong, and what could be done, is told in [`note::Phrase`]s, which hold the fields
-//! that they speak of as data.
+//! What the command line, a server and a worker have in common is here; flags, fields, files and the terminal are
+//! theirs. Nothing here names a flag: what was wrong, and what could be done, is told in [`note::Phrase`]s, which hold
+//! the fields that they speak of as data.
 //!
 //! An order's way: [`recipe`] fills its gaps from a picture, [`order::Order::check`] refuses what no model can do,
-//! [`styles`] dress its prompts, [`resolve`] makes the request of it (with [`picture`] and [`inpainting`]), [`axes`] many
-//! requests; [`fit`] says whether they fit into memory; [`metadata`] writes what was done, [`resume`] knows what was done
-//! before, [`sheet`] lays a grid's pictures out.
+//! [`styles`] dress its prompts, [`resolve`] makes the request of it (with [`picture`] and [`inpainting`]), [`axes`]
+//! many requests; [`fit`] says whether they fit into memory; [`metadata`] writes what was done, [`resume`] knows what
+//! was done before, [`sheet`] lays a grid's pictures out.
 
 pub mod axes;
 pub mod fit;

@@ -5,19 +5,19 @@ use super::terminal::say;
 use clap::Args;
 use lienzo::backend::cpu::{Cpu, WeightType};
 use lienzo::engine::Engine;
-use lienzo::engine::devices::{Device, DeviceWish, Estimate, NumberKind};
+use lienzo::engine::devices::{DeviceWish, Estimate, NumberKind, Where};
 use lienzo::error::{Error, Result};
 
 /// The device flags that several commands share.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Device")]
 pub struct DeviceArgs {
-    /// Where to run: auto, cpu, gpu (the best one), gpu:N (as `lienzo devices` counts) or a part of a name. auto estimates
-    /// each device's time, and is the CPU for bench and verify
-    #[arg(long, default_value = "auto", value_name = "DEVICE", value_parser = parsed::<Device>)]
-    pub device: Device,
-    /// Numbers: auto (f32 on a CPU, f16 storage on a GPU), f32, f16 (GPU: stored as f16, computed in f32), or bf16 (CPU:
-    /// products and attention in bf16, less exact, faster with AVX512-BF16) [default: auto]
+    /// Where to run: auto, cpu, gpu (the best one), gpu:N (as `lienzo devices` counts) or a part of a name. auto
+    /// estimates each device's time, and is the CPU for bench and verify
+    #[arg(long, default_value = "auto", value_name = "DEVICE", value_parser = parsed::<Where>)]
+    pub device: Where,
+    /// Numbers: auto (f32 on a CPU, f16 storage on a GPU), f32, f16 (GPU: stored as f16, computed in f32), or bf16
+    /// (CPU: products and attention in bf16, less exact, faster with AVX512-BF16) [default: auto]
     #[arg(long, value_name = "KIND", value_parser = parsed::<NumberKind>)]
     pub precision: Option<NumberKind>,
     /// Threads [default: the physical cores that this process may use]

@@ -1,4 +1,5 @@
-//! Fields and remedies of a job go in, the flags that a user types for them come out; and what is typed becomes a choice.
+//! Fields and remedies of a job go in, the flags that a user types for them come out; and what is typed becomes a
+//! choice.
 
 use lienzo::error::Error;
 use lienzo::job::note::{Fault, Field, Phrase};

@@ -1,5 +1,5 @@
-//! The terminal: what is printed, what the user sees while waiting (a bar with the time left on a terminal, a plain line per
-//! stage elsewhere), and Ctrl-C.
+//! The terminal: what is printed, what the user sees while waiting (a bar with the time left on a terminal, a plain
+//! line per stage elsewhere), and Ctrl-C.
 //!
 //! A reader may go away and a disk may be full: what cannot be said costs no picture. It is told once, at the end.
 

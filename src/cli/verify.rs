@@ -3,7 +3,7 @@
 use super::terminal::{puts, say};
 use super::{DeviceArgs, ModelArgs};
 use clap::Args;
-use lienzo::engine::devices::Device;
+use lienzo::engine::devices::Where;
 use lienzo::error::{Error, Result};
 use lienzo::verify::lockstep::lockstep as compare;
 use lienzo::verify::reference::Reference;
@@ -87,7 +87,7 @@ fn lockstep(args: &VerifyArgs) -> Result<ExitCode> {
         ));
     }
     let engine = args.device.engine(None)?;
-    let cpu = DeviceArgs { device: Device::Cpu, precision: None, ..args.device.clone() }.cpu()?;
+    let cpu = DeviceArgs { device: Where::Cpu, precision: None, ..args.device.clone() }.cpu()?;
     let model = Arc::new(args.model.open()?);
     let (mut steps, mut failed) = (0, 0);
     let mut worst: BTreeMap<String, (f64, String)> = BTreeMap::new();

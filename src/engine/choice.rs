@@ -1,10 +1,11 @@
-//! Any device will do: how much work, and what each device is known to do a second, go in; the one to take and why comes out.
+//! Any device will do: how much work, and what each device is known to do a second, go in; the one to take and why
+//! comes out.
 
 use super::devices::Work;
 use crate::error::{Result, escape};
 
-/// The share of its peak ([`rate`]) that a GPU reaches over a whole model, and of its own that a CPU does (Winograd counts as a
-/// direct convolution). Estimates for a choice, nothing more.
+/// The share of its peak ([`rate`]) that a GPU reaches over a whole model, and of its own that a CPU does (Winograd
+/// counts as a direct convolution). Estimates for a choice, nothing more.
 const GPU_SHARE: f64 = 0.3;
 const CPU_SHARE: f64 = 1.0;
 /// Bytes of weights a second from a file to a device.
@@ -23,8 +24,8 @@ pub struct Card {
     pub rate: Result<f64>,
 }
 
-/// FLOP/s of a card at best, from what was measured on it: f32 multiply-adds, and how many times as fast its tensor cores do
-/// the same products, which counts only if they are used.
+/// FLOP/s of a card at best, from what was measured on it: f32 multiply-adds, and how many times as fast its tensor
+/// cores do the same products, which counts only if they are used.
 pub fn rate(fma: f64, gain: f64) -> f64 {
     fma * gain.max(1.0)
 }
@@ -56,7 +57,8 @@ pub fn trifle(work: Work, peak: f64) -> Option<String> {
     (cpu <= start).then(|| format!("the CPU (estimated about {cpu:.1} s: too little to look for a GPU)"))
 }
 
-/// The least estimated time wins; the CPU where it is as good. `must`: a card is taken whatever it takes, if there is one.
+/// The least estimated time wins; the CPU where it is as good. `must`: a card is taken whatever it takes, if there is
+/// one.
 pub fn choose(work: Work, peak: f64, cards: &[Card], must: bool) -> Choice {
     let cpu = on_cpu(work, peak);
     let mut times: Vec<(usize, f64)> = Vec::new();

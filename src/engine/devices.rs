@@ -1,9 +1,10 @@
-//! Where to run: a wish and an estimate of the work go in; an engine (with what takes over if its device fails) comes out,
-//! and why it is this one.
+//! Where to run: a wish and an estimate of the work go in; an engine (with what takes over if its device fails) comes
+//! out, and why it is this one.
 
 use super::Engine;
 use crate::backend::Backend as _;
-use crate::backend::cpu::{Cpu, WeightType};
+use crate::backend::cpu::Cpu;
+pub use crate::backend::cpu::WeightType;
 use crate::error::{Error, Result, escape};
 use crate::simd::{self, Isa};
 use crate::system;
@@ -23,7 +24,7 @@ pub type Estimate<'a> = dyn Fn(&Engine) -> Result<Work> + 'a;
 
 /// Which device is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Device {
+pub enum Where {
     /// The one that is estimated to be done first.
     #[default]
     Auto,
@@ -37,7 +38,7 @@ pub enum Device {
     Name(String),
 }
 
-impl Device {
+impl Where {
     /// Reads `auto | cpu | gpu | gpu:N`, or a part of a name.
     ///
     /// # Errors
@@ -68,7 +69,7 @@ impl Device {
     }
 }
 
-impl std::fmt::Display for Device {
+impl std::fmt::Display for Where {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
@@ -98,7 +99,7 @@ pub enum NumberKind {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceWish {
     /// Which one.
-    pub device: Device,
+    pub device: Where,
     /// Its numbers.
     pub precision: NumberKind,
     /// Threads; none are the physical cores that this process may use.
@@ -126,19 +127,19 @@ impl Opened {
 }
 
 impl DeviceWish {
-    /// An engine on the device that is wanted. `work` is what devices are compared by where any will do; without it that is
-    /// the CPU, and no other device takes over from one that was named.
+    /// An engine on the device that is wanted. `work` is what devices are compared by where any will do; without it
+    /// that is the CPU, and no other device takes over from one that was named.
     ///
     /// # Errors
     /// Usage: what is not available, with what is.
     pub fn open(&self, work: Option<&Estimate<'_>>) -> Result<Opened> {
         let mut notes = Vec::new();
         match (&self.device, work) {
-            (Device::Cpu, _) | (Device::Auto, None) => {
+            (Where::Cpu, _) | (Where::Auto, None) => {
                 let cpu = self.cpu(&mut notes)?;
                 Ok(Opened::new(Engine::new(Arc::new(cpu)), notes))
             }
-            (Device::Auto, Some(work)) => self.auto(work, notes),
+            (Where::Auto, Some(work)) => self.auto(work, notes),
             // Who compares devices must know what was compared: only a picture is made elsewhere.
             (_, None) => Ok(Opened::new(self.gpu(&mut notes)?, notes)),
             (_, Some(_)) => {
@@ -306,8 +307,8 @@ mod gpu {
                 }
             };
             let found = match &self.device {
-                super::Device::Number(n) => all.get(*n),
-                super::Device::Name(part) => {
+                super::Where::Number(n) => all.get(*n),
+                super::Where::Name(part) => {
                     let part = part.to_lowercase();
                     all.iter().find(|a| a.name().to_lowercase().contains(&part))
                 }
@@ -348,19 +349,19 @@ mod tests {
 
     #[test]
     fn devices_are_named() {
-        let all = [("AUTO", Device::Auto), ("cpu", Device::Cpu), ("gpu", Device::Gpu), ("gpu:3", Device::Number(3))];
+        let all = [("AUTO", Where::Auto), ("cpu", Where::Cpu), ("gpu", Where::Gpu), ("gpu:3", Where::Number(3))];
         for (text, device) in all {
-            assert_eq!(Device::parse(text).unwrap(), device, "{text}");
+            assert_eq!(Where::parse(text).unwrap(), device, "{text}");
         }
-        assert_eq!(Device::parse("GeForce").unwrap(), Device::Name("GeForce".into()));
+        assert_eq!(Where::parse("GeForce").unwrap(), Where::Name("GeForce".into()));
         for text in ["", "gpu:", "gpu:-1", "gpu:x"] {
-            assert_eq!(Device::parse(text).unwrap_err().exit_code(), 2, "{text}");
+            assert_eq!(Where::parse(text).unwrap_err().exit_code(), 2, "{text}");
         }
     }
 
     #[test]
     fn what_is_not_there_is_said_with_what_is() {
-        let wish = DeviceWish { device: Device::Name("no such card".into()), ..DeviceWish::default() };
+        let wish = DeviceWish { device: Where::Name("no such card".into()), ..DeviceWish::default() };
         let error = wish.open(None).err().unwrap();
         assert!(error.exit_code() == 2 && error.to_string().contains("available: auto, cpu"), "{error}");
         let f16 = DeviceWish { precision: NumberKind::F16, ..DeviceWish::default() };

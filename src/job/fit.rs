@@ -1,7 +1,7 @@
 //! How much memory a request takes, known from shapes alone: refused before a weight is read.
 
 use super::note::{Fault, Field, Phrase, phrase};
-use super::word::Bytes;
+use super::word::ByteCount;
 use crate::checkpoint::Model;
 use crate::diffusion::Request;
 use crate::diffusion::denoise::plan::Plan as Sampling;
@@ -116,7 +116,7 @@ pub fn work(engine: &Engine, model: &Model, requests: &[Request], tokens: &Token
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Allowed {
     /// Bytes at most.
-    pub max_memory: Option<Bytes>,
+    pub max_memory: Option<ByteCount>,
     /// Weights are read from the file as they are needed.
     pub low_memory: bool,
     /// It is tried whatever it needs.
@@ -228,8 +228,8 @@ pub fn fit(
     Ok(None)
 }
 
-/// Refuses what the machine, its container or what is allowed cannot hold; short free memory is only a note. Where keeping
-/// the weights is what is too much, a CPU reads them as it needs them, which changes no picture.
+/// Refuses what the machine, its container or what is allowed cannot hold; short free memory is only a note. Where
+/// keeping the weights is what is too much, a CPU reads them as it needs them, which changes no picture.
 ///
 /// Returns what is to be kept from one stage to the next.
 ///
@@ -291,8 +291,8 @@ pub fn check(needs: &Needs<'_>, allowed: Allowed, notes: &mut Vec<Phrase>) -> Re
     Ok(keep)
 }
 
-/// What would be computed: a table of every step of every plan; then bytes at the worst moment, and the same where weights
-/// are read as they are needed.
+/// What would be computed: a table of every step of every plan; then bytes at the worst moment, and the same where
+/// weights are read as they are needed.
 ///
 /// # Errors
 /// Usage: what no plan can be made for.

@@ -1,4 +1,5 @@
-//! An order with a mask or with sides that grow goes in, and a model; picture, mask and windows of the request come out.
+//! An order with a mask or with sides that grow goes in, and a model; picture, mask and windows of the request come
+//! out.
 
 use super::note::{Fault, Field, Phrase, phrase};
 use super::order::Order;
@@ -189,7 +190,7 @@ fn nothing() -> Fault {
 /// The strength of outpainting with a model that knows nothing of masks: some of the filled colours stay.
 const OUTPAINT_STRENGTH: f32 = 0.8;
 
-/// A model for pictures smaller than this is given a guidance of at most that: the model in the binary, which needs 3 to
-/// draw well from nothing, leaves blotches beside a given picture with more than 2.
+/// A model for pictures smaller than this is given a guidance of at most that: the model in the binary, which needs 3
+/// to draw well from nothing, leaves blotches beside a given picture with more than 2.
 const SMALL: usize = 256;
 const SMALL_GUIDANCE: f32 = 2.0;

@@ -1,12 +1,11 @@
 //! The `parameters` text of a picture: the request in the webui's words.
 
-use crate::backend::Numerics;
 use crate::checkpoint::{Model, cached_model_hash, cached_vae_hash};
 use crate::diffusion::Request;
 use crate::diffusion::denoise::sigmas::ScheduleKind;
 use crate::diffusion::denoise::timesteps::Timesteps;
 use crate::diffusion::inpaint::Fill;
-use crate::engine::Engine;
+use crate::engine::{Engine, Numerics};
 use crate::error::{Error, Result};
 use crate::image::parameters::Parameters;
 use crate::image::resize::ResizeMode;
@@ -35,8 +34,8 @@ pub struct Metadata<'e> {
 }
 
 impl<'e> Metadata<'e> {
-    /// Begins hashing the model, and the file that its VAE was replaced by, in the background. `exact_weights`: they are
-    /// kept as the file has them.
+    /// Begins hashing the model, and the file that its VAE was replaced by, in the background. `exact_weights`: they
+    /// are kept as the file has them.
     ///
     /// # Errors
     /// No thread can be started.

@@ -90,28 +90,28 @@ impl Field {
 /// How an asker calls a field.
 pub type Names<'a> = &'a dyn Fn(Field) -> String;
 
-/// A piece of a [`Phrase`].
+/// A fragment of a [`Phrase`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Piece {
+pub enum Fragment {
     /// Words.
     Text(String),
     /// A field, under the asker's name for it.
     Field(Field),
 }
 
-impl From<&str> for Piece {
+impl From<&str> for Fragment {
     fn from(text: &str) -> Self {
         Self::Text(text.into())
     }
 }
 
-impl From<String> for Piece {
+impl From<String> for Fragment {
     fn from(text: String) -> Self {
         Self::Text(text)
     }
 }
 
-impl From<Field> for Piece {
+impl From<Field> for Fragment {
     fn from(field: Field) -> Self {
         Self::Field(field)
     }
@@ -119,21 +119,21 @@ impl From<Field> for Piece {
 
 /// A sentence that may name fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Phrase(pub Vec<Piece>);
+pub struct Phrase(pub Vec<Fragment>);
 
 impl Phrase {
     /// The sentence for somebody who calls fields by these names.
     pub fn told(&self, names: Names<'_>) -> String {
-        let piece = |piece: &Piece| match piece {
-            Piece::Text(text) => text.clone(),
-            Piece::Field(field) => names(*field),
+        let fragment = |fragment: &Fragment| match fragment {
+            Fragment::Text(text) => text.clone(),
+            Fragment::Field(field) => names(*field),
         };
-        self.0.iter().map(piece).collect()
+        self.0.iter().map(fragment).collect()
     }
 
     /// The fields that it names.
     pub fn fields(&self) -> impl Iterator<Item = Field> {
-        self.0.iter().filter_map(|piece| if let Piece::Field(field) = piece { Some(*field) } else { None })
+        self.0.iter().filter_map(|fragment| if let Fragment::Field(field) = fragment { Some(*field) } else { None })
     }
 }
 
@@ -157,8 +157,8 @@ impl From<&str> for Phrase {
 
 /// `phrase![Field::Mask, " needs a picture"]`: a [`Phrase`] of texts and fields.
 macro_rules! phrase {
-    ($($piece:expr),+ $(,)?) => {
-        $crate::job::note::Phrase(vec![$($crate::job::note::Piece::from($piece)),+])
+    ($($fragment:expr),+ $(,)?) => {
+        $crate::job::note::Phrase(vec![$($crate::job::note::Fragment::from($fragment)),+])
     };
 }
 pub(crate) use phrase;

@@ -1,5 +1,5 @@
-//! Everything that a user can ask of one job goes in here, typed and still without a model; whether it can be done at all
-//! comes out.
+//! Everything that a user can ask of one job goes in here, typed and still without a model; whether it can be done at
+//! all comes out.
 //!
 //! What was not asked for is `None`: a picture's own settings may fill it ([`super::recipe`]), then the model's
 //! ([`super::resolve`]).
@@ -7,7 +7,6 @@
 use super::axes::Axes;
 use super::note::{Fault, Field, phrase};
 use super::word::{self, Auto, Seed};
-use crate::backend::cpu::WeightType;
 use crate::diffusion::SIZES;
 use crate::diffusion::denoise::samplers::Named;
 use crate::diffusion::denoise::sigmas::ScheduleKind;
@@ -15,7 +14,7 @@ use crate::diffusion::denoise::timesteps::Timesteps;
 use crate::diffusion::inpaint::Fill;
 use crate::diffusion::outpaint::Sides;
 use crate::diffusion::preview::Preview;
-use crate::engine::devices::NumberKind;
+use crate::engine::devices::{NumberKind, WeightType};
 use crate::image::resize::ResizeMode;
 use crate::models::training::Prediction;
 use crate::rng::RngKind;

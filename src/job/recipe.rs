@@ -6,11 +6,10 @@
 use super::note::{Field, Phrase, phrase};
 use super::order::Order;
 use super::word::{Seed, Word};
-use crate::backend::cpu::WeightType;
 use crate::checkpoint::{Model, legacy_hash, model_hash, sha256_file, vae_hash};
 use crate::diffusion::denoise::samplers::Family;
 use crate::diffusion::denoise::timesteps::Timesteps;
-use crate::engine::devices::NumberKind;
+use crate::engine::devices::{NumberKind, WeightType};
 use crate::error::{Error, Result, escape};
 use crate::image::parameters::Parameters;
 use crate::image::{PARAMETERS, Texts};
@@ -116,8 +115,8 @@ impl Recipe {
         settings(texts).map(Self)
     }
 
-    /// Fills what was not asked for, and tells what nobody here understands. The files that the order names are compared
-    /// with those that the picture was made with.
+    /// Fills what was not asked for, and tells what nobody here understands. The files that the order names are
+    /// compared with those that the picture was made with.
     ///
     /// # Errors
     /// Usage: a value that is none. Cancelled, or what keeps a file from being read.

@@ -15,8 +15,8 @@ pub fn name_seed(request: &Request, index: usize) -> u64 {
     variation.unwrap_or(seed)
 }
 
-/// Where no seed was asked for, the interrupted job drew its own: takes it from a picture that it finished. `candidates`
-/// are files that may be picture `index`; `is` tells whether one is, with this seed.
+/// Where no seed was asked for, the interrupted job drew its own: takes it from a picture that it finished.
+/// `candidates` are files that may be picture `index`; `is` tells whether one is, with this seed.
 pub fn adopt_seed(
     order: &mut Order,
     count: usize,

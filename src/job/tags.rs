@@ -1,5 +1,5 @@
-//! A prompt goes in, the tags that would change the model, `<lora:name:0.8>`, come out: adapters do not exist yet, and as
-//! words they would spoil the picture.
+//! A prompt goes in, the tags that would change the model, `<lora:name:0.8>`, come out: adapters do not exist yet, and
+//! as words they would spoil the picture.
 
 /// What such tags begin with.
 const KINDS: [&str; 3] = ["lora", "lyco", "hypernet"];

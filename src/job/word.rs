@@ -1,13 +1,12 @@
 //! A choice's name goes in, the choice comes out, and back: one spelling for flags, for JSON and for metadata.
 
-use crate::backend::cpu::WeightType;
 use crate::diffusion::denoise::samplers::{Named, find_named};
 use crate::diffusion::denoise::sigmas::ScheduleKind;
 use crate::diffusion::denoise::timesteps::Timesteps;
 use crate::diffusion::inpaint::Fill;
 use crate::diffusion::outpaint::Sides;
 use crate::diffusion::preview::Preview;
-use crate::engine::devices::{Device, NumberKind};
+use crate::engine::devices::{NumberKind, WeightType, Where};
 use crate::error::{Error, Result, escape};
 use crate::image::resize::ResizeMode;
 use crate::models::training::{Prediction, Spacing};
@@ -209,7 +208,7 @@ impl Word for NumberKind {
     }
 }
 
-impl Word for Device {
+impl Word for Where {
     fn parse(word: &str) -> Result<Self> {
         Self::parse(word)
     }
@@ -245,9 +244,9 @@ impl Word for WeightType {
 
 /// A number of bytes: `2.4GB`, `800 MB`, `3GiB` or plain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Bytes(pub u64);
+pub struct ByteCount(pub u64);
 
-impl Word for Bytes {
+impl Word for ByteCount {
     fn parse(word: &str) -> Result<Self> {
         let wrong = || Error::usage(format!("'{}' is not a size; write 2.4GB, 800MB or 2GiB", escape(word)));
         let text = word.trim();
@@ -364,10 +363,10 @@ mod tests {
         both::<Fill>(&["fill", "original", "latent noise", "latent_nothing"]);
         both::<Sides>(&["left=8,down=16"]);
         both::<Preview>(&["every=5", "7,vae", "every=2,keep,vae"]);
-        both::<Device>(&["auto", "cpu", "gpu", "gpu:3", "GeForce"]);
+        both::<Where>(&["auto", "cpu", "gpu", "gpu:3", "GeForce"]);
         both::<NumberKind>(&["auto", "F32", "f16", "bf16"]);
         both::<WeightType>(&["auto", "F16", "f32"]);
-        both::<Bytes>(&["2.4GB", "77"]);
+        both::<ByteCount>(&["2.4GB", "77"]);
         both::<Seed>(&["-1", "0", "18446744073709551615"]);
     }
 
@@ -383,10 +382,10 @@ mod tests {
     #[test]
     fn sizes_are_read() {
         for (text, bytes) in [("2.4GB", 2_400_000_000), ("800 mb", 800_000_000), ("1GiB", 1 << 30), ("77", 77)] {
-            assert_eq!(Bytes::parse(text).ok(), Some(Bytes(bytes)), "{text}");
+            assert_eq!(ByteCount::parse(text).ok(), Some(ByteCount(bytes)), "{text}");
         }
         for text in ["", "GB", "-1GB", "2 potatoes", "nan"] {
-            assert!(Bytes::parse(text).is_err(), "{text}");
+            assert!(ByteCount::parse(text).is_err(), "{text}");
         }
     }
 

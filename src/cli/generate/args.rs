@@ -15,7 +15,7 @@ use lienzo::image::resize::ResizeMode;
 use lienzo::job::axes::Axes;
 use lienzo::job::fit::Allowed;
 use lienzo::job::order::Order;
-use lienzo::job::word::{Auto, Bytes, Seed};
+use lienzo::job::word::{Auto, ByteCount, Seed};
 use lienzo::models::training::Prediction;
 use lienzo::rng::RngKind;
 use std::path::PathBuf;
@@ -56,8 +56,8 @@ pub struct PromptFlags {
     pub words: WordArgs,
     #[command(flatten)]
     pub model: super::super::ModelArgs,
-    /// Repeat a picture with the settings in this PNG; flags that are given win. With several -m, the model is looked up
-    /// among them
+    /// Repeat a picture with the settings in this PNG; flags that are given win. With several -m, the model is looked
+    /// up among them
     #[arg(long, value_name = "PNG")]
     pub from_image: Option<PathBuf>,
     /// Go on without what cannot be honoured: settings of --from-image, <lora:...> in a prompt
@@ -98,8 +98,8 @@ pub struct PictureFlags {
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
     /// Make a picture for every combination and a contact sheet, for example "steps=10,20 x sampler=euler,heun"; up to
-    /// three of steps, sampler, scheduler, cfg, seed, size, clip-skip, eta, strength and prompt=a red cat|a dog. 5..30..5
-    /// are the numbers from 5 to 30 in steps of 5
+    /// three of steps, sampler, scheduler, cfg, seed, size, clip-skip, eta, strength and prompt=a red cat|a dog.
+    /// 5..30..5 are the numbers from 5 to 30 in steps of 5
     #[arg(long, value_name = "AXES", value_parser = parsed::<Axes>, conflicts_with_all = ["resume", "preview"])]
     grid: Option<Axes>,
 }
@@ -138,8 +138,8 @@ pub struct BeginFlags {
     /// [default: original]
     #[arg(long, value_name = "KIND", requires = "mask", value_parser = parsed::<Fill>)]
     inpaint_fill: Option<Fill>,
-    /// Work on the masked part alone, in the size of -W and -H, and put it back: keeps the size of a large photograph and
-    /// gives small parts more detail
+    /// Work on the masked part alone, in the size of -W and -H, and put it back: keeps the size of a large photograph
+    /// and gives small parts more detail
     #[arg(long, requires = "mask")]
     only_masked: bool,
     /// How much around the mask --only-masked looks at, in pixels of the picture [default: 32]
@@ -161,7 +161,8 @@ pub struct SamplingFlags {
     /// Sampler steps, 1 to 1000 [default: the model's own, 20 for SD 1.x]
     #[arg(long, value_name = "N", visible_aliases = ["num-inference-steps", "ddim_steps"])]
     steps: Option<usize>,
-    /// Guidance: higher follows the prompt more closely, too high burns; 1 is off [default: the model's own, 7.5 for SD 1.x]
+    /// Guidance: higher follows the prompt more closely, too high burns; 1 is off [default: the model's own, 7.5 for SD
+    /// 1.x]
     #[arg(
         long,
         value_name = "SCALE",
@@ -200,10 +201,10 @@ pub struct SamplingFlags {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Device")]
 pub struct MemoryFlags {
-    /// Use no more memory than this, for example 2.4GB: the CPU then reads weights as it needs them, a GPU computes smaller
-    /// batches or leaves the work to the CPU; what does not fit even so is refused
-    #[arg(long, value_name = "SIZE", value_parser = parsed::<Bytes>)]
-    max_memory: Option<Bytes>,
+    /// Use no more memory than this, for example 2.4GB: the CPU then reads weights as it needs them, a GPU computes
+    /// smaller batches or leaves the work to the CPU; what does not fit even so is refused
+    #[arg(long, value_name = "SIZE", value_parser = parsed::<ByteCount>)]
+    max_memory: Option<ByteCount>,
     /// Read the weights from the file as they are needed, at every step, instead of keeping them
     #[arg(long)]
     low_memory: bool,
@@ -231,8 +232,8 @@ pub struct OutputFlags {
     /// Make only the pictures that are missing: after an interruption, the same command with --resume
     #[arg(long, conflicts_with_all = ["disable_image_metadata", "plan"])]
     pub resume: bool,
-    /// Show the picture while it is made, in NAME.preview.png: every=5 after each 5 evaluations; every=5,vae exactly, but
-    /// slowly; with ,keep each in a file of its own that stays
+    /// Show the picture while it is made, in NAME.preview.png: every=5 after each 5 evaluations; every=5,vae exactly,
+    /// but slowly; with ,keep each in a file of its own that stays
     #[arg(long, value_name = "every=N[,vae][,keep]", value_parser = parsed::<Preview>)]
     preview: Option<Preview>,
     /// Write no prompt and no settings into the PNG

@@ -19,8 +19,8 @@ pub struct Hints {
     pub unknown: bool,
 }
 
-/// The lines to print about `prompt` before the embedded model draws it; `embeddings` are words that it was given. None for a
-/// prompt of its own words.
+/// The lines to print about `prompt` before the embedded model draws it; `embeddings` are words that it was given. None
+/// for a prompt of its own words.
 ///
 /// # Errors
 /// The table in the binary is broken.
@@ -62,7 +62,8 @@ fn unknown(read: &[Phrase<'_>]) -> Vec<String> {
     found
 }
 
-/// More kinds of objects than the model was ever shown together. Objects that take turns, `[cat|dog]`, or have a prompt each, with
+/// More kinds of objects than the model was ever shown together. Objects that take turns, `[cat|dog]`, or have a prompt
+/// each, with
 /// `AND`, are not together.
 fn too_many(prompt: &str, read: &[Phrase<'_>]) -> Option<String> {
     let kinds = read.iter().filter(|p| p.meaning.is_some_and(|m| m.object.is_some())).count();
