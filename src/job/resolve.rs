@@ -107,7 +107,7 @@ fn ignored(order: &Order, request: &Request) -> Vec<Phrase> {
     if !levels && order.schedule.is_some_and(|kind| kind != ScheduleKind::Automatic) {
         out.push(phrase![Field::Schedule, format!(" is ignored: {name} takes its steps from "), Field::Timesteps]);
     }
-    if levels && order.timesteps.is_some_and(|t| t != Timesteps::Auto) {
+    if levels && order.timesteps.is_some_and(|t| t != Timesteps::Auto && !t.counts_for_levels()) {
         out.push(phrase![Field::Timesteps, format!(" is ignored: {name} takes its steps from "), Field::Schedule]);
     }
     if order.eta.is_some() && !sampler.takes_eta() {

@@ -76,6 +76,7 @@ impl Word for Timesteps {
             Self::Spaced(Spacing::Linspace) => "linspace",
             Self::Spaced(Spacing::Trailing) => "trailing",
             Self::Webui => "webui",
+            Self::Only(timestep) => return timestep.to_string(),
         }
         .into()
     }
@@ -107,7 +108,8 @@ impl Word for Auto<Prediction> {
             "auto" => Ok(Self::Auto),
             "eps" | "epsilon" => Ok(Self::Told(Prediction::Epsilon)),
             "v" | "v_prediction" | "v-prediction" => Ok(Self::Told(Prediction::V)),
-            _ => Err(Error::usage(format!("prediction '{}' is not known; use auto, eps or v", escape(word)))),
+            "sample" | "x0" => Ok(Self::Told(Prediction::Sample)),
+            _ => Err(Error::usage(format!("prediction '{}' is not known; use auto, eps, v or sample", escape(word)))),
         }
     }
 
@@ -115,6 +117,7 @@ impl Word for Auto<Prediction> {
         match self {
             Self::Auto => "auto",
             Self::Told(Prediction::V) => "v",
+            Self::Told(Prediction::Sample) => "sample",
             Self::Told(_) => "eps",
         }
         .into()
@@ -356,8 +359,8 @@ mod tests {
     fn every_word_is_read_as_it_is_written() {
         both::<Named>(&["euler_a", "DPM++ 2M SDE Karras", "ddim_trailing", "unipc"]);
         both::<ScheduleKind>(&["automatic", "karras", "sgm_uniform", "kl_optimal"]);
-        both::<Timesteps>(&["auto", "leading", "linspace", "trailing", "webui"]);
-        both::<Auto<Prediction>>(&["auto", "eps", "v"]);
+        both::<Timesteps>(&["auto", "leading", "linspace", "trailing", "webui", "800"]);
+        both::<Auto<Prediction>>(&["auto", "eps", "v", "x0"]);
         both::<RngKind>(&["nv", "cpu", "cuda"]);
         both::<ResizeMode>(&["just", "crop", "fill"]);
         both::<Fill>(&["fill", "original", "latent noise", "latent_nothing"]);

@@ -187,7 +187,8 @@ pub struct SamplingFlags {
     /// Timesteps of DDIM, PLMS and UniPC: auto, leading, linspace, trailing or webui [default: auto]
     #[arg(long, value_name = "RULE", value_parser = parsed::<Timesteps>)]
     timesteps: Option<Timesteps>,
-    /// What the model predicts: auto (as the file says), eps or v; the wrong one gives noise or grey [default: auto]
+    /// What the model predicts: auto (as the file says), eps, v or sample; the wrong one gives noise or grey
+    /// [default: auto]
     #[arg(long, value_name = "KIND", value_parser = parsed::<Auto<Prediction>>)]
     prediction: Option<Auto<Prediction>>,
     /// Which hidden state of the text encoder, from the end [default: 1]
