@@ -10,7 +10,9 @@ use crate::error::Result;
 use crate::graph::plan::Plan;
 use crate::graph::target::Caps;
 use crate::graph::{Input, Output};
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor};
+use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -84,13 +86,48 @@ pub struct Memory {
 pub enum Value {
     /// Data on the host.
     Host(Arc<Tensor>),
+    /// What a program left on its device, for other programs of the same backend.
+    Device(Arc<dyn OnDevice>),
+}
+
+/// A value that stays on a device until somebody wants it on the host.
+pub trait OnDevice: Any + fmt::Debug + Send + Sync {
+    /// Its shape.
+    fn shape(&self) -> Shape;
+
+    /// The data on the host.
+    ///
+    /// # Errors
+    /// The device is lost.
+    fn host(&self) -> Result<Arc<Tensor>>;
 }
 
 impl Value {
     /// The data on the host.
+    ///
+    /// # Errors
+    /// The device that holds it is lost.
     pub fn host(&self) -> Result<Arc<Tensor>> {
         match self {
             Self::Host(t) => Ok(t.clone()),
+            Self::Device(value) => value.host(),
+        }
+    }
+
+    /// Its shape.
+    pub fn shape(&self) -> Shape {
+        match self {
+            Self::Host(t) => t.shape(),
+            Self::Device(value) => value.shape(),
+        }
+    }
+
+    /// Whether it is the same value, without looking at what it holds.
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Host(a), Self::Host(b)) => Arc::ptr_eq(a, b),
+            (Self::Device(a), Self::Device(b)) => Arc::ptr_eq(a, b),
+            _ => false,
         }
     }
 }
@@ -133,14 +170,43 @@ pub trait Program: Send {
     /// Sets an input; it stays set between runs. The shape must be the plan's.
     fn set(&mut self, input: Input, value: &Value) -> Result<()>;
 
+    /// Begins to run all steps; what comes after it may have to wait.
+    ///
+    /// # Errors
+    /// An input is not set; cancelled; whatever the device says.
+    fn submit(&mut self, how: Run<'_>) -> Result<()>;
+
+    /// Returns when all steps have run.
+    ///
+    /// # Errors
+    /// Whatever the device says.
+    fn wait(&mut self) -> Result<()>;
+
     /// Runs all steps.
-    fn run(&mut self, how: Run<'_>) -> Result<()>;
+    ///
+    /// # Errors
+    /// As [`Program::submit`] and [`Program::wait`].
+    fn run(&mut self, how: Run<'_>) -> Result<()> {
+        self.submit(how)?;
+        self.wait()
+    }
 
     /// What the last fast run took on the host, where the work goes through a device's queue.
     fn encoding(&self) -> Option<Encoding> {
         None
     }
 
-    /// An output of the last run.
+    /// An output of the last run, on the host.
+    ///
+    /// # Errors
+    /// As [`Program::wait`]; there is no such output.
     fn get(&mut self, output: Output) -> Result<Value>;
+
+    /// An output of the last run, left where it was computed: for programs that go on with it.
+    ///
+    /// # Errors
+    /// As [`Program::get`].
+    fn hold(&mut self, output: Output) -> Result<Value> {
+        self.get(output)
+    }
 }

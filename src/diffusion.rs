@@ -5,6 +5,7 @@
 pub mod denoise;
 pub mod img2img;
 pub mod inpaint;
+pub mod itinerary;
 pub mod outpaint;
 pub mod preview;
 pub mod prompt;
@@ -25,6 +26,7 @@ use denoise::plan::Plan;
 use denoise::run::Progress;
 use denoise::schedule::Schedule;
 use inpaint::{Kept, Prepared};
+use itinerary::{Followed, Itinerary};
 use preview::Previewer;
 use prompt::{PromptedUnet, Prompts};
 use std::ops::{ControlFlow, Range};
@@ -33,11 +35,6 @@ use std::ops::{ControlFlow, Range};
 pub trait Stages {
     /// The model.
     fn model(&self) -> &Model;
-
-    /// What users should know of the weights loaded since this was last called.
-    fn notes(&self) -> Vec<String> {
-        Vec::new()
-    }
 
     /// Token rows `[chunks, 1, 77, width]` to hidden states.
     fn text(&self, tokens: Tensor, clip_skip: usize) -> Result<Tensor>;
@@ -61,25 +58,26 @@ pub trait UnetCall {
 
 /// A request to pictures: prompt, tokens, embedding, then for each picture noise, latents, pixels.
 pub fn generate(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, listen: &mut Listener<'_>) -> Result<()> {
-    let result = story(stages, tokens, request, listen);
-    if result.is_err() {
-        // What was tried before it failed; who listens no more has the error itself.
-        let _ = tell_notes(stages, listen);
-    }
-    result
-}
-
-fn story(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, listen: &mut Listener<'_>) -> Result<()> {
-    let model = stages.model();
-    request.check(model)?;
-    if let Some(outpaint) = &request.outpaint {
-        return outpaint::generate(stages, tokens, request, outpaint, listen);
-    }
-    let plan = Plan::new(&Schedule::new(&model.schedule)?, &inpaint::settings(request, model))?;
-
+    request.check(stages.model())?;
+    let followed;
+    let stages = if cfg!(debug_assertions) {
+        followed = Followed { stages, itinerary: Itinerary::new(stages.model(), request, tokens)? };
+        &followed
+    } else {
+        stages
+    };
     tell(listen, Event::Stage { name: "text", image: 0, units: Some(1) })?;
     let prompts = prompt::embed(stages, tokens, request, listen)?;
-    tell_notes(stages, listen)?;
+    match &request.outpaint {
+        Some(outpaint) => outpaint::generate(stages, &prompts, request, outpaint, listen),
+        None => pictures(stages, &prompts, request, listen),
+    }
+}
+
+/// Embedded prompts to pictures; one that grows is painted by this window for window.
+fn pictures(stages: &dyn Stages, prompts: &Prompts, request: &Request, listen: &mut Listener<'_>) -> Result<()> {
+    let model = stages.model();
+    let plan = Plan::new(&Schedule::new(&model.schedule)?, &inpaint::settings(request, model))?;
     let size = request.latent_size(model);
     if request.init.is_some() || inpaint::told(model) {
         tell(listen, Event::Stage { name: "encode", image: 0, units: Some(1) })?;
@@ -88,7 +86,7 @@ fn story(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, listen: &mu
     let mut work = Work {
         request,
         plan: &plan,
-        prompts: &prompts,
+        prompts,
         prepared: &prepared,
         size,
         prediction: request.prediction.unwrap_or(model.schedule.prediction),
@@ -101,7 +99,6 @@ fn story(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, listen: &mu
         for (index, latents) in batch.clone().zip(latents.chunks_exact(latents.len() / batch.len())) {
             tell(listen, Event::Stage { name: "decode", image: index, units: Some(1) })?;
             let image = request.finished(decode(stages, size, latents)?);
-            tell_notes(stages, listen)?;
             tell(listen, Event::Picture { index, seed: request.seeds(index).0, image })?;
         }
     }
@@ -142,10 +139,6 @@ impl<'a> Work<'a> {
             {
                 return ControlFlow::Break(());
             }
-            // A device may have been given up.
-            if stages.notes().into_iter().any(|note| listen(Event::Note(note)).is_break()) {
-                return ControlFlow::Break(());
-            }
             listen(Event::Done(p.at.evaluation + 1))
         };
         let len = stages.model().networks.latents().channels * h * w;
@@ -175,10 +168,6 @@ pub fn decode(stages: &dyn Stages, (h, w): (usize, usize), latents: &[f32]) -> R
     let kind = stages.model().networks.latents();
     let latents = Tensor::from_nchw(Shape::new(1, h, w, kind.channels), &kind.to_autoencoder(latents))?;
     Image::from_decoded(&stages.decode(latents)?, 0)
-}
-
-fn tell_notes(stages: &dyn Stages, listen: &mut Listener<'_>) -> Result<()> {
-    stages.notes().into_iter().try_for_each(|note| tell(listen, Event::Note(note)))
 }
 
 fn tell(listen: &mut Listener<'_>, event: Event) -> Result<()> {

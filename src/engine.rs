@@ -1,36 +1,49 @@
-//! The long-lived object: backends, plans and loaded programs by size; it turns requests into pictures.
+//! The long-lived object: backends, plans and loaded programs by size; it turns requests into pictures, for any number
+//! of callers at the same time.
+//!
+//! Each caller has a [`Session`]. What is loaded belongs to all of them: none throws out what another uses, and what
+//! one has loaded the others do not load again. What a session's work leads to, it hears itself.
 
 #[cfg(feature = "gpu")]
 pub mod choice;
 pub mod devices;
+mod programs;
 pub mod residency;
 mod session;
+mod texts;
 
 pub use crate::backend::Numerics;
 pub use session::Session;
 
 use crate::backend::{Backend, Memory, Program};
-use crate::checkpoint::{Model, ModelId};
+use crate::checkpoint::Model;
 use crate::error::{Error, Kind, Result};
 use crate::graph::plan::Plan;
 use crate::models::part::Part;
-use residency::{Keep, Residency};
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard};
+use programs::{Key, Table};
+use residency::{Again, Keep, Residency};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+use texts::Texts;
 
 type Loaded = Arc<Mutex<Box<dyn Program>>>;
-
-/// A model, a part of it, and whether its matrices are streamed.
-type Key = (ModelId, Part, bool);
 
 /// Runs models on a backend. `Send + Sync`; programs are kept between requests.
 pub struct Engine {
     /// The backend in use, and those that take over where it fails, in order.
     backends: Mutex<VecDeque<Arc<dyn Backend>>>,
-    /// What is loaded, and the memory that it takes.
-    programs: Mutex<HashMap<Key, (Loaded, Memory)>>,
-    /// What users should know of the engine's own decisions.
+    /// What is loaded, by whom it is used, and the memory that it takes.
+    programs: Mutex<Table<Loaded>>,
+    /// Told when a session lets go of something.
+    let_go: Condvar,
+    /// Held while a program is loaded: what one session loads, no other loads beside it.
+    loading: Mutex<()>,
+    /// Bytes that all programs together may take.
+    budget: Option<u64>,
+    texts: Texts,
+    /// What users should know of decisions that no request led to.
     notes: Mutex<Vec<String>>,
     /// The kind of the last device that computed something before it was given up.
     after: Mutex<Option<&'static str>>,
@@ -50,6 +63,10 @@ impl Engine {
         Self {
             backends: Mutex::new(backends),
             programs: Mutex::default(),
+            let_go: Condvar::new(),
+            loading: Mutex::default(),
+            budget: None,
+            texts: Texts::default(),
             notes: Mutex::default(),
             after: Mutex::default(),
         }
@@ -62,13 +79,20 @@ impl Engine {
         self
     }
 
+    /// The same with so many bytes for the programs of all sessions together. A session that needs room makes some
+    /// where nobody uses what is there, and waits where others use all of it.
+    #[must_use]
+    pub fn within(self, budget: Option<u64>) -> Self {
+        Self { budget, ..self }
+    }
+
     /// The backend in use.
     pub fn backend(&self) -> Arc<dyn Backend> {
         // There is always one: the last is never given up.
         self.lock_backends()[0].clone()
     }
 
-    /// What users should know since this was last called.
+    /// What users should know since this was last called, of what no request led to.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = std::mem::take(&mut *lock(&self.notes));
         notes.append(&mut self.backend().notes());
@@ -105,13 +129,17 @@ impl Engine {
     }
 
     /// Whether another backend has taken over after this error of `failed`.
-    fn fall_back(&self, failed: &Arc<dyn Backend>, error: &Error) -> bool {
+    fn fall_back(&self, failed: &Arc<dyn Backend>, error: &Error, tell: &dyn Fn(String)) -> bool {
         let can = matches!(error.kind(), Kind::OutOfMemory | Kind::TooBig { .. } | Kind::DeviceLost | Kind::Refused);
-        can && self.give_up(failed, &error.to_string())
+        can && self.leave(failed, &error.to_string(), tell)
     }
 
     /// Goes on without a backend, if another stands behind it, and says why.
     pub fn give_up(&self, failed: &Arc<dyn Backend>, why: &str) -> bool {
+        self.leave(failed, why, &|note| self.note(note))
+    }
+
+    fn leave(&self, failed: &Arc<dyn Backend>, why: &str, tell: &dyn Fn(String)) -> bool {
         let mut backends = self.lock_backends();
         if backends.len() < 2 {
             return false;
@@ -124,13 +152,14 @@ impl Engine {
         let next = backends[0].name();
         drop(backends);
         // What it has found out explains why.
-        lock(&self.notes).append(&mut failed.notes());
-        self.note(format!("{why}; going on with {next}"));
-        let loaded = std::mem::take(&mut *self.lock());
-        if !loaded.is_empty() {
+        failed.notes().into_iter().for_each(tell);
+        tell(format!("{why}; going on with {next}"));
+        self.texts.forget();
+        if self.lock().forget_all() {
             let mut after = lock(&self.after);
             *after = failed.numerics().device.or(*after);
         }
+        self.let_go.notify_all();
         true
     }
 
@@ -147,114 +176,141 @@ impl Engine {
         loop {
             let backend = self.backend();
             match stages.iter().try_for_each(|stage| plan_on(backend.as_ref(), model, *stage).map(drop)) {
-                Err(e) if self.fall_back(&backend, &e) => {}
+                Err(e) if self.fall_back(&backend, &e, &|note| self.note(note)) => {}
                 result => return result,
             }
         }
     }
 
-    /// What a process that makes one request keeps loaded, and its peak memory. No weight is read.
+    /// What a process that visits these parts keeps loaded, and its peak memory. No weight is read.
     ///
-    /// `alternating`: the U-Net runs again after a picture was decoded. `budget` decides what is kept, it is not a
-    /// limit; with `low_memory` nothing is.
+    /// `budget` decides what is kept, it is not a limit; with `low_memory` nothing is.
     pub fn residency(
         &self,
         model: &Model,
-        stages: &[Part],
-        alternating: bool,
+        parts: &[Part],
+        again: Again,
         budget: Option<u64>,
         low_memory: bool,
     ) -> Result<Residency> {
-        let memory = |stage: &Part| -> Result<(Part, Memory)> {
-            let plan = Plan { streamed: low_memory, ..self.plan(model, *stage)? };
-            Ok((*stage, self.backend().memory(&plan, model)))
+        let memory = |part: &Part| -> Result<(Part, Memory)> {
+            let plan = Plan { streamed: low_memory, ..self.plan(model, *part)? };
+            Ok((*part, self.backend().memory(&plan, model)))
         };
-        let stages = stages.iter().map(memory).collect::<Result<Vec<_>>>()?;
+        let parts = parts.iter().map(memory).collect::<Result<Vec<_>>>()?;
         Ok(match low_memory {
-            true => Residency { keep: Keep::Stream, peak: Keep::Stream.peak(&stages) },
-            false => Residency::choose(&stages, alternating, budget),
+            true => Residency { keep: Keep::Stream, peak: Keep::Stream.peak(&parts) },
+            false => Residency::choose(&parts, again, budget),
         })
     }
 
     /// A model on this engine; `cancel` stops whatever runs between two steps.
     pub fn session<'a>(&'a self, model: &'a Arc<Model>, cancel: &'a AtomicBool) -> Session<'a> {
-        Session { engine: self, model, cancel, keep: Keep::All, budget: None }
+        Session { engine: self, model, cancel, keep: None, budget: None, tell: None, visitor: None }
     }
 
-    /// Forgets loaded programs of a model, and with them the weights that no other program holds.
-    pub fn release(&self, model: &Arc<Model>, which: impl Fn(&Part) -> bool) {
-        let id = model.id();
-        self.lock().retain(|(m, stage, _), _| *m != id || !which(stage));
+    /// Forgets loaded programs of a model that no session uses, and with them the weights that nothing else holds.
+    pub fn release(&self, model: &Model, which: impl Fn(&Part) -> bool) {
+        self.lock().release(model.id(), None, which);
     }
 
-    /// A loaded stage; what may not stay beside it is released before.
-    fn program(&self, model: &Arc<Model>, stage: Part, keep: Keep) -> Result<Loaded> {
-        let streamed = keep == Keep::Stream;
-        let key = (model.id(), stage, streamed);
-        if let Some((found, _)) = self.lock().get(&key) {
-            return Ok(found.clone());
-        }
-        self.release(model, |other| !keep.beside(&stage, other));
+    /// A loaded stage. What the session may not keep beside it is let go before; where the budget has no room for it,
+    /// what nobody uses goes, and what others use is waited for.
+    fn program(&self, session: &Session<'_>, part: Part) -> Result<Loaded> {
+        let Session { model, visitor, .. } = *session;
+        let keep = session.kept();
+        let key = Key { model: model.id(), part, streamed: keep == Keep::Stream };
         loop {
+            if let Some(found) = self.lock().find(&key, visitor) {
+                return Ok(found);
+            }
+            let loading = lock(&self.loading);
+            // Another session may have loaded it meanwhile.
+            if let Some(found) = self.lock().find(&key, visitor) {
+                return Ok(found);
+            }
+            self.lock().release(key.model, visitor, |other| !keep.beside(&part, other));
             let backend = self.backend();
-            match self.load(&backend, model, stage, streamed) {
-                Ok((program, memory)) => {
+            match self.load(&backend, session, key) {
+                Ok(Some((program, memory))) => {
+                    // Given up meanwhile: what was loaded is of no use.
+                    if !Arc::ptr_eq(&backend, &self.backend()) {
+                        continue;
+                    }
                     let loaded: Loaded = Arc::new(Mutex::new(program));
-                    self.lock().insert(key, (loaded.clone(), memory));
+                    self.lock().insert(key, loaded.clone(), memory, visitor);
                     return Ok(loaded);
                 }
-                Err(e) if self.fall_back(&backend, &e) => {}
+                Ok(None) => {
+                    drop(loading);
+                    self.wait_for_room(session)?;
+                }
+                Err(e) if self.fall_back(&backend, &e, &|note| session.say(note)) => {}
                 Err(e) => return Err(e),
             }
         }
     }
 
     /// A stage on a backend, and its memory: planned anew where the backend has learnt what to do without, and tried
-    /// again with nothing else loaded where there was no room.
+    /// again with nothing else loaded where there was no room. None where others use what is in the way.
     fn load(
         &self,
         backend: &Arc<dyn Backend>,
-        model: &Arc<Model>,
-        stage: Part,
-        streamed: bool,
-    ) -> Result<(Box<dyn Program>, Memory)> {
+        session: &Session<'_>,
+        key: Key,
+    ) -> Result<Option<(Box<dyn Program>, Memory)>> {
+        let Session { model, visitor, .. } = *session;
         let mut refusals = 0;
         loop {
-            let plan = Arc::new(Plan { streamed, ..plan_on(backend.as_ref(), model, stage)? });
+            let plan = Plan { streamed: key.streamed, ..plan_on(backend.as_ref(), model, key.part)? };
             let memory = backend.memory(&plan, model);
-            match backend.load(plan, model) {
-                Ok(program) => return Ok((program, memory)),
+            if let Some(budget) = self.budget {
+                let mut programs = self.lock();
+                // Alone on the device it is tried whatever it needs: who allows it has been asked before.
+                if !programs.make_room(&key, memory, budget) {
+                    // Its own goes next.
+                    programs.leave(visitor);
+                    if !programs.make_room(&key, memory, budget) && programs.others(visitor) {
+                        return Ok(None);
+                    }
+                }
+            }
+            let result = backend.load(Arc::new(plan), model);
+            // Loads come one after the other: what the backend says now, it says of this one.
+            backend.notes().into_iter().for_each(|note| session.say(note));
+            match result {
+                Ok(program) => return Ok(Some((program, memory))),
                 // The backend knows now what to do without: plan anew.
                 Err(e) if *e.kind() == Kind::Refused && refusals < MOST_REFUSALS => refusals += 1,
-                Err(e) if *e.kind() == Kind::OutOfMemory && self.make_room(&e) => {}
+                Err(e) if *e.kind() == Kind::OutOfMemory => {
+                    let mut programs = self.lock();
+                    programs.leave(visitor);
+                    if programs.forget_idle() {
+                        session.say(format!("{e}; trying again with nothing else loaded"));
+                    } else if programs.others(visitor) {
+                        return Ok(None);
+                    } else {
+                        return Err(e);
+                    }
+                }
                 Err(e) => return Err(e),
             }
         }
     }
 
-    /// Bytes of `more` for a model's stage, and of all that is loaded beside it;
-    /// programs of one kind share their weights.
-    fn bytes_beside(&self, model: &Arc<Model>, stage: Part, more: Memory) -> u64 {
-        let mut weights = HashMap::from([((model.id(), stage.kind()), more.weights)]);
-        let mut activations = more.activations;
-        for ((model, stage, _), (_, memory)) in self.lock().iter() {
-            activations += memory.activations;
-            let shared = weights.entry((*model, stage.kind())).or_default();
-            *shared = memory.weights.max(*shared);
-        }
-        activations + weights.values().sum::<u64>()
+    /// Waits until another session has let go of something. Meanwhile this one claims nothing, so that of two that wait
+    /// for each other one goes on.
+    fn wait_for_room(&self, session: &Session<'_>) -> Result<()> {
+        let mut programs = self.lock();
+        programs.leave(session.visitor);
+        self.let_go.notify_all();
+        // Looked at again now and then: a program's last user may have become idle without a word.
+        let waited = self.let_go.wait_timeout(programs, Duration::from_millis(50));
+        drop(waited.unwrap_or_else(|e| e.into_inner()));
+        if session.cancel.load(Ordering::Relaxed) { Err(Error::cancelled()) } else { Ok(()) }
     }
 
-    /// Forgets all that is loaded, so that one stage may have the device to itself; whether there was anything.
-    fn make_room(&self, error: &Error) -> bool {
-        let loaded = std::mem::take(&mut *self.lock());
-        if !loaded.is_empty() {
-            self.note(format!("{error}; trying again with nothing else loaded"));
-        }
-        !loaded.is_empty()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, (Loaded, Memory)>> {
+    fn lock(&self) -> MutexGuard<'_, Table<Loaded>> {
         lock(&self.programs)
     }
 }

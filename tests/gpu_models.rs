@@ -6,13 +6,13 @@ use crate::gpu::device;
 use crate::memory::{DEEP, wide_model};
 use lienzo::backend::cpu::{Cpu, WeightType};
 use lienzo::backend::gpu::{Gpu, Options};
-use lienzo::backend::{Backend as _, Memory};
+use lienzo::backend::{Backend as _, Memory, Run, Value};
 use lienzo::diffusion::Stages as _;
 use lienzo::engine::Engine;
 use lienzo::graph::plan::Plan;
 use lienzo::image::{Limits, psnr, read_png};
 use lienzo::kernels::gpu::Storage;
-use lienzo::models::part::Part;
+use lienzo::models::part::{self, Part, StepShape};
 use lienzo::simd::Isa;
 use lienzo::tensor::{Shape, Tensor};
 use lienzo::verify::lockstep::lockstep;
@@ -110,6 +110,54 @@ fn a_matrix_beyond_f16_is_kept_as_f32() {
     assert!(ours.len() == 1 && ours[0].contains(DEEP) && ours == theirs, "{ours:?} {theirs:?}");
     // Another file's tensor of that name is f16.
     assert!(gpu.caps_for(&tiny_model()).beyond_f16.is_empty());
+}
+
+/// Keys and values go from plan to plan without the host between them.
+#[test]
+fn a_value_left_on_the_device_gives_the_same_bits() {
+    let model = Arc::new(tiny_model());
+    for storage in [Storage::F32, Storage::F16] {
+        let Some(device) = device(Options { storage, ..Options::default() }) else { return };
+        let gpu = Gpu::new(device);
+        let load = |part: Part| {
+            let graph = part.graph(&model.networks).expect("a graph");
+            let mut program =
+                gpu.load(Arc::new(Plan::new(graph, &gpu.caps()).expect("a plan")), &model).expect("loads");
+            for (input, id) in program.plan().inputs.clone() {
+                let shape = program.plan().values[id].shape;
+                let data = (0..shape.len()).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
+                program.set(input, &Tensor::new(shape, data).expect("as many values").into()).expect("an input");
+            }
+            program
+        };
+        let shape = StepShape { samples: 1, contexts: 2, times: 1, h: 8, w: 8, tokens: 7 };
+        let mut context = load(Part::Context { contexts: 2, tokens: 7 });
+        let mut step = load(Part::Step(shape));
+        let count = model.networks.keys_values().len();
+        context.run(Run::Fast { cancel: &AtomicBool::new(false) }).expect("a run");
+        let mut all = |held: bool| -> Vec<Value> {
+            let one = |n| {
+                let output = part::context::keys_values(n);
+                if held { context.hold(output) } else { context.get(output) }.expect("an output")
+            };
+            (0..count).map(one).collect()
+        };
+        let (host, held) = (all(false), all(true));
+        let mut outputs = Vec::new();
+        for values in [&host, &held, &host] {
+            for (n, value) in values.iter().enumerate() {
+                step.set(part::step::keys_values(n), value).expect("an input");
+            }
+            step.submit(Run::Fast { cancel: &AtomicBool::new(false) }).expect("submitted");
+            step.wait().expect("done");
+            outputs.push(step.get(part::step::OUTPUT).expect("an output").host().expect("on the host"));
+        }
+        assert!(outputs[0] == outputs[1] && outputs[1] == outputs[2] && count > 0, "{storage:?}");
+        for (a, b) in host.iter().zip(&held) {
+            assert!(matches!((a, b), (Value::Host(_), Value::Device(_))));
+            assert_eq!(a.host().expect("host"), b.host().expect("host"));
+        }
+    }
 }
 
 /// PSNR in dB and the largest difference of two PNG files.

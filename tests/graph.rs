@@ -5,7 +5,7 @@ use lienzo::backend::cpu::{Cpu, WeightType};
 use lienzo::backend::{Backend as _, Run};
 use lienzo::checkpoint::Model;
 use lienzo::graph::Output;
-use lienzo::graph::fuse::REWRITES;
+use lienzo::graph::fuse::Rewrite;
 use lienzo::graph::plan::{Place, Plan};
 use lienzo::graph::target::Caps;
 use lienzo::kernels::Op;
@@ -35,7 +35,7 @@ fn ramp(shape: lienzo::tensor::Shape) -> Tensor {
 }
 
 /// Steps and bytes moved, and the outputs.
-fn outputs(model: &Arc<Model>, stage: Part, off: &[&'static str]) -> ((usize, u64), Vec<Tensor>) {
+fn outputs(model: &Arc<Model>, stage: Part, off: &[Rewrite]) -> ((usize, u64), Vec<Tensor>) {
     let caps = Caps { rewrites_off: off.to_vec(), ..Caps::cpu(Isa::best()) };
     let cpu = Cpu::new(2, Isa::best(), WeightType::F32).expect("two threads").with_caps(caps);
     let plan = Plan::new(stage.graph(&model.networks).expect("a graph"), &cpu.caps()).expect("a plan");
@@ -54,26 +54,26 @@ fn outputs(model: &Arc<Model>, stage: Part, off: &[&'static str]) -> ((usize, u6
 #[test]
 fn each_rewrite_keeps_the_meaning_and_saves_steps() {
     let model = Arc::new(tiny_model());
-    let all: Vec<&'static str> = REWRITES.iter().map(|(name, _)| *name).collect();
+    let all = Rewrite::ALL;
     for stage in stages() {
         let (fused_steps, fused) = outputs(&model, stage, &[]);
         let (plain_steps, plain) = outputs(&model, stage, &all);
         assert!(fused_steps.0 <= plain_steps.0 && fused_steps.1 <= plain_steps.1);
         close(&fused, &plain, &format!("{stage:?} without any rewrite"));
-        for name in &all {
-            let (steps, y) = outputs(&model, stage, &[name]);
-            assert!(steps.0 >= fused_steps.0, "{stage:?}: {name} adds steps");
-            close(&fused, &y, &format!("{stage:?} without {name}"));
+        for rewrite in all {
+            let (steps, y) = outputs(&model, stage, &[rewrite]);
+            assert!(steps.0 >= fused_steps.0, "{stage:?}: {rewrite:?} adds steps");
+            close(&fused, &y, &format!("{stage:?} without {rewrite:?}"));
         }
     }
     // A rewrite that never fires would pass the above.
     let sum = |a: (usize, u64), b: (usize, u64)| (a.0 + b.0, a.1 + b.1);
-    let passes = |off: &[&'static str]| stages().into_iter().map(|s| outputs(&model, s, off).0).fold((0, 0), sum);
+    let passes = |off: &[Rewrite]| stages().into_iter().map(|s| outputs(&model, s, off).0).fold((0, 0), sum);
     let fused = passes(&[]);
     // `norm_given` is for devices that keep passes for norms; it saves them dispatches, see `gpu_plan`.
-    for name in all.iter().filter(|name| **name != "norm_given") {
-        let without = passes(&[name]);
-        assert!(without.0 > fused.0 || without.1 > fused.1, "{name} saves nothing anywhere");
+    for rewrite in all.into_iter().filter(|rewrite| *rewrite != Rewrite::NormGiven) {
+        let without = passes(&[rewrite]);
+        assert!(without.0 > fused.0 || without.1 > fused.1, "{rewrite:?} saves nothing anywhere");
     }
 }
 
@@ -83,13 +83,13 @@ fn norms_take_statistics_from_their_producers() {
     let model = Arc::new(tiny_model());
     let (mut given, mut norms) = (0, 0);
     for stage in stages() {
-        let caps = Caps { rewrites_off: vec!["norm_read"], ..Caps::cpu(Isa::Scalar) };
+        let caps = Caps { rewrites_off: vec![Rewrite::NormRead], ..Caps::cpu(Isa::Scalar) };
         let plan = Plan::new(stage.graph(&model.networks).expect("a graph"), &caps).expect("a plan");
         check_memory(&plan);
         let each = plan.steps.iter().filter_map(|s| if let Op::GroupNorm(n) = s.op { Some(n.given) } else { None });
         each.for_each(|g| (given, norms) = (given + usize::from(g), norms + 1));
-        let (_, with) = outputs(&model, stage, &["norm_read"]);
-        let (_, without) = outputs(&model, stage, &["norm_read", "norm_given"]);
+        let (_, with) = outputs(&model, stage, &[Rewrite::NormRead]);
+        let (_, without) = outputs(&model, stage, &[Rewrite::NormRead, Rewrite::NormGiven]);
         close(&with, &without, &format!("{stage:?} with given statistics"));
     }
     // Every norm follows a product.

@@ -4,6 +4,7 @@ mod cli; // the command, as a user types it: exit codes, messages, files
 mod common; // a tiny model, temporary folders, the binary
 mod convert; // any checkpoint to one clean file
 mod determinism; // the same bytes whatever the threads, the batch and the time
+mod engine; // one engine and many callers
 mod fallback; // a device that fails in the middle, and what is done instead
 #[cfg(feature = "gpu")]
 mod gpu; // the same ops on a GPU, in every variant that its adapter can run

@@ -6,7 +6,7 @@ use lienzo::backend::{Backend as _, Program, Run};
 use lienzo::checkpoint::Model;
 use lienzo::dtype::Dtype;
 use lienzo::engine::Engine;
-use lienzo::engine::residency::Keep;
+use lienzo::engine::residency::{Again, Keep};
 use lienzo::error::{Error, Kind, Result};
 use lienzo::graph::plan::Plan;
 use lienzo::graph::{Input, Output};
@@ -133,7 +133,7 @@ fn f32_files_are_rounded_with_a_note_and_only_where_f16_can_hold_them() {
     let plain = wide_model("", "");
     assert!(run(&mut *program(&auto, &plain, STEP, false)).expect("a run") == want);
     let notes = auto.notes();
-    assert!(notes.len() == 1 && notes[0].contains("--type f32"), "{notes:?}");
+    assert!(notes.len() == 1 && notes[0].contains("type f32"), "{notes:?}");
     assert!(auto.notes().is_empty(), "said once");
 
     let huge = wide_model(DEEP, "");
@@ -159,8 +159,8 @@ fn a_stream_that_breaks_is_an_error() {
     assert_eq!(*cancelled.kind(), Kind::Cancelled);
 }
 
-/// The stages of one guided picture of `side` pixels in 20 steps.
-fn stages(side: usize) -> [Part; 5] {
+/// What one guided picture of `side` pixels in 20 steps visits.
+fn parts(side: usize) -> [Part; 5] {
     let (h, w, tokens) = (side / 8, side / 8, 77);
     [
         Part::Text { encoder: 0, chunks: 1, clip_skip: 1 },
@@ -175,15 +175,15 @@ fn stages(side: usize) -> [Part; 5] {
 fn a_full_size_model_stays_within_its_memory() {
     // Headers only. 50 MB are left for code, threads and buffers.
     let (engine, model) = (Engine::new(Arc::new(cpu(WeightType::Auto))), Model::random_sd15());
-    let peak = |side, low| engine.residency(&model, &stages(side), false, None, low).expect("plans");
+    let peak = |side, low| engine.residency(&model, &parts(side), Again::Nothing, None, low).expect("plans");
     assert_eq!((peak(512, false).keep, peak(512, true).keep), (Keep::Phase, Keep::Stream));
     for (side, low, megabytes) in [(512, false, 2350), (512, true, 750), (1024, false, 2950)] {
         let need = peak(side, low).peak / 1_000_000;
         assert!(need <= megabytes, "{side} pixels, low memory {low}: {need} MB");
     }
     // Several pictures keep the U-Net where it fits beside the decoder.
-    let several = |budget| engine.residency(&model, &stages(512), true, budget, false).expect("plans").keep;
-    assert_eq!((several(None), several(Some(2_000_000_000))), (Keep::Pictures, Keep::Phase));
+    let keep = |budget| engine.residency(&model, &parts(512), Again::Pictures, budget, false).expect("plans").keep;
+    assert_eq!((keep(None), keep(Some(2_000_000_000))), (Keep::Pictures, Keep::Phase));
 }
 
 #[test]

@@ -285,7 +285,7 @@ impl Program for CpuProgram {
         Ok(())
     }
 
-    fn run(&mut self, mut how: Run<'_>) -> Result<()> {
+    fn submit(&mut self, mut how: Run<'_>) -> Result<()> {
         if let Some(n) = self.set.iter().position(|s| !s) {
             return Err(Error::other(format!("plan {}: input '{}' is not set", self.plan.name, self.plan.inputs[n].0)));
         }
@@ -302,6 +302,11 @@ impl Program for CpuProgram {
             }),
             None => steps.into_iter().try_for_each(|i| self.turn(i, &mut how, &[])),
         }
+    }
+
+    /// It ran while it was submitted.
+    fn wait(&mut self) -> Result<()> {
+        Ok(())
     }
 
     fn get(&mut self, output: Output) -> Result<Value> {

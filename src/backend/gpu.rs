@@ -16,6 +16,7 @@ pub mod tensor_cores;
 mod timer;
 mod transfer;
 mod unwind;
+mod value;
 mod weights;
 
 pub use adapter::{Adapter, adapters};

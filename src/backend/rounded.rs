@@ -57,7 +57,7 @@ impl Rounded {
         let mut state = self.lock();
         let mut out = Vec::new();
         if state.rounded && !state.said.0 {
-            out.push("weights are kept as f16; --type f32 keeps them exact".to_owned());
+            out.push("weights are kept as f16; type f32 keeps them exact".to_owned());
         }
         let beyond = state.beyond.len();
         if beyond > state.said.1 {

@@ -4,7 +4,7 @@ use crate::backend::Backend as _;
 use crate::backend::cpu::Cpu;
 use crate::backend::cpu::probe::{Choice, Reason};
 use crate::error::Result;
-use crate::graph::fuse::REWRITES;
+use crate::graph::fuse::Rewrite;
 use crate::graph::plan::{Plan, Step};
 use crate::kernels::cpu::{conv2d, variants};
 use crate::kernels::{Dims, Op};
@@ -22,9 +22,10 @@ pub fn explain(cpu: &Cpu, plan: &Plan) -> Result<String> {
     let mut out = machine(cpu);
     out += &sizes(&cpu.tuned()?);
     let off = cpu.caps().rewrites_off;
-    let on: Vec<&str> = REWRITES.iter().map(|(name, _)| *name).filter(|name| !off.contains(name)).collect();
-    let off = if off.is_empty() { "none".to_owned() } else { off.join(", ") };
-    let _ = writeln!(out, "rewrites: {}; off: {off}", on.join(", "));
+    let (off, on): (Vec<Rewrite>, Vec<Rewrite>) = Rewrite::ALL.iter().partition(|rewrite| off.contains(rewrite));
+    let names = |all: &[Rewrite]| all.iter().map(|rewrite| rewrite.name()).collect::<Vec<_>>().join(", ");
+    let off = if off.is_empty() { "none".to_owned() } else { names(&off) };
+    let _ = writeln!(out, "rewrites: {}; off: {off}", names(&on));
     let _ = writeln!(out, "\nplan {}: of the variants that support a shape, slowest first, the last runs", plan.name);
     let mut groups: BTreeMap<(&str, &str), BTreeMap<String, usize>> = BTreeMap::new();
     for step in &plan.steps {

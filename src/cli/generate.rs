@@ -24,7 +24,6 @@ use lienzo::job::recipe::{Lacking, Recipe, listed};
 use lienzo::job::resolve::{remarks, resolve};
 use lienzo::job::styles::Styling;
 use lienzo::job::{resume, tags};
-use lienzo::models::tokenizer::Tokenizer;
 use lienzo::output::OutputPlan;
 use lienzo::system::format_bytes;
 use std::collections::BTreeSet;
@@ -44,7 +43,7 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
     let asked = Asked::new(args, &cancel)?;
     let Asked { order, .. } = &asked;
     let Some(ready) = Ready::new(args, &asked)? else { return Ok(ExitCode::SUCCESS) };
-    let Ready { model, requests, request, tokenizer, engine, keep, output } = &ready;
+    let Ready { model, requests, request, engine, keep, output } = &ready;
     let mut output = output.clone();
     let mut request = request.clone();
     let mut metadata = None;
@@ -64,11 +63,11 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
     let session = engine.session(model, &cancel).keeping(*keep).within(args.memory.allowed().budget());
     if let Some(axes) = &order.grid {
         let grid = Grid { axes, requests, output: &output, metadata, overwrite: args.output.overwrite };
-        grid.run(&session, tokenizer)?;
+        grid.run(&session)?;
         say!("{} pictures, total {:.2} s", asked.count, begun.elapsed().as_secs_f64());
         return Ok(ExitCode::SUCCESS);
     }
-    Writer::new(Progress::new(), &output, metadata, &request).run(&session, tokenizer)?;
+    Writer::new(Progress::new(), &output, metadata, &request).run(&session)?;
     say!("seed {}, total {:.2} s", request.seed, begun.elapsed().as_secs_f64());
     if let Some(peak) = lienzo::system::peak_resident().filter(|_| args.output.verbose) {
         say!("peak memory {}", format_bytes(peak));
@@ -137,7 +136,6 @@ struct Ready {
     requests: Vec<Request>,
     /// The largest of them.
     request: Request,
-    tokenizer: Tokenizer,
     engine: lienzo::engine::Engine,
     keep: lienzo::engine::residency::Keep,
     output: OutputPlan,
@@ -190,7 +188,7 @@ impl Ready {
         drop(needs);
         tell(args, asked, &model, &request)?;
         let Some(output) = asked.output.clone() else { return Ok(None) };
-        Ok(Some(Self { model, requests, request, tokenizer, engine, keep, output }))
+        Ok(Some(Self { model, requests, request, engine, keep, output }))
     }
 }
 

@@ -2,17 +2,14 @@
 
 use super::terminal::{Progress, puts, say};
 use lienzo::checkpoint::Model;
-use lienzo::diffusion::{self, Event, Request, Stages, UnetCall};
+use lienzo::diffusion::{Event, Request};
+use lienzo::engine::Session;
 use lienzo::error::{Error, Result, escape};
 use lienzo::image::{Image, png_bytes};
 use lienzo::job::axes::Axes;
 use lienzo::job::metadata::Metadata;
 use lienzo::job::sheet;
-use lienzo::models::part::StepShape;
-use lienzo::models::tokenizer::Tokenizer;
 use lienzo::output::{OutputPlan, write_png};
-use lienzo::tensor::Tensor;
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -53,12 +50,11 @@ pub fn check(requests: &[Request], output: &OutputPlan, model: &Model, overwrite
 
 impl Grid<'_> {
     /// Draws all cells, then the sheet. Each picture is written as soon as it is there.
-    pub fn run(mut self, stages: &dyn Stages, tokens: &Tokenizer) -> Result<()> {
-        let stages = Remembering { inner: stages, texts: RefCell::default() };
+    pub fn run(mut self, session: &Session<'_>) -> Result<()> {
         let mut progress = Progress::new();
         let (mut pictures, mut first) = (Vec::new(), None);
         for (cell, request) in self.requests.iter().enumerate() {
-            let (image, text, path) = self.cell(cell, request, &stages, tokens, &mut progress)?;
+            let (image, text, path) = self.cell(cell, request, session, &mut progress)?;
             pictures.push(image);
             first.get_or_insert((path, text));
         }
@@ -74,13 +70,12 @@ impl Grid<'_> {
         &mut self,
         cell: usize,
         request: &Request,
-        stages: &dyn Stages,
-        tokens: &Tokenizer,
+        session: &Session<'_>,
         progress: &mut Progress,
     ) -> Result<(Image, Option<String>, PathBuf)> {
         let of = self.requests.len();
         let mut drawn = None;
-        let result = diffusion::generate(stages, tokens, request, &mut |event| {
+        let result = session.draw(request, &mut |event| {
             match event {
                 Event::Note(note) => say!("note: {note}"),
                 Event::Stage { name, units, .. } => {
@@ -118,49 +113,4 @@ fn sheet_path(first: &Path, overwrite: bool) -> PathBuf {
         path = first.with_file_name(format!("{stem}_grid_{number}.png"));
     }
     path
-}
-
-/// Texts are encoded once for all cells that share them; everything else the engine keeps anyway.
-struct Remembering<'a> {
-    inner: &'a dyn Stages,
-    texts: RefCell<HashMap<(Vec<u32>, usize), Tensor>>,
-}
-
-/// A grid of many prompts forgets the oldest rather than fill the memory.
-const TEXTS: usize = 256;
-
-impl Stages for Remembering<'_> {
-    fn model(&self) -> &Model {
-        self.inner.model()
-    }
-
-    fn notes(&self) -> Vec<String> {
-        self.inner.notes()
-    }
-
-    fn text(&self, tokens: Tensor, clip_skip: usize) -> Result<Tensor> {
-        let key = (tokens.data().iter().map(|v| v.to_bits()).collect(), clip_skip);
-        if let Some(known) = self.texts.borrow().get(&key) {
-            return Ok(known.clone());
-        }
-        let hidden = self.inner.text(tokens, clip_skip)?;
-        let mut texts = self.texts.borrow_mut();
-        if texts.len() >= TEXTS {
-            texts.clear();
-        }
-        texts.insert(key, hidden.clone());
-        Ok(hidden)
-    }
-
-    fn unet(&self, shape: StepShape, context: Tensor, times: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>> {
-        self.inner.unet(shape, context, times)
-    }
-
-    fn decode(&self, latents: Tensor) -> Result<Tensor> {
-        self.inner.decode(latents)
-    }
-
-    fn encode(&self, image: Tensor) -> Result<Tensor> {
-        self.inner.encode(image)
-    }
 }

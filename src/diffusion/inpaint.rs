@@ -127,7 +127,8 @@ impl Inpaint {
 
 /// The sampling of a request: an inpainting model that may change everything begins with nothing but noise.
 pub fn settings(request: &Request, model: &Model) -> Settings {
-    let everything = told(model) && request.inpaint.is_some() && request.sampling.strength.is_some_and(|s| s >= 1.0);
+    let masked = request.inpaint.is_some() || request.outpaint.is_some();
+    let everything = told(model) && masked && request.sampling.strength.is_some_and(|s| s >= 1.0);
     let strength = request.sampling.strength.filter(|_| !everything);
     Settings { strength, ..request.sampling.clone() }
 }

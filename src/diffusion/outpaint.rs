@@ -8,6 +8,7 @@
 
 use super::img2img::Init;
 use super::inpaint::{Fill, Inpaint, MaskSettings};
+use super::prompt::Prompts;
 use super::{Event, Listener, Request, Stages, tell};
 use crate::error::{Error, Result, escape};
 use crate::image::Image;
@@ -16,7 +17,6 @@ use crate::image::extend::add_texture;
 use crate::image::mask::Mask;
 use crate::image::membrane::{continued, joined};
 use crate::image::resize::{ResizeMode, window};
-use crate::models::tokenizer::Tokenizer;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
@@ -132,6 +132,37 @@ fn places(length: usize, size: usize) -> Vec<usize> {
     (0..=steps).map(|i| if i == steps { rest } else { i * rest / steps / STEP * STEP }).collect()
 }
 
+/// Left upper corners of the windows that cover the strip by which a canvas has just become so large, with context
+/// beside it.
+fn corners(strip: Strip, (w, h): (usize, usize), (width, height): (usize, usize)) -> Vec<(isize, isize)> {
+    let (w, h) = (w as isize, h as isize);
+    let along = |n: isize, size: usize| places(n as usize, size).into_iter().map(|p| p as isize);
+    // Pixels beyond the canvas, so that the border lies between two latents.
+    let beyond = (strip.pixels.next_multiple_of(STEP) - strip.pixels) as isize;
+    let (right, below) = (w + beyond - width as isize, h + beyond - height as isize);
+    match strip.side {
+        0 => along(h, height).map(|y| (-beyond, y)).collect(),
+        1 => along(h, height).map(|y| (right, y)).collect(),
+        2 => along(w, width).map(|x| (x, -beyond)).collect(),
+        _ => along(w, width).map(|x| (x, below)).collect(),
+    }
+}
+
+/// How many windows of this size a picture takes.
+pub(super) fn windows(outpaint: &Outpaint, size: (usize, usize)) -> usize {
+    let (mut w, mut h) = outpaint.picture.size;
+    let mut count = 0;
+    for strip in strips(outpaint.sides, size) {
+        if strip.side < 2 {
+            w += strip.pixels;
+        } else {
+            h += strip.pixels;
+        }
+        count += corners(strip, (w, h), size).len();
+    }
+    count
+}
+
 /// A picture that grows; what is not painted yet is 255 in the mask.
 struct Canvas {
     image: Image,
@@ -152,19 +183,9 @@ impl Canvas {
         }
     }
 
-    /// Left upper corners of the windows that cover the strip just grown, with context beside it.
-    fn windows(&self, strip: Strip, (width, height): (usize, usize)) -> Vec<(isize, isize)> {
-        let (w, h) = (self.image.width as isize, self.image.height as isize);
-        let along = |n: isize, size: usize| places(n as usize, size).into_iter().map(|p| p as isize);
-        // Pixels beyond the canvas, so that the border lies between two latents.
-        let beyond = (strip.pixels.next_multiple_of(STEP) - strip.pixels) as isize;
-        let (right, below) = (w + beyond - width as isize, h + beyond - height as isize);
-        match strip.side {
-            0 => along(h, height).map(|y| (-beyond, y)).collect(),
-            1 => along(h, height).map(|y| (right, y)).collect(),
-            2 => along(w, width).map(|x| (x, -beyond)).collect(),
-            _ => along(w, width).map(|x| (x, below)).collect(),
-        }
+    /// Left upper corners of the windows that cover the strip just grown.
+    fn windows(&self, strip: Strip, size: (usize, usize)) -> Vec<(isize, isize)> {
+        corners(strip, (self.image.width, self.image.height), size)
     }
 
     /// The window's picture and mask; beyond the canvas the edge is repeated.
@@ -200,9 +221,9 @@ impl Canvas {
 const SEED_STEP: u64 = 1_000_003;
 
 /// Outpaints each of the request's pictures and tells it.
-pub fn generate(
+pub(super) fn generate(
     stages: &dyn Stages,
-    tokens: &Tokenizer,
+    prompts: &Prompts,
     request: &Request,
     outpaint: &Outpaint,
     listen: &mut Listener<'_>,
@@ -218,7 +239,7 @@ pub fn generate(
             canvas.grow(*strip);
             for at in canvas.windows(*strip, size) {
                 let one = window_request(request, index, tiles, canvas.cut(at, size));
-                paint(stages, tokens, &one, (index, at, index + tiles as usize > 0), &mut canvas, listen)?;
+                paint(stages, prompts, &one, (index, at), &mut canvas, listen)?;
                 canvas.keep(at, size);
                 tiles += 1;
             }
@@ -261,9 +282,9 @@ fn window_request(request: &Request, index: usize, tile: u64, (image, mask): (Im
 /// Of the painting, what does not go on from the picture is left to the fill, and the rest is joined without a step.
 fn paint(
     stages: &dyn Stages,
-    tokens: &Tokenizer,
+    prompts: &Prompts,
     one: &Request,
-    (index, at, told): (usize, (isize, isize), bool),
+    (index, at): (usize, (isize, isize)),
     canvas: &mut Canvas,
     listen: &mut Listener<'_>,
 ) -> Result<()> {
@@ -279,12 +300,10 @@ fn paint(
             canvas.lay(at, &image);
             listen(Event::Preview { index, done, image: canvas.image.clone() })
         }
-        // Said with the first window.
-        Event::Note(_) if told => ControlFlow::Continue(()),
         Event::Stage { name, units, .. } => listen(Event::Stage { name, image: index, units }),
         other => listen(other),
     };
-    super::generate(stages, tokens, one, &mut hear)?;
+    super::pictures(stages, prompts, one, &mut hear)?;
     let painted = painted.ok_or_else(|| Error::other("outpainting: a window was not painted"))?;
     let filled = one.init.as_ref().map_or(&image, |init| &init.image);
     // Compared without its grain.

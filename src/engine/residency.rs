@@ -13,6 +13,8 @@ pub enum Keep {
     /// All that were ever used.
     #[default]
     All,
+    /// All but the text encoders, where a picture grows window by window and the others alternate.
+    Windows,
     /// The U-Net and the decoder, which alternate where several pictures are made; of the others only the one at work.
     Pictures,
     /// Only the one at work.
@@ -27,9 +29,11 @@ impl Keep {
         // A sampler that does not know its times asks for one at a time, between two runs of the U-Net.
         let asked = |a: &Part, b: &Part| matches!((a, b), (Part::Time { timesteps: 1 }, Part::Step(_)));
         let picture = |s: &Part| matches!(s, Part::Step(_) | Part::Decode { .. });
+        let is_text = |part: &Part| matches!(part, Part::Text { .. });
         match self {
             Self::All => true,
             _ if stage.kind() == other.kind() || asked(stage, other) || asked(other, stage) => true,
+            Self::Windows => !is_text(stage) && !is_text(other),
             Self::Pictures => picture(stage) && picture(other),
             Self::Phase | Self::Stream => false,
         }
@@ -49,6 +53,18 @@ impl Keep {
     }
 }
 
+/// What is run again after a picture was decoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Again {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The network that predicts, for another picture or after a preview.
+    Pictures,
+    /// Everything but the text encoders: a picture grows window by window.
+    Windows,
+}
+
 /// A rule, and what it costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Residency {
@@ -60,10 +76,15 @@ pub struct Residency {
 
 impl Residency {
     /// The rule that keeps the most of what will be used again and fits into `budget`; the one that keeps the least
-    /// where none does. `alternating`: the U-Net runs again after a picture was decoded.
-    pub fn choose(stages: &[(Part, Memory)], alternating: bool, budget: Option<u64>) -> Self {
+    /// where none does.
+    pub fn choose(stages: &[(Part, Memory)], again: Again, budget: Option<u64>) -> Self {
         let small = Keep::All.peak(stages) <= SMALL;
-        let useful = [(Keep::All, small), (Keep::Pictures, alternating), (Keep::Phase, true)];
+        let useful = [
+            (Keep::All, small),
+            (Keep::Windows, again == Again::Windows),
+            (Keep::Pictures, again >= Again::Pictures),
+            (Keep::Phase, true),
+        ];
         let candidates = useful.into_iter().filter(|(_, useful)| *useful);
         let all: Vec<Self> = candidates.map(|(keep, _)| Self { keep, peak: keep.peak(stages) }).collect();
         let fits = all.iter().find(|r| budget.is_none_or(|b| r.peak <= b));
@@ -93,32 +114,46 @@ mod tests {
 
     #[test]
     fn one_picture_of_a_large_model_holds_a_stage_at_a_time() {
-        let r = Residency::choose(&stages(20, 1630), false, None);
+        let r = Residency::choose(&stages(20, 1630), Again::Nothing, None);
         assert_eq!(r, Residency { keep: Keep::Phase, peak: 1730 * MB });
         // Asked one at a time, the times stay beside the U-Net.
-        assert_eq!(Residency::choose(&stages(1, 1630), false, None).peak, 1791 * MB);
+        assert_eq!(Residency::choose(&stages(1, 1630), Again::Nothing, None).peak, 1791 * MB);
     }
 
     #[test]
     fn several_pictures_keep_the_unet_if_it_fits() {
         let stages = stages(20, 1630);
         let both = Residency { keep: Keep::Pictures, peak: 2430 * MB };
-        assert_eq!(Residency::choose(&stages, true, None), both);
-        assert_eq!(Residency::choose(&stages, true, Some(2430 * MB)), both);
+        assert_eq!(Residency::choose(&stages, Again::Pictures, None), both);
+        assert_eq!(Residency::choose(&stages, Again::Pictures, Some(2430 * MB)), both);
         let alone = Residency { keep: Keep::Phase, peak: 1730 * MB };
-        assert_eq!(Residency::choose(&stages, true, Some(2429 * MB)), alone);
+        assert_eq!(Residency::choose(&stages, Again::Pictures, Some(2429 * MB)), alone);
         // What does not fit at all is told by its peak; the caller refuses.
-        assert_eq!(Residency::choose(&stages, true, Some(MB)), alone);
+        assert_eq!(Residency::choose(&stages, Again::Pictures, Some(MB)), alone);
+    }
+
+    #[test]
+    fn a_picture_that_grows_keeps_what_every_window_needs_if_it_fits() {
+        let stages = stages(20, 1630);
+        // All but the text encoder's 175.
+        let all = Residency { keep: Keep::Windows, peak: 2545 * MB };
+        assert_eq!(Residency::choose(&stages, Again::Windows, None), all);
+        assert_eq!(Residency::choose(&stages, Again::Windows, Some(2545 * MB)), all);
+        let both = Residency { keep: Keep::Pictures, peak: 2430 * MB };
+        assert_eq!(Residency::choose(&stages, Again::Windows, Some(2544 * MB)), both);
     }
 
     #[test]
     fn small_models_are_kept_whole_if_they_fit() {
         let mut stages = stages(20, 10);
         stages[4].1.activations = 400 * MB;
-        assert_eq!(Residency::choose(&stages, false, None), Residency { keep: Keep::All, peak: 900 * MB });
+        assert_eq!(Residency::choose(&stages, Again::Nothing, None), Residency { keep: Keep::All, peak: 900 * MB });
         let tight = Some(899 * MB);
-        assert_eq!(Residency::choose(&stages, false, tight), Residency { keep: Keep::Phase, peak: 500 * MB });
-        assert_eq!(Residency::choose(&stages, true, tight), Residency { keep: Keep::Pictures, peak: 610 * MB });
+        assert_eq!(Residency::choose(&stages, Again::Nothing, tight), Residency { keep: Keep::Phase, peak: 500 * MB });
+        assert_eq!(
+            Residency::choose(&stages, Again::Pictures, tight),
+            Residency { keep: Keep::Pictures, peak: 610 * MB }
+        );
     }
 
     #[test]

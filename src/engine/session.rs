@@ -1,17 +1,22 @@
 //! A model on an engine: the six stages, each loaded when it is asked for and computed
 //! again where a backend has taken over.
 
+use super::programs::{Key, Visitor};
 use super::residency::Keep;
 use super::{Engine, Loaded, lock, plan_on};
 use crate::backend::{Backend, Program, Run, Value};
 use crate::checkpoint::Model;
-use crate::diffusion::{Stages, UnetCall};
+use crate::diffusion::itinerary::Itinerary;
+use crate::diffusion::{self, Event, Listener, Request, Stages, UnetCall};
 use crate::error::{Error, Kind, Result};
 use crate::graph::{Input, Output};
 use crate::models::part::{self, Part, StepShape};
+use crate::models::tokenizer::Tokenizer;
 use crate::system::format_bytes;
 use crate::tensor::{Shape, Tensor};
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -21,15 +26,44 @@ pub struct Session<'a> {
     pub(super) engine: &'a Engine,
     pub(super) model: &'a Arc<Model>,
     pub(super) cancel: &'a AtomicBool,
-    pub(super) keep: Keep,
+    /// What stays loaded; decided from a request's itinerary where nobody has said.
+    pub(super) keep: Option<Keep>,
     pub(super) budget: Option<u64>,
+    /// Who hears what the session's work leads to; the engine keeps it otherwise.
+    pub(super) tell: Option<&'a dyn Fn(String)>,
+    /// Set while it draws: what it uses stays.
+    pub(super) visitor: Option<Visitor>,
+}
+
+/// Lets go of what a session has used, however it ends.
+struct Visit<'a> {
+    engine: &'a Engine,
+    visitor: Visitor,
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        self.engine.lock().leave(Some(self.visitor));
+        self.engine.let_go.notify_all();
+    }
+}
+
+impl Engine {
+    /// Draws a request's pictures with a model, and tells what happens: the one call that makes pictures. `listen` can
+    /// stop it with `Break`; who wants to stop it from elsewhere, or knows what is to be kept, has a [`Session`] draw.
+    ///
+    /// # Errors
+    /// Usage: what cannot be drawn. Otherwise whatever kept it from being drawn.
+    pub fn draw(&self, model: &Arc<Model>, request: &Request, listen: &mut Listener<'_>) -> Result<()> {
+        self.session(model, &AtomicBool::new(false)).draw(request, listen)
+    }
 }
 
 impl Session<'_> {
     /// The same, keeping less (or more) loaded from one stage to the next.
     #[must_use]
     pub fn keeping(self, keep: Keep) -> Self {
-        Self { keep, ..self }
+        Self { keep: Some(keep), ..self }
     }
 
     /// The same within a budget of bytes on the device, for what nobody can plan for: a stage that is computed again
@@ -39,8 +73,65 @@ impl Session<'_> {
         Self { budget, ..self }
     }
 
+    /// Draws a request's pictures and tells what happens.
+    ///
+    /// # Errors
+    /// As [`Engine::draw`]; cancelled.
+    pub fn draw(&self, request: &Request, listen: &mut Listener<'_>) -> Result<()> {
+        let tokens = self.engine.texts.tokenizer(self.model)?;
+        let visitor = self.engine.lock().visitor();
+        let _visit = Visit { engine: self.engine, visitor };
+        // The story and the session tell the same listener, never at the same time.
+        let (listen, stopped) = (RefCell::new(listen), Cell::new(false));
+        let tell = |note: String| stopped.set(stopped.get() || listen.borrow_mut()(Event::Note(note)).is_break());
+        let session = Session { tell: Some(&tell), visitor: Some(visitor), ..*self };
+        let session = session.keeping(self.keep.map_or_else(|| session.decided(request, &tokens), Ok)?);
+        diffusion::generate(&session, &tokens, request, &mut |event| {
+            if stopped.get() {
+                return ControlFlow::Break(());
+            }
+            listen.borrow_mut()(event)
+        })
+    }
+
+    /// What stays loaded.
+    pub(super) fn kept(&self) -> Keep {
+        self.keep.unwrap_or_default()
+    }
+
+    /// What is to stay loaded for a request, within what the engine or the machine allows.
+    fn decided(&self, request: &Request, tokens: &Tokenizer) -> Result<Keep> {
+        let (engine, model) = (self.engine, self.model);
+        request.check(model)?;
+        let itinerary = Itinerary::new(model, request, tokens)?;
+        let limit = engine.budget.or(engine.backend().memory_limit().map(|limit| limit / 4 * 3));
+        // What this device has no plan for is left to the next one when it is asked for.
+        let Ok(residency) = engine.residency(model, &itinerary.parts(), itinerary.again, limit, false) else {
+            return Ok(Keep::Phase);
+        };
+        let Some(have) = limit.filter(|have| residency.peak > *have) else { return Ok(residency.keep) };
+        // Only the CPU reads weights while it computes.
+        if engine.backend().numerics().device.is_none() {
+            let streamed = engine.residency(model, &itinerary.parts(), itinerary.again, limit, true)?;
+            if streamed.peak < residency.peak {
+                let (need, have) = (format_bytes(residency.peak), format_bytes(have));
+                self.say(format!("{need} needed, {have} to be used: the weights are read as they are needed"));
+                return Ok(streamed.keep);
+            }
+        }
+        Ok(residency.keep)
+    }
+
+    /// Tells what the user should know.
+    pub(super) fn say(&self, note: String) {
+        match self.tell {
+            Some(tell) => tell(note),
+            None => self.engine.note(note),
+        }
+    }
+
     fn program(&self, stage: Part) -> Result<Loaded> {
-        self.engine.program(self.model, stage, self.keep)
+        self.engine.program(self, stage)
     }
 
     /// Loads a stage, sets its inputs, runs it, returns one output.
@@ -62,7 +153,7 @@ impl Session<'_> {
         loop {
             let backend = self.engine.backend();
             match work() {
-                Err(e) if self.engine.fall_back(&backend, &e) => {}
+                Err(e) if self.engine.fall_back(&backend, &e, &|note| self.say(note)) => {}
                 result => return result,
             }
         }
@@ -80,11 +171,11 @@ impl Session<'_> {
         let Some(wider) = backend.wider() else { return Ok(result) };
         let why = format!("the {input} exceed f16 on the way to the {output}");
         let again = self.room_for(&wider, stage).and_then(|()| {
-            self.engine.note(format!("{why}; computed again with f32 storage"));
+            self.say(format!("{why}; computed again with f32 storage"));
             self.alone(&wider, stage, input, &value, output)
         });
         let error = match again {
-            Err(e) if *e.kind() == Kind::DeviceLost && self.engine.fall_back(&backend, &e) => {
+            Err(e) if *e.kind() == Kind::DeviceLost && self.engine.fall_back(&backend, &e, &|note| self.say(note)) => {
                 return self.once(stage, input, &value, output);
             }
             Err(e) if matches!(e.kind(), Kind::OutOfMemory | Kind::TooBig { .. } | Kind::Refused) => e,
@@ -93,23 +184,24 @@ impl Session<'_> {
         // For this once: the device has done, and can do, everything else.
         let behind: VecDeque<_> = self.engine.lock_backends().iter().skip(1).cloned().collect();
         let Some(next) = behind.front().map(|b| b.name()) else { return Err(error) };
-        self.engine.note(format!("{why}; {error}; computed again with {next}"));
+        self.say(format!("{why}; {error}; computed again with {next}"));
         let engine = Engine::chain(behind);
-        let result = Session { engine: &engine, ..*self }.once(stage, input, &value, output);
-        engine.notes().into_iter().for_each(|note| self.engine.note(note));
-        result
+        Session { engine: &engine, visitor: None, ..*self }.once(stage, input, &value, output)
     }
 
     /// Whether the budget has room for a stage with wider storage, if need be with nothing else loaded.
     fn room_for(&self, wider: &Arc<dyn Backend>, stage: Part) -> Result<()> {
         let Some(have) = self.budget else { return Ok(()) };
         let memory = wider.memory(&plan_on(wider.as_ref(), self.model, stage)?, self.model);
-        if self.engine.bytes_beside(self.model, stage, memory) <= have {
+        let key = Key { model: self.model.id(), part: stage, streamed: self.kept() == Keep::Stream };
+        let mut programs = self.engine.lock();
+        if programs.bytes_beside(&key, memory) <= have {
             return Ok(());
         }
         let need = memory.weights + memory.activations;
         if need <= have {
-            self.engine.lock().clear();
+            programs.leave(self.visitor);
+            programs.forget_idle();
             return Ok(());
         }
         let (name, need_text, have_text) = (wider.name(), format_bytes(need), format_bytes(have));
@@ -126,10 +218,16 @@ impl Session<'_> {
         value: &Value,
         output: Output,
     ) -> Result<Tensor> {
-        let loaded = self.engine.load(backend, self.model, stage, self.keep == Keep::Stream);
-        let result = loaded.and_then(|(mut program, _)| self.through(program.as_mut(), input, value, output));
-        backend.notes().into_iter().for_each(|note| self.engine.note(note));
-        result
+        let key = Key { model: self.model.id(), part: stage, streamed: self.kept() == Keep::Stream };
+        loop {
+            let loading = lock(&self.engine.loading);
+            if let Some((mut program, _)) = self.engine.load(backend, self, key)? {
+                drop(loading);
+                return self.through(program.as_mut(), input, value, output);
+            }
+            drop(loading);
+            self.engine.wait_for_room(self)?;
+        }
     }
 }
 
@@ -142,29 +240,19 @@ impl Stages for Session<'_> {
         self.model
     }
 
-    fn notes(&self) -> Vec<String> {
-        self.engine.notes()
-    }
-
     fn text(&self, tokens: Tensor, clip_skip: usize) -> Result<Tensor> {
         let chunks = tokens.shape().b;
         let stage = Part::Text { encoder: 0, chunks, clip_skip };
-        self.once(stage, part::text::TOKENS, &tokens.into(), part::text::HIDDEN).map_err(|e| e.at("text"))
+        self.engine.texts.embedding(self.model.id(), (0, clip_skip), tokens, |tokens| {
+            self.once(stage, part::text::TOKENS, &tokens.into(), part::text::HIDDEN).map_err(|e| e.at("text"))
+        })
     }
 
     fn unet(&self, shape: StepShape, context: Tensor, times: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>> {
-        let stage = Part::Context { contexts: shape.contexts, tokens: shape.tokens };
-        let context = context.into();
-        let kv = self.retried(|| {
-            let program = self.program(stage)?;
-            let mut program = lock(&program);
-            program.set(part::context::CONTEXT, &context)?;
-            program.run(Run::Fast { cancel: self.cancel }).map_err(|e| e.at("context"))?;
-            let all = 0..self.model.networks.keys_values().len();
-            all.map(|n| program.get(part::context::keys_values(n))).collect::<Result<Vec<_>>>()
-        })?;
         let width = self.model.networks.row_width();
-        let mut call = SessionUnet { session: *self, shape, kv, rows: HashMap::new(), width };
+        let mut call =
+            SessionUnet { session: *self, shape, context: context.into(), kv: None, rows: HashMap::new(), width };
+        self.retried(|| call.keys_values().map(drop))?;
         if let Some(times) = times.filter(|t| !t.is_empty()) {
             call.announce(times)?;
         }
@@ -190,14 +278,36 @@ impl Stages for Session<'_> {
 struct SessionUnet<'a> {
     session: Session<'a>,
     shape: StepShape,
-    /// By the number of the cross-attention.
-    kv: Vec<Value>,
+    context: Value,
+    kv: Option<KeysValues>,
     /// Time rows by the timestep's bits.
     rows: HashMap<u32, Vec<f32>>,
     width: usize,
 }
 
+/// A prompt's keys and values, by the number of the cross-attention, on the device that computed them.
+struct KeysValues {
+    backend: Arc<dyn Backend>,
+    values: Vec<Value>,
+}
+
 impl SessionUnet<'_> {
+    /// The prompt's keys and values, computed again where another backend has taken over.
+    fn keys_values(&mut self) -> Result<&[Value]> {
+        let backend = self.session.engine.backend();
+        if self.kv.as_ref().is_none_or(|kv| !Arc::ptr_eq(&kv.backend, &backend)) {
+            let stage = Part::Context { contexts: self.shape.contexts, tokens: self.shape.tokens };
+            let program = self.session.program(stage)?;
+            let mut program = lock(&program);
+            program.set(part::context::CONTEXT, &self.context)?;
+            program.run(Run::Fast { cancel: self.session.cancel }).map_err(|e| e.at("context"))?;
+            let all = 0..self.session.model.networks.keys_values().len();
+            let values = all.map(|n| program.hold(part::context::keys_values(n))).collect::<Result<_>>()?;
+            self.kv = Some(KeysValues { backend, values });
+        }
+        Ok(self.kv.as_ref().map_or(&[], |kv| &kv.values))
+    }
+
     /// Computes the rows of timesteps that have none yet, all in one run.
     fn announce(&mut self, times: &[f32]) -> Result<()> {
         let mut new: Vec<f32> = times.iter().copied().filter(|t| !self.rows.contains_key(&t.to_bits())).collect();
@@ -224,16 +334,19 @@ impl UnetCall for SessionUnet<'_> {
         let time =
             Tensor::new(Shape::new(times.len(), 1, 1, self.width), rows.into_iter().flatten().copied().collect())?;
         let (latents, time) = (latents.clone().into(), time.into());
-        self.session.retried(|| {
-            let program = self.session.program(Part::Step(self.shape))?;
+        let session = self.session;
+        session.retried(|| {
+            // A program of its own, which goes before the step's comes where only one is kept.
+            self.keys_values()?;
+            let program = session.program(Part::Step(self.shape))?;
             let mut program = lock(&program);
             // Another call may have used this program since: two chunk counts alternate, a batch of pictures does not.
-            for (n, value) in self.kv.iter().enumerate() {
+            for (n, value) in self.keys_values()?.iter().enumerate() {
                 program.set(part::step::keys_values(n), value)?;
             }
             program.set(part::step::LATENTS, &latents)?;
             program.set(part::step::TIME, &time)?;
-            program.run(Run::Fast { cancel: self.session.cancel }).map_err(|e| e.at("step"))?;
+            program.run(Run::Fast { cancel: session.cancel }).map_err(|e| e.at("step"))?;
             take(program.get(part::step::OUTPUT)?)
         })
     }

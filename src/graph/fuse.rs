@@ -12,27 +12,83 @@ use crate::kernels::statistics::Tiles;
 use crate::kernels::{self, Activation, Dims, Op};
 use crate::tensor::Shape;
 
-/// A rewrite: its name and what it does for a target; it returns whether it changed anything.
-pub type Rewrite = (&'static str, fn(&mut Graph, &Caps) -> bool);
+/// A rewrite, in the order in which they are applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rewrite {
+    /// What reads a concatenation reads its two halves.
+    TwoSources,
+    /// A convolution of an upsampling reads the small tensor.
+    UpsampleConv,
+    /// GroupNorm and the nonlinearity after it.
+    NormAct,
+    /// A product plus one row per sample.
+    Row,
+    /// A product and the nonlinearity after it.
+    Act,
+    /// A matmul and the GEGLU after it.
+    Geglu,
+    /// A product plus a tensor of the same pixels.
+    Residual,
+    /// Products of one operand that only attention reads, as one.
+    Siblings,
+    /// A GroupNorm is applied by the product that reads it.
+    NormRead,
+    /// A GroupNorm takes its statistics from the products before it.
+    NormGiven,
+}
 
-/// Every rewrite, in the order in which they are applied.
-pub const REWRITES: &[Rewrite] = &[
-    ("two_sources", |g, _| two_sources(g)),
-    ("upsample_conv", |g, _| upsample_conv(g)),
-    ("norm_act", |g, _| norm_act(g)),
-    ("row", |g, _| row(g)),
-    ("act", |g, _| act(g)),
-    ("geglu", |g, _| geglu(g)),
-    ("residual", |g, _| residual(g)),
-    ("siblings", |g, _| siblings(g)),
-    ("norm_read", |g, _| norm_read(g)),
-    ("norm_given", norm_given),
-];
+impl Rewrite {
+    /// Every rewrite, in order.
+    pub const ALL: [Self; 10] = [
+        Self::TwoSources,
+        Self::UpsampleConv,
+        Self::NormAct,
+        Self::Row,
+        Self::Act,
+        Self::Geglu,
+        Self::Residual,
+        Self::Siblings,
+        Self::NormRead,
+        Self::NormGiven,
+    ];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TwoSources => "two_sources",
+            Self::UpsampleConv => "upsample_conv",
+            Self::NormAct => "norm_act",
+            Self::Row => "row",
+            Self::Act => "act",
+            Self::Geglu => "geglu",
+            Self::Residual => "residual",
+            Self::Siblings => "siblings",
+            Self::NormRead => "norm_read",
+            Self::NormGiven => "norm_given",
+        }
+    }
+
+    /// Rewrites a graph for a target; whether that changed anything.
+    fn apply(self, g: &mut Graph, caps: &Caps) -> bool {
+        match self {
+            Self::TwoSources => two_sources(g),
+            Self::UpsampleConv => upsample_conv(g),
+            Self::NormAct => norm_act(g),
+            Self::Row => row(g),
+            Self::Act => act(g),
+            Self::Geglu => geglu(g),
+            Self::Residual => residual(g),
+            Self::Siblings => siblings(g),
+            Self::NormRead => norm_read(g),
+            Self::NormGiven => norm_given(g, caps),
+        }
+    }
+}
 
 /// Applies every rewrite that is not off, until none changes anything.
 pub fn fuse(mut graph: Graph, caps: &Caps) -> Graph {
-    let on = || REWRITES.iter().filter(|(name, _)| !caps.rewrites_off.contains(name));
-    while on().fold(false, |changed, (_, rewrite)| rewrite(&mut graph, caps) || changed) {}
+    let on = || Rewrite::ALL.into_iter().filter(|rewrite| !caps.rewrites_off.contains(rewrite));
+    while on().filter(|rewrite| rewrite.apply(&mut graph, caps)).count() > 0 {}
     graph
 }
 

@@ -1,6 +1,7 @@
 //! What a plan is made for: a kind of device and what it can do, as plain data.
 
 use super::Weight;
+use super::fuse::Rewrite;
 use crate::kernels::gpu::{self, Storage};
 use crate::simd::Isa;
 use std::borrow::Cow;
@@ -24,8 +25,8 @@ pub struct Caps {
     pub target: Target,
     /// `(op, variant)` pairs that failed the self-test or that the user excluded.
     pub refused: Vec<(&'static str, &'static str)>,
-    /// Names of the rewrites of `graph::fuse` that are off.
-    pub rewrites_off: Vec<&'static str>,
+    /// The rewrites that are off.
+    pub rewrites_off: Vec<Rewrite>,
     /// Weights, by their first tensor, that hold values beyond f16: their matrices are
     /// f32 also where the others are f16.
     pub beyond_f16: Vec<String>,
@@ -35,13 +36,13 @@ impl Caps {
     /// A CPU with this instruction set, in f32: what computes in bf16 is chosen by hand only. Norms are applied by what
     /// reads them there.
     pub fn cpu(isa: Isa) -> Self {
-        Self { refused: BF16.to_vec(), rewrites_off: vec!["norm_given"], ..Self::new(Target::Cpu(isa)) }
+        Self { refused: BF16.to_vec(), rewrites_off: vec![Rewrite::NormGiven], ..Self::new(Target::Cpu(isa)) }
     }
 
     /// A GPU with these limits and nothing refused. A norm keeps a pass of its own there: matrix units have no time to
     /// normalise what every tile reads again.
     pub fn gpu(limits: gpu::Limits) -> Self {
-        Self { rewrites_off: vec!["norm_read"], ..Self::new(Target::Gpu(limits)) }
+        Self { rewrites_off: vec![Rewrite::NormRead], ..Self::new(Target::Gpu(limits)) }
     }
 
     /// Whether anything is computed in bf16.

@@ -4,18 +4,15 @@ use super::note::{Fault, Field, Phrase, phrase};
 use super::word::ByteCount;
 use crate::checkpoint::Model;
 use crate::diffusion::Request;
-use crate::diffusion::denoise::plan::Plan as Sampling;
-use crate::diffusion::denoise::schedule::Schedule;
-use crate::diffusion::inpaint::told;
-use crate::diffusion::preview::PATCH;
-use crate::diffusion::prompt::Demand;
+use crate::diffusion::itinerary::{Itinerary, Visit};
 use crate::engine::Engine;
 use crate::engine::devices::Work;
 use crate::engine::residency::Keep;
 use crate::error::{Kind, Result};
-use crate::models::part::{Part, StepShape};
+use crate::models::part::PartKind;
 use crate::models::tokenizer::Tokenizer;
 use crate::system::{self, format_bytes};
+use std::collections::HashMap;
 
 /// What the process needs beside weights and activations: code, threads, read buffers.
 const BASE: u64 = 50_000_000;
@@ -24,12 +21,7 @@ const BASE: u64 = 50_000_000;
 pub struct Needs<'a> {
     engine: &'a Engine,
     model: &'a Model,
-    /// The different stages, in the order in which they first run.
-    stages: Vec<Part>,
-    /// Bytes outside of all programs, at most.
-    beside: u64,
-    /// Whether the U-Net runs again after a picture was decoded.
-    alternating: bool,
+    itinerary: Itinerary,
 }
 
 impl<'a> Needs<'a> {
@@ -38,77 +30,33 @@ impl<'a> Needs<'a> {
     /// # Errors
     /// Usage: what no plan can be made for.
     pub fn new(engine: &'a Engine, model: &'a Model, requests: &[Request], tokens: &Tokenizer) -> Result<Self> {
-        let mut needs = Self { engine, model, stages: Vec::new(), beside: 0, alternating: requests.len() > 1 };
-        for request in requests {
-            let times = Sampling::new(&Schedule::new(&model.schedule)?, &request.sampling)?;
-            let timesteps = times.times().map_or(1, <[f32]>::len).max(1);
-            let demand = Demand::new(request, tokens, model)?;
-            needs.beside = needs.beside.max(demand.bytes(model, request.together(), timesteps));
-            for stage in stages(model, request, &demand, timesteps) {
-                if !needs.stages.contains(&stage) {
-                    needs.stages.push(stage);
-                }
-            }
-            // Previews decode between two runs of the U-Net, as several pictures do.
-            needs.alternating |= request.count > 1 || request.preview.is_some();
-        }
-        Ok(needs)
+        Ok(Self { engine, model, itinerary: Itinerary::of_all(model, requests, tokens)? })
     }
 
     /// What stays loaded within a limit, and bytes of the whole process at the worst moment.
     fn peak(&self, limit: Option<u64>, low_memory: bool) -> Result<(Keep, u64)> {
         // A GPU's memory is its own: what the process needs beside is elsewhere.
-        let beside = if self.engine.backend().numerics().device.is_some() { 0 } else { BASE + self.beside };
+        let itinerary = &self.itinerary;
+        let on_device = self.engine.backend().numerics().device.is_some();
+        let beside = if on_device { 0 } else { BASE + itinerary.beside };
         let budget = limit.map(|l| l.saturating_sub(beside));
-        let r = self.engine.residency(self.model, &self.stages, self.alternating, budget, low_memory)?;
+        let r = self.engine.residency(self.model, &itinerary.parts(), itinerary.again, budget, low_memory)?;
         Ok((r.keep, beside + r.peak))
     }
-}
-
-/// The stages of a request, in the order in which they run.
-fn stages(model: &Model, request: &Request, demand: &Demand, timesteps: usize) -> Vec<Part> {
-    let (h, w) = request.latent_size(model);
-    let mut stages = vec![Part::Text { encoder: 0, chunks: 1, clip_skip: request.clip_skip }, Part::Time { timesteps }];
-    // Where the last batch is smaller, it has programs of its own.
-    let together = request.together();
-    let sizes = [together, request.count % together].into_iter().filter(|samples| *samples > 0);
-    for (samples, (contexts, tokens)) in sizes.flat_map(|s| demand.calls.iter().map(move |call| (s, *call))) {
-        let contexts = contexts * samples;
-        stages.push(Part::Context { contexts, tokens });
-        stages.push(Part::Step(StepShape { samples, contexts, times: 1, h, w, tokens }));
-    }
-    stages.push(Part::Decode { size: (1, h, w) });
-    if request.picture().is_some() || told(model) {
-        stages.push(Part::Encode { size: (1, request.height, request.width) });
-    }
-    if request.preview.is_some_and(|p| !p.vae) && h.max(w) > PATCH {
-        stages.push(Part::Decode { size: (1, h.min(PATCH), w.min(PATCH)) });
-    }
-    stages
 }
 
 /// Floating-point operations and weights of all requests together, for an estimate of their time.
 pub fn work(engine: &Engine, model: &Model, requests: &[Request], tokens: &Tokenizer) -> Result<Work> {
     let mut work = Work::default();
-    for request in requests {
-        let times = Sampling::new(&Schedule::new(&model.schedule)?, &request.sampling)?;
-        let evaluations = times.times().map_or(request.sampling.steps, <[f32]>::len);
-        let batches = request.count.div_ceil(request.together().max(1)) as f64;
-        let mut weights = 0.0_f64;
-        let demand = Demand::new(request, tokens, model)?;
-        for stage in stages(model, request, &demand, times.times().map_or(1, <[f32]>::len).max(1)) {
-            let plan = engine.plan(model, stage)?;
-            let runs = match stage {
-                Part::Step(_) => evaluations as f64 * batches,
-                Part::Decode { .. } | Part::Encode { .. } => request.count as f64,
-                _ => 1.0,
-            };
-            work.flops += runs * plan.cost().flops as f64;
-            weights += plan.weight_bytes(2) as f64;
-        }
-        // All requests of a grid share their weights.
-        work.weight_bytes = work.weight_bytes.max(weights);
+    let mut weights: HashMap<PartKind, f64> = HashMap::new();
+    for Visit { part, runs } in Itinerary::of_all(model, requests, tokens)?.visits {
+        let plan = engine.plan(model, part)?;
+        work.flops += runs as f64 * plan.cost().flops as f64;
+        // Programs of one kind share their weights.
+        let shared = weights.entry(part.kind()).or_default();
+        *shared = shared.max(plan.weight_bytes(2) as f64);
     }
+    work.weight_bytes = weights.values().sum();
     Ok(work)
 }
 
@@ -190,7 +138,7 @@ pub fn fit(
         return Ok(None);
     }
     // What no binding of it holds, smaller batches do not help.
-    engine.settle(model, &Needs::new(engine, model, requests, tokens)?.stages)?;
+    engine.settle(model, &Needs::new(engine, model, requests, tokens)?.itinerary.parts())?;
     let device = engine.backend();
     let budget = allowed.asked().filter(|_| device.numerics().device.is_some());
     let Some(budget) = budget else {
@@ -298,8 +246,8 @@ pub fn check(needs: &Needs<'_>, allowed: Allowed, notes: &mut Vec<Phrase>) -> Re
 /// Usage: what no plan can be made for.
 pub fn table(needs: &Needs<'_>, allowed: Allowed) -> Result<(String, u64, u64)> {
     let mut out = String::new();
-    for stage in &needs.stages {
-        out.push_str(&needs.engine.plan(needs.model, *stage)?.table());
+    for part in needs.itinerary.parts() {
+        out.push_str(&needs.engine.plan(needs.model, part)?.table());
         out.push('\n');
     }
     let (_, normal) = needs.peak(allowed.limit(needs.engine), false)?;

@@ -125,14 +125,18 @@ impl Program for Running {
         self.inner.set(input, value)
     }
 
-    fn run(&mut self, how: Run<'_>) -> Result<()> {
+    fn submit(&mut self, how: Run<'_>) -> Result<()> {
         if let Fails::Run(name, n, kind) = &self.fails
             && *name == self.plan().name
             && (self.count.fetch_add(1, Ordering::Relaxed) & 0xffff) + 1 >= *n
         {
             return Err(failure(kind));
         }
-        self.inner.run(how)
+        self.inner.submit(how)
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        self.inner.wait()
     }
 
     fn get(&mut self, output: Output) -> Result<Value> {

@@ -5,6 +5,7 @@ use super::pipeline::Pipelines;
 use super::record::{Recorded, Recorder, Region};
 use super::timer::Timer;
 use super::transfer::{Download, to_bytes};
+use super::value::Held;
 use super::weights::{Resident, buffer};
 use crate::backend::{Encoding, Program, Run, Value};
 use crate::error::{Error, Result};
@@ -12,6 +13,7 @@ use crate::graph::plan::{Place, Plan, Step};
 use crate::graph::{Input, Output};
 use crate::kernels::gpu::What;
 use crate::tensor::Tensor;
+use std::any::Any;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,6 +23,13 @@ use std::time::{Duration, Instant};
 /// Submissions that may be under way: the next is encoded while one runs, and no more, so that a stop is heard soon.
 const UNDER_WAY: usize = 2;
 
+/// Pieces that the queue has been given.
+struct Submission {
+    index: wgpu::SubmissionIndex,
+    flops: u64,
+    pieces: Range<usize>,
+}
+
 pub(super) struct GpuProgram {
     device: Arc<Device>,
     plan: Arc<Plan>,
@@ -29,8 +38,12 @@ pub(super) struct GpuProgram {
     steps: Vec<Range<usize>>,
     inputs: Vec<wgpu::Buffer>,
     buffers: Vec<wgpu::Buffer>,
-    /// What each input was set to: setting the same tensor again costs nothing.
-    set: Vec<Option<Arc<Tensor>>>,
+    /// What each input was set to: setting the same value again costs nothing.
+    set: Vec<Option<Value>>,
+    /// What has been handed over and not been waited for, oldest first.
+    waiting: VecDeque<Submission>,
+    /// When the last of what was waited for had been done.
+    done: Instant,
     download: Download,
     /// Of the last fast run.
     encoding: Option<Encoding>,
@@ -93,6 +106,8 @@ impl GpuProgram {
             inputs,
             buffers,
             set,
+            waiting: VecDeque::new(),
+            done: Instant::now(),
             download: Download::default(),
             encoding: None,
             _weights: weights,
@@ -104,7 +119,7 @@ impl GpuProgram {
     }
 
     /// Pieces as one submission.
-    fn submit(&self, pieces: Range<usize>) -> wgpu::SubmissionIndex {
+    fn submit_pieces(&self, pieces: Range<usize>) -> wgpu::SubmissionIndex {
         let mut encoder = self.encoder();
         self.recorded.encode(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()), pieces);
         self.device.queue.submit([encoder.finish()])
@@ -127,21 +142,15 @@ impl GpuProgram {
         }
     }
 
-    /// All pieces in submissions of about the device's budget, a few of them under way
-    /// at a time; what it took the host.
-    fn fast(&self, cancel: &AtomicBool) -> Result<Encoding> {
-        let mut waiting: VecDeque<(wgpu::SubmissionIndex, u64, Range<usize>)> = VecDeque::new();
-        let mut done = Instant::now();
-        let mut finish = |(submission, flops, pieces): (wgpu::SubmissionIndex, u64, Range<usize>)| -> Result<()> {
-            self.device.wait(Some(submission)).map_err(|e| e.at(self.place(&pieces)))?;
-            self.device.learn(flops, done.elapsed());
-            done = Instant::now();
-            Ok(())
-        };
+    /// Hands over all pieces in submissions of about the device's budget, a few of them under way at a time.
+    fn fast(&mut self, cancel: &AtomicBool) -> Result<()> {
         let mut spent = Encoding { dispatches: self.recorded.len(), ..Encoding::default() };
+        (self.encoding, self.done) = (None, Instant::now());
+        self.waiting.clear();
         let mut first = 0;
         while first < self.recorded.len() {
             if cancel.load(Ordering::Relaxed) {
+                self.waiting.clear();
                 return Err(Error::cancelled());
             }
             let budget = self.device.budget();
@@ -151,17 +160,26 @@ impl GpuProgram {
                 last += 1;
             }
             let begun = Instant::now();
-            let submission = self.submit(first..last);
+            let index = self.submit_pieces(first..last);
             spent.host += begun.elapsed();
             spent.submits += 1;
-            waiting.push_back((submission, flops, first..last));
-            if waiting.len() >= UNDER_WAY {
-                waiting.pop_front().map_or(Ok(()), &mut finish)?;
+            self.waiting.push_back(Submission { index, flops, pieces: first..last });
+            if self.waiting.len() >= UNDER_WAY {
+                self.finish()?;
             }
             first = last;
         }
-        waiting.into_iter().try_for_each(finish)?;
-        Ok(spent)
+        self.encoding = Some(spent);
+        Ok(())
+    }
+
+    /// Waits for the oldest submission under way, if there is one.
+    fn finish(&mut self) -> Result<()> {
+        let Some(Submission { index, flops, pieces }) = self.waiting.pop_front() else { return Ok(()) };
+        self.device.wait(Some(index)).map_err(|e| e.at(self.place(&pieces)))?;
+        self.device.learn(flops, self.done.elapsed());
+        self.done = Instant::now();
+        Ok(())
     }
 
     /// Each step's own time, by the device's clock where it has one.
@@ -183,7 +201,7 @@ impl GpuProgram {
         }
         for pieces in &self.steps {
             let start = Instant::now();
-            self.device.wait(Some(self.submit(pieces.clone()))).map_err(|e| e.at(self.place(pieces)))?;
+            self.device.wait(Some(self.submit_pieces(pieces.clone()))).map_err(|e| e.at(self.place(pieces)))?;
             times.push(start.elapsed());
         }
         Ok(())
@@ -192,7 +210,7 @@ impl GpuProgram {
     fn stepped(&mut self, visit: &mut dyn FnMut(usize, &mut Tensor) -> Result<()>) -> Result<()> {
         for i in 0..self.steps.len() {
             let pieces = self.steps[i].clone();
-            self.device.wait(Some(self.submit(pieces.clone()))).map_err(|e| e.at(self.place(&pieces)))?;
+            self.device.wait(Some(self.submit_pieces(pieces.clone()))).map_err(|e| e.at(self.place(&pieces)))?;
             let id = self.plan.steps[i].y;
             let mut value = self.read(id)?;
             visit(i, &mut value)?;
@@ -209,6 +227,13 @@ impl GpuProgram {
             // Refused when the program was made.
             Place::Slot { .. } => &self.buffers[0],
         }
+    }
+
+    /// The number of an output's value.
+    fn output(&self, output: Output) -> Result<usize> {
+        let known = self.plan.outputs.iter().find(|(o, _)| *o == output);
+        let missing = || Error::other(format!("plan {} has no output '{output}'", self.plan.name));
+        known.map(|(_, id)| *id).ok_or_else(missing)
     }
 
     fn read(&mut self, id: usize) -> Result<Tensor> {
@@ -233,30 +258,42 @@ impl Program for GpuProgram {
     }
 
     fn set(&mut self, input: Input, value: &Value) -> Result<()> {
-        let t = value.host()?;
-        let n = self.plan.input(input, t.shape())?;
-        if self.set[n].as_ref().is_some_and(|old| Arc::ptr_eq(old, &t)) {
+        let n = self.plan.input(input, value.shape())?;
+        if self.set[n].as_ref().is_some_and(|old| old.is(value)) {
             return Ok(());
         }
-        let bytes = to_bytes(&t, &self.plan.values[self.plan.inputs[n].1], self.plan.storage);
-        self.device.queue.write_buffer(&self.inputs[n], 0, &bytes);
-        self.set[n] = Some(t);
+        // Until it is there whole, nothing is.
+        self.set[n] = None;
+        let held = match value {
+            Value::Device(value) => (value.as_ref() as &dyn Any).downcast_ref::<Held>(),
+            Value::Host(_) => None,
+        };
+        let laid = held.map(|held| held.lay(&self.device, &self.inputs[n], self.plan.storage)).transpose()?;
+        if laid != Some(true) {
+            let bytes = to_bytes(&*value.host()?, &self.plan.values[self.plan.inputs[n].1], self.plan.storage);
+            self.device.queue.write_buffer(&self.inputs[n], 0, &bytes);
+        }
+        self.set[n] = Some(value.clone());
         Ok(())
     }
 
-    fn run(&mut self, how: Run<'_>) -> Result<()> {
+    fn submit(&mut self, how: Run<'_>) -> Result<()> {
         self.device.healthy()?;
         if let Some(n) = self.set.iter().position(Option::is_none) {
             return Err(Error::other(format!("plan {}: input '{}' is not set", self.plan.name, self.plan.inputs[n].0)));
         }
         match how {
-            Run::Fast { cancel } => {
-                self.encoding = Some(self.fast(cancel)?);
-                Ok(())
-            }
+            Run::Fast { cancel } => self.fast(cancel),
             Run::Timed(times) => self.timed(times),
             Run::Stepped(visit) => self.stepped(visit),
         }
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        while !self.waiting.is_empty() {
+            self.finish()?;
+        }
+        Ok(())
     }
 
     fn encoding(&self) -> Option<Encoding> {
@@ -264,9 +301,15 @@ impl Program for GpuProgram {
     }
 
     fn get(&mut self, output: Output) -> Result<Value> {
-        let known = self.plan.outputs.iter().find(|(o, _)| *o == output);
-        let (_, id) = known.ok_or_else(|| Error::other(format!("plan {} has no output '{output}'", self.plan.name)))?;
-        let id = *id;
+        self.wait()?;
+        let id = self.output(output)?;
         Ok(self.read(id)?.into())
+    }
+
+    fn hold(&mut self, output: Output) -> Result<Value> {
+        self.wait()?;
+        let id = self.output(output)?;
+        let held = Held::copy(&self.device, self.buffer_of(id), self.plan.values[id])?;
+        Ok(Value::Device(Arc::new(held)))
     }
 }

@@ -1,12 +1,12 @@
 //! Events go in, progress on the terminal and files come out.
 
 use super::super::terminal::{Progress, puts, say};
-use lienzo::diffusion::{self, Event, Request, Stages};
+use lienzo::diffusion::{Event, Request};
+use lienzo::engine::Session;
 use lienzo::error::{Error, Result};
 use lienzo::image::{Image, png_bytes};
 use lienzo::job::metadata::Metadata;
 use lienzo::job::resume::name_seed;
-use lienzo::models::tokenizer::Tokenizer;
 use lienzo::output::{OutputPlan, write_png};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -37,9 +37,9 @@ impl<'a> Writer<'a> {
     }
 
     /// Draws and writes all pictures.
-    pub fn run(mut self, stages: &dyn Stages, tokens: &Tokenizer) -> Result<()> {
+    pub fn run(mut self, session: &Session<'_>) -> Result<()> {
         let request = self.request;
-        let result = diffusion::generate(stages, tokens, request, &mut |event| self.hear(event));
+        let result = session.draw(request, &mut |event| self.hear(event));
         self.progress.abandon();
         match self.error.take() {
             // The listener stopped the work because of this.

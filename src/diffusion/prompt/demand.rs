@@ -50,6 +50,11 @@ impl Demand {
         Ok(demand)
     }
 
+    /// Runs of a text encoder, at most: one for each chunk.
+    pub fn chunks(&self, model: &Model) -> usize {
+        self.text_tokens / model.networks.positions().max(1)
+    }
+
     /// Bytes that are held outside of all programs for `samples` pictures at a time and `timesteps` different ones:
     /// keys and values, time rows, and the embeddings with what they were put together from.
     pub fn bytes(&self, model: &Model, samples: usize, timesteps: usize) -> u64 {
