@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::kernels::cpu;
 use crate::kernels::cpu::panels::{Packed, Stored, pack};
 use crate::kernels::gpu::Storage;
-use crate::kernels::{Case, Data, Dims, Op, Operand64, Packing, Role, unflatten};
+use crate::kernels::{Case, Data, Dims, Operand64, Role, unflatten};
 use crate::simd::Isa;
 use crate::tensor::Shape;
 use crate::workers::Workers;
@@ -149,7 +149,7 @@ impl Prepared {
         let weight = |(i, d): (usize, &Dims)| {
             let scale = 1.0 / ((d.k * d.taps) as f32).sqrt();
             let mut v = Random::new(&format!("{name} w{i}")).normal(d.len(), scale);
-            if weight_type == WeightType::F16 && packings[i] == Packing::Panels {
+            if weight_type == WeightType::F16 && !packings[i].is_vector() {
                 v.iter_mut().for_each(|v| *v = half::f16::from_f32(*v).to_f32());
             }
             v
@@ -163,12 +163,10 @@ impl Prepared {
 
     /// Lays operands and weights out for the CPU.
     pub fn load(&self, layout: Layout, workers: &Workers) -> Result<Loaded> {
-        let geglu = matches!(self.case.op, Op::Matmul(m) if m.geglu);
         let keep = self.weight_type == WeightType::F32;
         let packings = self.case.op.packings();
         let each = self.case.w.iter().zip(&self.w).zip(packings);
-        let w: Result<Vec<Packed>> =
-            each.map(|((d, v), p)| pack(*d, p, geglu && p == Packing::Panels, Stored::f32(v), keep, workers)).collect();
+        let w: Result<Vec<Packed>> = each.map(|((d, v), p)| pack(*d, p, Stored::f32(v), keep, workers)).collect();
         let x = self.case.x.iter().copied().zip(self.x.iter().map(Vec::as_slice));
         Ok(Loaded::new(self.case.op, self.case.w.clone(), x, w?, &self.shapes, layout))
     }
@@ -228,12 +226,12 @@ impl Prepared {
     /// like that, which must give the same bits.
     pub fn check(&self, variant: usize, isa: Isa, layout: Layout, workers: &Workers) -> Result<Outcome> {
         let mut loaded = self.load(layout, workers)?;
-        loaded.run(variant, isa, workers);
+        loaded.run(variant, isa, workers)?;
         let name = cpu::variants(&self.case.op, &self.case.x, &self.case.w)[variant].name;
         let outcome = self.outcome(&loaded, name, isa);
         let apart = loaded.output();
-        let Some(mut loaded) = loaded.in_place(variant).filter(|_| outcome.passed()) else { return Ok(outcome) };
-        loaded.run(variant, isa, workers);
+        let Some(mut loaded) = loaded.in_place(variant)?.filter(|_| outcome.passed()) else { return Ok(outcome) };
+        loaded.run(variant, isa, workers)?;
         let mut in_place = self.outcome(&loaded, name, isa);
         in_place.what += ", in place";
         if loaded.output().iter().zip(&apart).any(|(a, b)| a.to_bits() != b.to_bits()) {
@@ -308,13 +306,13 @@ mod tests {
     use super::*;
     use crate::kernels::cases;
 
-    /// The first case of an op, prepared and run by its last variant.
+    /// A small case of an op, prepared and run by its first variant.
     fn ran(op: &str) -> (Prepared, Loaded, Workers) {
         let case = cases().into_iter().filter(|c| c.op.name() == op && c.role == Role::Test).nth(2).unwrap();
         let workers = Workers::new(1).unwrap();
         let prepared = Prepared::new(&case, WeightType::F32).unwrap();
         let mut loaded = prepared.load(Layout::Own, &workers).unwrap();
-        loaded.run(0, Isa::Scalar, &workers);
+        loaded.run(0, Isa::Scalar, &workers).unwrap();
         (prepared, loaded, workers)
     }
 
@@ -335,10 +333,21 @@ mod tests {
             assert!(!outcome.passed() && outcome.to_string().contains(word), "{word}: {outcome}");
             assert!(outcome.to_string().contains("LIENZO_CASE=add/"));
             loaded = prepared.load(Layout::Own, &workers).unwrap();
-            loaded.run(0, Isa::Scalar, &workers);
+            loaded.run(0, Isa::Scalar, &workers).unwrap();
         }
         let forgotten = prepared.load(Layout::Own, &workers).unwrap();
         assert!(!verdict(&forgotten).passed());
+    }
+
+    #[test]
+    fn misuse_is_an_error() {
+        let case = cases().into_iter().find(|c| c.op.name() == "attention" && c.role == Role::Test).unwrap();
+        let workers = Workers::new(1).unwrap();
+        let load = || Prepared::new(&case, WeightType::F32).unwrap().load(Layout::Own, &workers).unwrap();
+        let error = load().again(1, Isa::Scalar, &workers).unwrap_err();
+        assert!(error.to_string().contains("scratch"), "{error}");
+        assert!(load().run(99, Isa::Scalar, &workers).is_err());
+        assert!(load().in_place(99).is_err() && load().as_planned(99).is_err());
     }
 
     #[test]

@@ -74,13 +74,38 @@ impl Dims {
     }
 }
 
-/// How a backend lays a weight out.
+/// How a backend lays a weight out. The first half of the rows of a gated one are values, the second their gates: a backend
+/// may lay both out side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Packing {
     /// A matrix or filter, in the backend's own panels, f16 or f32.
-    Panels,
+    Panels {
+        /// Values and gates.
+        gated: bool,
+    },
     /// A vector of f32.
-    Vector,
+    Vector {
+        /// Values and gates.
+        gated: bool,
+    },
+}
+
+impl Packing {
+    /// A matrix or filter of one half.
+    pub const PANELS: Self = Self::Panels { gated: false };
+    /// A vector of one half.
+    pub const VECTOR: Self = Self::Vector { gated: false };
+
+    /// Whether it is a vector.
+    pub const fn is_vector(self) -> bool {
+        matches!(self, Self::Vector { .. })
+    }
+
+    /// Whether it has values and gates.
+    pub const fn is_gated(self) -> bool {
+        let (Self::Panels { gated } | Self::Vector { gated }) = self;
+        gated
+    }
 }
 
 /// What an op costs at given shapes.

@@ -12,7 +12,7 @@ use lienzo::kernels::conv2d::Conv2d;
 use lienzo::kernels::gpu::{Coop, Dispatch, Io, Launch, Limits, Storage, View, What, launch, variants};
 use lienzo::kernels::group_norm::GroupNorm;
 use lienzo::kernels::matmul::Matmul;
-use lienzo::kernels::{Activation, Case, Dims, Op, Packing, cases};
+use lienzo::kernels::{Activation, Case, Dims, Op, cases};
 use lienzo::models::part::{Part, StepShape};
 use lienzo::tensor::Shape;
 use std::collections::BTreeMap;
@@ -230,7 +230,7 @@ fn plan_bindings<'a>(plan: &'a Plan, step: &'a Step) -> impl Iterator<Item = u64
         What::Scratch(i) | What::ScratchOut(i) => step.launch.scratch[i],
         What::W(i) => {
             let weight = &plan.weights[step.w[i]];
-            let each = if weight.packing == Packing::Vector { 4 } else { 2 };
+            let each = if weight.packing.is_vector() { 4 } else { 2 };
             each * weight.weight.dims.len() as u64
         }
     };

@@ -4,7 +4,7 @@ use lienzo::check::{CASE_VARIABLE, Layout, Prepared, WeightType, full_name};
 use lienzo::graph::choose::choose;
 use lienzo::graph::target::Caps;
 use lienzo::kernels::cpu::InPlace;
-use lienzo::kernels::{Case, Op, Packing, Role, cases, cpu};
+use lienzo::kernels::{Case, Op, Role, cases, cpu};
 use lienzo::simd::Isa;
 use lienzo::workers::Workers;
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ fn check(op: &str) {
     let workers = Workers::new(2).unwrap();
     let mut failures = Vec::new();
     for case in of(op) {
-        let panels = case.op.packings().contains(&Packing::Panels);
+        let panels = !case.op.packings().iter().all(|p| p.is_vector());
         let types = if panels { &[WeightType::F16, WeightType::F32][..] } else { &[WeightType::F32][..] };
         for weights in types {
             let prepared = Prepared::new(&case, *weights).unwrap();
@@ -112,7 +112,7 @@ fn bits(case: &Case, threads: usize) -> Vec<u32> {
     let workers = Workers::new(threads).unwrap();
     let prepared = Prepared::new(case, WeightType::F16).unwrap();
     let mut loaded = prepared.load(Layout::Own, &workers).unwrap();
-    loaded.run(fastest(case), Isa::best(), &workers);
+    loaded.run(fastest(case), Isa::best(), &workers).unwrap();
     loaded.output().iter().map(|v| v.to_bits()).collect()
 }
 
@@ -133,7 +133,7 @@ fn a_batch_has_the_bits_of_its_samples() {
         let batch = Prepared::new(case, WeightType::F16).unwrap();
         let output = |p: &Prepared| {
             let mut loaded = p.load(Layout::Own, &workers).unwrap();
-            loaded.run(fastest(case), Isa::best(), &workers);
+            loaded.run(fastest(case), Isa::best(), &workers).unwrap();
             loaded.output().iter().map(|v| v.to_bits()).collect::<Vec<u32>>()
         };
         let all = output(&batch);

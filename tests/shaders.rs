@@ -4,7 +4,7 @@
 use lienzo::kernels::gpu::{
     self, ALIGN, Bind, Coop, Dispatch, Io, Launch, Limits, Shader, Storage, View, What, roofline, wgsl,
 };
-use lienzo::kernels::{Case, Dims, Op, Packing, cases};
+use lienzo::kernels::{Case, Dims, Op, cases};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ScalarKind, StorageAccess, TypeInner};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -182,7 +182,7 @@ fn launches_fit_their_shaders() {
 
 /// Bytes of a packed weight.
 fn weight_bytes(case: &Case, i: usize, d: Dims, limits: &Limits) -> u64 {
-    if case.op.packings()[i] == Packing::Vector {
+    if case.op.packings()[i].is_vector() {
         return 4 * packed_width(&case.op, d.n) as u64;
     }
     (d.taps * d.k.next_multiple_of(4) * packed_width(&case.op, d.n) * limits.weights.bytes()) as u64

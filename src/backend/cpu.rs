@@ -13,7 +13,6 @@ use crate::error::{Error, Result};
 use crate::graph::plan::{Place, Plan, PlanWeight, Stored};
 use crate::graph::target::Caps;
 use crate::graph::{Input, Output};
-use crate::kernels::Packing;
 use crate::kernels::cpu::panels::Packed;
 use crate::kernels::cpu::{self as kernels, In, Io, Out};
 use crate::simd::Isa;
@@ -138,7 +137,7 @@ impl Backend for Cpu {
         let mut packer = Packer::new(model, self.weight_type, &self.rounded);
         let mut weights = Vec::with_capacity(plan.weights.len());
         for w in &plan.weights {
-            let kept = !plan.streamed || w.packing == Packing::Vector;
+            let kept = !plan.streamed || w.packing.is_vector();
             weights.push(if kept { Some(self.packed(w, model, &mut packer)?) } else { None });
         }
         let stream = || Stream::new(plan.clone(), model.clone(), self.weight_type, self.rounded.clone());
@@ -177,7 +176,7 @@ impl CpuProgram {
     fn step(&mut self, i: usize, streamed: &[(usize, Packed)]) -> Result<()> {
         let step = &self.plan.steps[i];
         let inputs = &self.inputs;
-        let mut views = self.arena.step(&self.plan, i);
+        let mut views = self.arena.step(i);
         let x: Vec<In<'_>> = step
             .x
             .iter()
@@ -208,8 +207,7 @@ impl CpuProgram {
         });
         let scratch = views.scratch.take().unwrap_or_default();
         let mut io = Io { x: &x, w: &w, y, statistics, in_place: step.in_place, scratch };
-        kernels::run(&step.op, step.variant, self.isa, &mut io, &self.workers);
-        Ok(())
+        kernels::run(&step.op, step.variant, self.isa, &mut io, &self.workers)
     }
 
     /// One step, as the caller wants it.

@@ -204,7 +204,7 @@ impl Bench<'_> {
         let isa = self.options.isa;
         let mut loaded = prepared.load(Layout::Own, self.workers)?;
         let start = Instant::now();
-        loaded.run(i, isa, self.workers);
+        loaded.run(i, isa, self.workers)?;
         let first = start.elapsed();
         let outcome = prepared.outcome(&loaded, info.name, isa);
         let passed = outcome.passed();
@@ -216,12 +216,14 @@ impl Bench<'_> {
                 (false, _) => PATIENT,
             };
             // The check has warmed up what a long run can warm up.
-            let mut loaded = loaded.as_planned(i);
+            let mut loaded = loaded.as_planned(i)?;
             if first < budget / 4 {
-                loaded.again(i, isa, self.workers);
+                loaded.again(i, isa, self.workers)?;
             }
             let before_each = || paces.push(self.pace.sample());
-            runs = Sampling::within(budget).take(|| loaded.again(i, isa, self.workers), before_each);
+            let mut ran = Ok(());
+            runs = Sampling::within(budget).take(|| ran = loaded.again(i, isa, self.workers), before_each);
+            ran?;
         }
         if info.name == "naive" && cost.flops > 100_000_000 {
             self.naive = self.naive.min(cost.flops as f64 / first.as_secs_f64().max(1e-9));

@@ -1,5 +1,6 @@
 //! A case in memory: from values to guarded buffers that show what a kernel reads or writes and should not.
 
+use crate::error::{Error, Result};
 use crate::kernels::cpu::panels::Packed;
 use crate::kernels::cpu::{self, In, InPlace, Io, Out, VariantInfo};
 #[cfg(feature = "gpu")]
@@ -199,14 +200,18 @@ impl Loaded {
         &mut self.y.data
     }
 
-    fn variant(&self, variant: usize) -> VariantInfo {
+    fn variant(&self, variant: usize) -> Result<VariantInfo> {
         let shapes: Vec<Shape> = self.x.iter().map(|b| b.shape).collect();
-        cpu::variants(&self.op, &shapes, &self.dims)[variant]
+        let missing = || Error::other(format!("{} has no variant {variant}", self.op.name()));
+        cpu::variants(&self.op, &shapes, &self.dims).get(variant).copied().ok_or_else(missing)
     }
 
     /// Forgets the output and scratch, then runs one variant once. What `bench` times is [`Loaded::again`].
-    pub fn run(&mut self, variant: usize, isa: Isa, workers: &Workers) {
-        let scratch = self.variant(variant).scratch;
+    ///
+    /// # Errors
+    /// There is no such variant, or it does not support the case.
+    pub fn run(&mut self, variant: usize, isa: Isa, workers: &Workers) -> Result<()> {
+        let scratch = self.variant(variant)?.scratch;
         workers.reserve(scratch.per_worker);
         self.scratch = vec![f32::NAN; scratch.shared];
         self.y.forget();
@@ -214,30 +219,38 @@ impl Loaded {
             self.y.take(&self.x[how.operand()]);
         }
         self.statistics.iter_mut().for_each(Buffer::forget);
-        self.again(variant, isa, workers);
+        self.again(variant, isa, workers)
     }
 
     /// The same with the output in the place of the operand that the variant lets it take, if it lets it take one.
-    #[must_use]
-    pub fn in_place(mut self, variant: usize) -> Option<Self> {
-        let how = self.variant(variant).in_place?;
+    ///
+    /// # Errors
+    /// There is no such variant.
+    pub fn in_place(mut self, variant: usize) -> Result<Option<Self>> {
+        let Some(how) = self.variant(variant)?.in_place else { return Ok(None) };
         if let InPlace::Rows(n) = how {
-            self.y = Buffer::over(&self.x[n], self.y.shape)?;
+            let Some(y) = Buffer::over(&self.x[n], self.y.shape) else { return Ok(None) };
+            self.y = y;
         }
         self.in_place = Some(how);
-        Some(self)
+        Ok(Some(self))
     }
 
     /// The same as a plan would run it: an output laid out as its residual takes the residual's place. Each run then
     /// adds to what the last one left.
-    #[must_use]
-    pub fn as_planned(mut self, variant: usize) -> Self {
-        self.in_place = self.variant(variant).in_place.filter(|how| matches!(how, InPlace::Element(_)));
-        self
+    ///
+    /// # Errors
+    /// There is no such variant.
+    pub fn as_planned(mut self, variant: usize) -> Result<Self> {
+        self.in_place = self.variant(variant)?.in_place.filter(|how| matches!(how, InPlace::Element(_)));
+        Ok(self)
     }
 
     /// Runs a variant once more in the buffers of the last [`Loaded::run`] of the same variant.
-    pub fn again(&mut self, variant: usize, isa: Isa, workers: &Workers) {
+    ///
+    /// # Errors
+    /// It has not run yet, or it was another variant.
+    pub fn again(&mut self, variant: usize, isa: Isa, workers: &Workers) -> Result<()> {
         let replaced = self.in_place.map(InPlace::operand);
         let data = |n: usize, b: &Buffer| if replaced == Some(n) { 0..0 } else { b.range() };
         let operands = self.x.iter().enumerate();
@@ -251,7 +264,7 @@ impl Loaded {
             Out { data: &mut b.data[range], shape, pitch }
         });
         let mut io = Io { x: &x, w: &w, y, statistics, in_place: self.in_place, scratch: &mut self.scratch };
-        cpu::run(&self.op, variant, isa, &mut io, workers);
+        cpu::run(&self.op, variant, isa, &mut io, workers)
     }
 
     /// The outputs, dense, sample by sample: of each the first, then the second if there is one.

@@ -4,8 +4,8 @@ use super::buffers::{Buffer, wrong_statistics};
 use super::{Layout, Outcome, Prepared};
 use crate::backend::gpu::check::{Bench, Ready, Weight, guard};
 use crate::error::Result;
+use crate::kernels::Packing;
 use crate::kernels::gpu::{Io, Limits, Storage, View, launch, variants};
-use crate::kernels::{Op, Packing};
 
 impl Prepared {
     /// Puts the case on a device for one variant; `limits` are the device's or narrower ones.
@@ -17,9 +17,8 @@ impl Prepared {
         let y = Buffer::padded_output(self.shapes[0], guard(storage));
         let io = Io { x: &views, w: &self.case.w, y: View::whole(self.shapes[0]), limits };
         let launch = launch(&self.case.op, variant, &io)?;
-        let geglu = matches!(self.case.op, Op::Matmul(m) if m.geglu);
         let packings = self.case.op.packings();
-        let weight = |((dims, values), packing): ((_, _), Packing)| Weight { dims, packing, geglu, values };
+        let weight = |((dims, values), packing): ((_, _), Packing)| Weight { dims, packing, values };
         let w: Vec<Weight<'_>> =
             self.case.w.iter().copied().zip(self.w.iter().map(Vec::as_slice)).zip(packings).map(weight).collect();
         let own = |i| if self.case.op.takes_statistics(i) { Storage::F32 } else { storage };

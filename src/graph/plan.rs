@@ -101,8 +101,6 @@ pub struct PlanWeight {
     pub weight: Weight,
     /// How it is laid out.
     pub packing: Packing,
-    /// Whether value and gate rows are interleaved for GEGLU.
-    pub geglu: bool,
     /// Whether a matrix is f32 also where the others are f16.
     pub exact: bool,
 }
@@ -112,8 +110,10 @@ impl PlanWeight {
     pub fn bytes(&self, panel_bytes: u64) -> u64 {
         let d = self.weight.dims;
         match self.packing {
-            Packing::Vector => 4 * d.n as u64,
-            Packing::Panels => (d.n.next_multiple_of(kernels::cpu::panels::PANEL) * d.k * d.taps) as u64 * panel_bytes,
+            Packing::Vector { .. } => 4 * d.n as u64,
+            Packing::Panels { .. } => {
+                (d.n.next_multiple_of(kernels::cpu::panels::PANEL) * d.k * d.taps) as u64 * panel_bytes
+            }
         }
     }
 }
@@ -171,11 +171,10 @@ impl Plan {
                 }
                 Target::Gpu(limits) => (Scratch::default(), None, buffers::launch(&graph, node, variant, limits)?),
             };
-            let geglu = matches!(node.op, Op::Matmul(m) if m.geglu);
             let packings = node.op.packings();
             let w = node.w.iter().zip(packings).map(|(weight, packing)| {
-                let exact = packing == Packing::Panels && caps.is_beyond_f16(weight);
-                intern(&mut weights, PlanWeight { weight: weight.clone(), packing, geglu, exact })
+                let exact = !packing.is_vector() && caps.is_beyond_f16(weight);
+                intern(&mut weights, PlanWeight { weight: weight.clone(), packing, exact })
             });
             steps.push(Step {
                 name: node.name.clone(),
@@ -276,13 +275,13 @@ impl Plan {
         if !self.streamed {
             return self.weights.iter().map(bytes).sum();
         }
-        let (vectors, panels): (Vec<_>, Vec<_>) = self.weights.iter().partition(|w| w.packing == Packing::Vector);
+        let (vectors, panels): (Vec<_>, Vec<_>) = self.weights.iter().partition(|w| w.packing.is_vector());
         let vectors: u64 = vectors.into_iter().map(bytes).sum();
         if panels.is_empty() {
             return vectors;
         }
         let of_step = |step: &Step| {
-            let streamed = step.w.iter().map(|w| &self.weights[*w]).filter(|w| w.packing == Packing::Panels);
+            let streamed = step.w.iter().map(|w| &self.weights[*w]).filter(|w| !w.packing.is_vector());
             streamed.map(bytes).sum::<u64>()
         };
         let steps: Vec<u64> = self.steps.iter().map(of_step).filter(|b| *b > 0).collect();

@@ -99,8 +99,8 @@ impl Kernel for Conv2d {
     }
 
     fn packings(&self) -> Vec<Packing> {
-        let mut all = vec![Packing::Panels];
-        all.extend(self.bias.then_some(Packing::Vector));
+        let mut all = vec![Packing::PANELS];
+        all.extend(self.bias.then_some(Packing::VECTOR));
         all
     }
 

@@ -3,6 +3,7 @@
 pub mod activate;
 pub mod add;
 pub mod attention;
+mod border;
 pub mod concat;
 pub mod conv2d;
 pub mod geglu;
@@ -12,16 +13,16 @@ pub mod group_norm;
 pub mod layer_norm;
 pub mod matmul;
 pub mod panels;
-mod statistics;
 mod tile;
 pub mod timestep_embedding;
 pub mod upsample;
 mod winograd;
 
 use super::{Dims, Op};
+use crate::error::Result;
 use crate::simd::Isa;
 use crate::tensor::Shape;
-use crate::workers::Workers;
+use crate::workers::{RowsMut, Workers};
 use panels::Packed;
 
 /// An operand: row r (of `shape.rows()`) begins at `r * pitch`; its channels follow, then padding.
@@ -45,6 +46,13 @@ pub struct Out<'a> {
     pub shape: Shape,
     /// Elements from one row to the next.
     pub pitch: usize,
+}
+
+impl Out<'_> {
+    /// Its rows, to be shared out among tasks.
+    pub fn rows(&mut self) -> RowsMut<'_, f32> {
+        RowsMut::new(self.data, self.shape.rows(), self.shape.c, self.pitch)
+    }
 }
 
 /// Everything one kernel call reads and writes.
@@ -120,6 +128,14 @@ impl<K> Variant<K> {
     const fn plain(name: &'static str, run: fn(&K, Isa, &mut Io<'_>, &Workers)) -> Self {
         Self { name, supports: |_, _, _| true, scratch: |_, _, _| Scratch::default(), in_place: |_, _, _| None, run }
     }
+
+    /// As the chooser sees it, for an output `y` where the shapes fit.
+    fn info(&self, op: &K, x: &[Shape], w: &[Dims], y: Option<Shape>) -> VariantInfo {
+        let supported = (self.supports)(op, x, w);
+        let scratch = if supported { (self.scratch)(op, x, w) } else { Scratch::default() };
+        let in_place = (self.in_place)(op, x, w).filter(|p| supported && y.is_some_and(|y| p.fits(x, y)));
+        VariantInfo { name: self.name, supported, scratch, in_place }
+    }
 }
 
 /// A variant as the chooser sees it.
@@ -193,18 +209,21 @@ macro_rules! by_op {
 /// The variants of an op, slowest first.
 pub fn variants(op: &Op, x: &[Shape], w: &[Dims]) -> Vec<VariantInfo> {
     let y = op.output(x, w).ok().and_then(|y| y.first().copied());
-    by_op!(op, k, list => list
-        .iter()
-        .map(|v| {
-            let supported = (v.supports)(k, x, w);
-            let scratch = if supported { (v.scratch)(k, x, w) } else { Scratch::default() };
-            let in_place = (v.in_place)(k, x, w).filter(|p| supported && y.is_some_and(|y| p.fits(x, y)));
-            VariantInfo { name: v.name, supported, scratch, in_place }
-        })
-        .collect())
+    by_op!(op, k, list => list.iter().map(|v| v.info(k, x, w, y)).collect())
 }
 
-/// Runs one variant of an op.
-pub fn run(op: &Op, variant: usize, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
+/// One of them.
+fn variant(op: &Op, variant: usize, x: &[Shape], w: &[Dims], y: Shape) -> Option<VariantInfo> {
+    by_op!(op, k, list => list.get(variant).map(|v| v.info(k, x, w, Some(y))))
+}
+
+/// Runs one variant of an op, after seeing that everything it will read and write is there: kernels do not look again.
+///
+/// # Errors
+/// There is no such variant, or it does not support these shapes; an operand, a weight, an output or scratch is
+/// missing, has another shape than the op says, or is shorter than its shape.
+pub fn run(op: &Op, variant: usize, isa: Isa, io: &mut Io<'_>, workers: &Workers) -> Result<()> {
+    border::check(op, variant, io, workers).map_err(|e| e.at(op.name()))?;
     by_op!(op, k, list => (list[variant].run)(k, isa, io, workers));
+    Ok(())
 }

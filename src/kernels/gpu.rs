@@ -8,7 +8,7 @@
 //! (`Quad` of the `storage` slot: `vec4<f32>`, or two f16 pairs in a `vec2<u32>`). A view begins at a whole quad.
 //! Padding is zero: a kernel writes zeros into what its last quad has beyond the channels. A matrix or filter
 //! `[n, k, taps]` is k-major: element `[tap][k][n]` with k and n rounded up to 4, padding zero, quads along n (`WQuad`
-//! of the slot `weights`). With `geglu` quads of value and gate alternate: v0 g0 v1 g1, each half rounded up to whole
+//! of the slot `weights`). Of a gated one quads of value and gate alternate: v0 g0 v1 g1, each half rounded up to whole
 //! quads. Vectors are `array<vec4<f32>>`, padded with zeros, interleaved likewise.
 
 pub mod activate;

@@ -58,7 +58,7 @@ impl Kernel for GroupAffine {
     }
 
     fn packings(&self) -> Vec<Packing> {
-        vec![Packing::Vector, Packing::Vector]
+        vec![Packing::VECTOR, Packing::VECTOR]
     }
 
     fn cost(&self, x: &[Shape], w: &[Dims]) -> Cost {

@@ -55,7 +55,7 @@ impl Kernel for GroupNorm {
     }
 
     fn packings(&self) -> Vec<Packing> {
-        vec![Packing::Vector, Packing::Vector]
+        vec![Packing::VECTOR, Packing::VECTOR]
     }
 
     fn cost(&self, x: &[Shape], w: &[Dims]) -> Cost {

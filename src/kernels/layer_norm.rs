@@ -31,7 +31,7 @@ impl Kernel for LayerNorm {
     }
 
     fn packings(&self) -> Vec<Packing> {
-        vec![Packing::Vector, Packing::Vector]
+        vec![Packing::VECTOR, Packing::VECTOR]
     }
 
     fn cost(&self, x: &[Shape], _: &[Dims]) -> Cost {

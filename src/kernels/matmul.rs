@@ -76,8 +76,8 @@ impl Kernel for Matmul {
     }
 
     fn packings(&self) -> Vec<Packing> {
-        let mut all = vec![Packing::Panels];
-        all.extend(self.bias.then_some(Packing::Vector));
+        let mut all = vec![Packing::Panels { gated: self.geglu }];
+        all.extend(self.bias.then_some(Packing::Vector { gated: self.geglu }));
         all
     }
 

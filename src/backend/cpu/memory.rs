@@ -58,6 +58,8 @@ impl Buffer {
 /// The memory of a plan's values. Its ranges were checked against the plan, so that a step's slices never overlap.
 pub struct Arena {
     buffer: Buffer,
+    /// Of each step.
+    steps: Vec<Ranges>,
 }
 
 /// A step's slices of the arena.
@@ -76,8 +78,8 @@ impl Arena {
     /// Memory for `plan`, after checking that no step's output or scratch overlaps another of its ranges, but where the
     /// step declares that its output takes an operand's place.
     pub fn for_plan(plan: &Plan) -> Result<Self> {
-        for (i, step) in plan.steps.iter().enumerate() {
-            let ranges = ranges(plan, i);
+        let steps: Vec<Ranges> = (0..plan.steps.len()).map(|i| ranges(plan, i)).collect();
+        for (step, ranges) in plan.steps.iter().zip(&steps) {
             // The output's part of the range that it is given.
             let own = slot(plan, step.y).unwrap_or(0..0);
             let misplaced = own.start != ranges.y.start || own.end > ranges.y.end;
@@ -86,38 +88,39 @@ impl Arena {
             let reads_written = written.iter().flatten().any(|w| ranges.x.iter().flatten().any(|r| overlap(w, r)));
             let pairs = [(0, 1), (0, 2), (1, 2)].map(|(a, b)| (&written[a], &written[b]));
             let twice = pairs.into_iter().any(|(a, b)| a.as_ref().zip(b.as_ref()).is_some_and(|(a, b)| overlap(a, b)));
-            let outside = written.iter().flatten().chain(ranges.x.iter().flatten()).any(|r| r.end > plan.arena);
+            let all = || written.iter().flatten().chain(ranges.x.iter().flatten());
+            let outside = all().any(|r| r.start > r.end || r.end > plan.arena);
             if reads_written || twice || outside || misplaced {
                 let message = format!("plan {}: memory ranges of step {} overlap", plan.name, step.name);
                 return Err(Error::other(message));
             }
         }
-        Ok(Self { buffer: Buffer::zeroed(plan.arena)? })
+        Ok(Self { buffer: Buffer::zeroed(plan.arena)?, steps })
     }
 
     /// The slices of step `i` of the plan that this arena was made for.
-    pub fn step(&mut self, plan: &Plan, i: usize) -> Views<'_> {
-        let ranges = ranges(plan, i);
+    ///
+    /// # Panics
+    /// It had no such step.
+    pub fn step(&mut self, i: usize) -> Views<'_> {
+        let ranges = &self.steps[i];
         let elems = self.buffer.as_mut_slice();
-        let len = elems.len();
         let base = elems.as_mut_ptr();
-        let inside = |r: &Range<usize>| assert!(r.start <= r.end && r.end <= len, "range outside of the arena");
-        let read = |r: Range<usize>| {
-            inside(&r);
-            // SAFETY: the range lies inside the allocation, which is borrowed for as long as the slice lives;
-            // `for_plan` checked that no written range of this step overlaps a read one.
+        let read = |r: &Range<usize>| {
+            // SAFETY: the range lies inside the allocation, which is borrowed for as long as the slice lives, and no
+            // written range of this step overlaps a read one: `for_plan` saw both, and these are the ranges that it
+            // saw.
             unsafe { std::slice::from_raw_parts(base.add(r.start), r.len()) }
         };
-        let write = |r: Range<usize>| {
-            inside(&r);
+        let write = |r: &Range<usize>| {
             // SAFETY: as above; outputs and scratch are the only written ranges, and no two of them overlap.
             unsafe { std::slice::from_raw_parts_mut(base.add(r.start), r.len()) }
         };
         Views {
-            x: ranges.x.into_iter().map(|r| r.map(read)).collect(),
-            y: write(ranges.y),
-            statistics: ranges.statistics.map(write),
-            scratch: ranges.scratch.map(write),
+            x: ranges.x.iter().map(|r| r.as_ref().map(read)).collect(),
+            y: write(&ranges.y),
+            statistics: ranges.statistics.as_ref().map(write),
+            scratch: ranges.scratch.as_ref().map(write),
         }
     }
 

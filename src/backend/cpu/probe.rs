@@ -4,7 +4,7 @@
 //! The cache is one small text file that only its owner can read. A missing, damaged or unwritable one is left out,
 //! never an error.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::write_private;
 use crate::graph::choose::choose;
 use crate::graph::target::Caps;
@@ -106,23 +106,23 @@ fn measure(isa: Isa, workers: &Workers) -> Result<(Tuning, Vec<String>)> {
     let mut best = Tuning::default();
     let mut lines = Vec::new();
     let mut try_all = |what: &str, work: &mut Work, choices: Vec<Tuning>| {
-        let times = work.times(&choices, isa, workers);
+        let times = work.times(&choices, isa, workers)?;
         let fastest =
             (1..choices.len()).filter(|i| times[*i] < GAIN * times[0]).min_by(|a, b| times[*a].total_cmp(&times[*b]));
         let chosen = fastest.unwrap_or(0);
         let milliseconds: Vec<String> = times.iter().map(|t| format!("{:.2}", t * 1e3)).collect();
         lines.push(format!("{what}: {} ms", milliseconds.join(", ")));
-        choices[chosen]
+        Ok::<_, Error>(choices[chosen])
     };
     let mut product = Work::new(Matmul::default().into(), Shape::new(1, 32, 32, 1280), Dims::matrix(1280, 1280))?;
     let rows = ROWS.map(|rows| Tuning { rows, ..best }).to_vec();
-    best = try_all(&format!("products, {ROWS:?} rows a task"), &mut product, rows);
+    best = try_all(&format!("products, {ROWS:?} rows a task"), &mut product, rows)?;
     let mut conv = Work::new(Conv2d::default().into(), Shape::new(1, 64, 64, 320), Dims::filter3(320, 320))?;
     let chunks = CHUNK_BYTES.map(|chunk_bytes| Tuning { chunk_bytes, ..best }).to_vec();
     let sizes = CHUNK_BYTES.map(|b| b >> 20);
-    best = try_all(&format!("fast convolutions, {sizes:?} MiB of factors"), &mut conv, chunks);
+    best = try_all(&format!("fast convolutions, {sizes:?} MiB of factors"), &mut conv, chunks)?;
     let tiles = TILES.map(|tiles| Tuning { tiles, ..best }).to_vec();
-    best = try_all(&format!("fast convolutions, {TILES:?} tiles a task"), &mut conv, tiles);
+    best = try_all(&format!("fast convolutions, {TILES:?} tiles a task"), &mut conv, tiles)?;
     Ok((best, lines))
 }
 
@@ -146,7 +146,7 @@ impl Work {
         let (variant, _) = choose(&op, &shapes, &weights, &Caps::cpu(Isa::Scalar))?;
         let scratch = cpu::variants(&op, &shapes, &weights)[variant].scratch;
         let ramp = |n: usize| (0..n).map(|i| (i % 251) as f32 / 251.0 - 0.5).collect::<Vec<f32>>();
-        let w = pack_here(dims, Packing::Panels, false, Stored::f32(&ramp(dims.len())), false)?;
+        let w = pack_here(dims, Packing::PANELS, Stored::f32(&ramp(dims.len())), false)?;
         let (x, y) = (ramp(shape.len()), vec![0.0; y_shape.len()]);
         Ok(Self {
             op,
@@ -162,28 +162,28 @@ impl Work {
     }
 
     /// Seconds with each choice, in turns: what disturbs one disturbs all.
-    fn times(&mut self, choices: &[Tuning], isa: Isa, workers: &Workers) -> Vec<f64> {
+    fn times(&mut self, choices: &[Tuning], isa: Isa, workers: &Workers) -> Result<Vec<f64>> {
         workers.reserve(self.per_worker);
         let mut times = vec![f64::INFINITY; choices.len()];
         for repeat in 0..=REPEATS {
             for (time, tuning) in times.iter_mut().zip(choices) {
                 workers.tune(*tuning);
                 let start = Instant::now();
-                self.run(isa, workers);
+                self.run(isa, workers)?;
                 // The first round warms up.
                 if repeat > 0 {
                     *time = time.min(start.elapsed().as_secs_f64());
                 }
             }
         }
-        times
+        Ok(times)
     }
 
-    fn run(&mut self, isa: Isa, workers: &Workers) {
+    fn run(&mut self, isa: Isa, workers: &Workers) -> Result<()> {
         let x = [In { data: &self.x, shape: self.shape, pitch: self.shape.c }];
         let y = Out { data: &mut self.y, shape: self.y_shape, pitch: self.y_shape.c };
         let mut io = Io { x: &x, w: &[&self.w], y, statistics: None, in_place: None, scratch: &mut self.scratch };
-        cpu::run(&self.op, self.variant, isa, &mut io, workers);
+        cpu::run(&self.op, self.variant, isa, &mut io, workers)
     }
 }
 
@@ -222,7 +222,7 @@ mod tests {
             let mut bits = |tuning| {
                 workers.tune(tuning);
                 work.y.fill(f32::NAN);
-                work.run(Isa::best(), &workers);
+                work.run(Isa::best(), &workers).unwrap();
                 work.y.iter().map(|v| v.to_bits()).collect::<Vec<u32>>()
             };
             let want = bits(Tuning::default());

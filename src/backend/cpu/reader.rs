@@ -6,7 +6,6 @@ use crate::checkpoint::Model;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::graph::plan::PlanWeight;
-use crate::kernels::Packing;
 use crate::kernels::cpu::panels::{self, Packed, Stored};
 use crate::weights::expr::Reader;
 use crate::workers::Workers;
@@ -42,9 +41,9 @@ impl<'a> Packer<'a> {
         let (expr, dims) = (&want.weight.expr, want.weight.dims);
         let row = dims.k * dims.taps;
         self.reader.check(expr, dims.n, row)?;
-        if want.packing == Packing::Vector {
+        if want.packing.is_vector() {
             let values = self.reader.rows(expr, 0..dims.n, row)?;
-            return panels::pack_here(dims, want.packing, want.geglu, Stored::f32(&values), true);
+            return panels::pack_here(dims, want.packing, Stored::f32(&values), true);
         }
         let dtype = self.reader.dtype(expr)?;
         let wide = self.weight_type == WeightType::F32 || self.rounded.is_beyond(expr, &*self.model.source);
@@ -69,6 +68,6 @@ impl<'a> Packer<'a> {
         let (reader, dims) = (&mut self.reader, want.weight.dims);
         let row = dims.k * dims.taps;
         let mut read = |rows: Range<usize>, out: &mut Vec<u8>| reader.append(&want.weight.expr, rows, row, dtype, out);
-        panels::pack_rows(dims, want.geglu, (dtype, keep_f32), &mut self.raw, workers, &mut read)
+        panels::pack_rows(dims, want.packing.is_gated(), (dtype, keep_f32), &mut self.raw, workers, &mut read)
     }
 }

@@ -9,7 +9,6 @@ use crate::backend::rounded::Rounded;
 use crate::checkpoint::Model;
 use crate::error::{Error, Result};
 use crate::graph::plan::{AHEAD, Plan};
-use crate::kernels::Packing;
 use crate::kernels::cpu::panels::Packed;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -83,5 +82,5 @@ impl Feed<'_> {
 
 /// Those of a step's weights that are streamed.
 fn matrices(plan: &Plan, weights: &[usize]) -> Vec<usize> {
-    weights.iter().copied().filter(|w| plan.weights[*w].packing == Packing::Panels).collect()
+    weights.iter().copied().filter(|w| !plan.weights[*w].packing.is_vector()).collect()
 }

@@ -27,8 +27,6 @@ pub struct Weight<'a> {
     pub dims: Dims,
     /// Layout.
     pub packing: Packing,
-    /// Whether value and gate alternate.
-    pub geglu: bool,
     /// Values in torch's order.
     pub values: &'a [f32],
 }
@@ -91,7 +89,7 @@ impl Bench {
             Ok(made)
         };
         let x = x.iter().map(|(v, storage)| put("operand", &encode(v, *storage))).collect::<Result<Vec<_>>>()?;
-        let w = w.iter().map(|w| put("weight", &pack::pack(w.dims, w.packing, w.geglu, limits.weights, w.values)?));
+        let w = w.iter().map(|w| put("weight", &pack::pack(w.dims, w.packing, limits.weights, w.values)?));
         let w = w.collect::<Result<Vec<_>>>()?;
         let scratch = |bytes: &u64| buffer(&self.device, "scratch", bytes.next_multiple_of(4), usage);
         let scratch = launch.scratch.iter().map(scratch).collect::<Result<Vec<_>>>()?;

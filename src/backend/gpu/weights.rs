@@ -49,7 +49,7 @@ fn stored(w: &PlanWeight, storage: Storage) -> Storage {
 
 /// Bytes of a packed weight: vectors are f32 always.
 pub(super) fn bytes(w: &PlanWeight, storage: Storage) -> u64 {
-    packed_bytes(w.weight.dims, w.packing, w.geglu, stored(w, storage))
+    packed_bytes(w.weight.dims, w.packing, stored(w, storage))
 }
 
 impl Store {

@@ -1,7 +1,6 @@
 //! The CPU's activations: a tensor in, the nonlinearity of each element out.
-#![allow(unsafe_code, reason = "tasks write disjoint rows of one output")]
 
-use super::tile::{Lanewise, Shared, map};
+use super::tile::{Lanewise, map};
 use super::{Io, Variant};
 use crate::kernels::Activation;
 use crate::kernels::activate::Activate;
@@ -12,23 +11,18 @@ use crate::workers::Workers;
 pub(crate) static VARIANTS: &[Variant<Activate>] = &[Variant::plain("naive", naive), Variant::plain("lanes", lanes)];
 
 fn naive(op: &Activate, _: Isa, io: &mut Io<'_>, workers: &Workers) {
-    let (x, shape, pitch) = (io.x[0], io.y.shape, io.y.pitch);
-    let out = Shared::new(io.y.data);
-    workers.for_each(shape.rows(), |r, _| {
-        for (c, v) in x.data[r * x.pitch..][..shape.c].iter().enumerate() {
-            // SAFETY: rows do not overlap, and each is one task's.
-            unsafe { out.get().add(r * pitch + c).write(super::gemm::scalar(op.act, *v)) };
+    let x = io.x[0];
+    workers.for_each_row(io.y.rows(), 1, |r, row| {
+        for (y, x) in row.iter_mut().zip(&x.data[r * x.pitch..]) {
+            *y = super::gemm::scalar(op.act, *x);
         }
     });
 }
 
 fn lanes(op: &Activate, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
-    let (x, shape, pitch) = (io.x[0], io.y.shape, io.y.pitch);
-    let out = Shared::new(io.y.data);
-    workers.for_each(shape.rows(), |r, _| {
-        // SAFETY: rows do not overlap, and each is one task's.
-        let to = unsafe { out.get().add(r * pitch) };
-        dispatch(isa, Row { act: op.act, from: &x.data[r * x.pitch..][..shape.c], to });
+    let x = io.x[0];
+    workers.for_each_row(io.y.rows(), 1, |r, to| {
+        dispatch(isa, Row { act: op.act, from: &x.data[r * x.pitch..], to });
     });
 }
 
@@ -46,7 +40,7 @@ pub(super) fn activate<S: Simd>(s: S, act: Activation, x: S::V) -> S::V {
 struct Row<'a> {
     act: Activation,
     from: &'a [f32],
-    to: *mut f32,
+    to: &'a mut [f32],
 }
 
 impl Lanewise<1> for Activation {
@@ -61,8 +55,7 @@ impl Task for Row<'_> {
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        // SAFETY: the output's row is this task's and as long as the input's.
-        unsafe { map(s, self.from.len(), [self.from.as_ptr()], self.to, &self.act) };
+        map(s, [self.from], self.to, &self.act);
     }
 }
 
@@ -72,7 +65,7 @@ mod tests {
 
     fn activated(isa: Isa, act: Activation, x: &[f32]) -> Vec<f32> {
         let mut y = vec![0.0; x.len()];
-        dispatch(isa, Row { act, from: x, to: y.as_mut_ptr() });
+        dispatch(isa, Row { act, from: x, to: &mut y });
         y
     }
 

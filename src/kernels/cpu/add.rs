@@ -1,7 +1,6 @@
 //! The CPU's addition: two tensors, or a tensor and a row for each sample, in; their sum out.
-#![allow(unsafe_code, reason = "tasks write disjoint rows of one output")]
 
-use super::tile::{Lanewise, Shared, map};
+use super::tile::{Lanewise, map};
 use super::{In, Io, Variant};
 use crate::kernels::add::Add;
 use crate::simd::{Isa, Simd, Task, dispatch};
@@ -19,22 +18,17 @@ fn row<'a>(x: &In<'a>, out: Shape, r: usize) -> &'a [f32] {
 }
 
 fn naive(_: &Add, _: Isa, io: &mut Io<'_>, workers: &Workers) {
-    let (a, b, shape, pitch) = (io.x[0], io.x[1], io.y.shape, io.y.pitch);
-    let out = Shared::new(io.y.data);
-    workers.for_each(shape.rows(), |r, _| {
-        for (c, (a, b)) in row(&a, shape, r).iter().zip(row(&b, shape, r)).enumerate() {
-            // SAFETY: rows do not overlap, and each is one task's.
-            unsafe { out.get().add(r * pitch + c).write(a + b) };
+    let (a, b, shape) = (io.x[0], io.x[1], io.y.shape);
+    workers.for_each_row(io.y.rows(), 1, |r, y| {
+        for ((y, a), b) in y.iter_mut().zip(row(&a, shape, r)).zip(row(&b, shape, r)) {
+            *y = a + b;
         }
     });
 }
 
 fn lanes(_: &Add, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
-    let (a, b, shape, pitch) = (io.x[0], io.x[1], io.y.shape, io.y.pitch);
-    let out = Shared::new(io.y.data);
-    workers.for_each(shape.rows(), |r, _| {
-        // SAFETY: rows do not overlap, and each is one task's.
-        let to = unsafe { out.get().add(r * pitch) };
+    let (a, b, shape) = (io.x[0], io.x[1], io.y.shape);
+    workers.for_each_row(io.y.rows(), 1, |r, to| {
         dispatch(isa, Row { a: row(&a, shape, r), b: row(&b, shape, r), to });
     });
 }
@@ -42,7 +36,7 @@ fn lanes(_: &Add, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
 struct Row<'a> {
     a: &'a [f32],
     b: &'a [f32],
-    to: *mut f32,
+    to: &'a mut [f32],
 }
 
 struct Plus;
@@ -59,8 +53,6 @@ impl Task for Row<'_> {
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        debug_assert_eq!(self.a.len(), self.b.len());
-        // SAFETY: the contract gives all three rows the same length.
-        unsafe { map(s, self.a.len(), [self.a.as_ptr(), self.b.as_ptr()], self.to, &Plus) };
+        map(s, [self.a, self.b], self.to, &Plus);
     }
 }

@@ -31,29 +31,27 @@ fn naive_scratch(_: &Attention, x: &[Shape], _: &[Dims]) -> Scratch {
     Scratch { shared: 0, per_worker: x[1].pixels() }
 }
 
-/// One output row of one head is a task: scores, softmax, weighted sum.
+/// One output row is a task; for each head scores, softmax, weighted sum.
 fn naive(op: &Attention, _: Isa, io: &mut Io<'_>, workers: &Workers) {
     let [q, k, v] = [io.x[0], io.x[1], io.x[2]];
-    let (shape, pitch, d) = (io.y.shape, io.y.pitch, io.y.shape.c / op.heads);
-    let out = Shared::new(io.y.data);
-    workers.for_each(shape.rows() * op.heads, |task, scratch| {
-        let (row, first) = (task / op.heads, task % op.heads * d);
+    let (shape, d) = (io.y.shape, io.y.shape.c / op.heads);
+    workers.for_each_part(io.y.rows(), 1, |row, y, scratch| {
         let (b, t) = (row / shape.pixels(), row % shape.pixels());
-        let at = |x: &In<'_>, token: usize, c: usize| {
-            x.data[(b % x.shape.b * x.shape.pixels() + token) * x.pitch + first + c]
-        };
         let seen = if op.causal { t + 1 } else { k.shape.pixels() };
         let scores = &mut scratch[..seen];
-        for (j, s) in scores.iter_mut().enumerate() {
-            *s = (0..d).map(|c| at(&q, t, c) * at(&k, j, c)).sum::<f32>() / (d as f32).sqrt();
-        }
-        let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        scores.iter_mut().for_each(|s| *s = (*s - most).exp());
-        let sum: f32 = scores.iter().sum();
-        for c in 0..d {
-            let y: f32 = scores.iter().enumerate().map(|(j, s)| s * at(&v, j, c)).sum();
-            // SAFETY: heads of rows do not overlap, and each is one task's.
-            unsafe { out.get().add(row * pitch + first + c).write(y / sum) };
+        for (head, y) in y.chunks_exact_mut(d).enumerate() {
+            let at = |x: &In<'_>, token: usize, c: usize| {
+                x.data[(b % x.shape.b * x.shape.pixels() + token) * x.pitch + head * d + c]
+            };
+            for (j, s) in scores.iter_mut().enumerate() {
+                *s = (0..d).map(|c| at(&q, t, c) * at(&k, j, c)).sum::<f32>() / (d as f32).sqrt();
+            }
+            let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            scores.iter_mut().for_each(|s| *s = (*s - most).exp());
+            let sum: f32 = scores.iter().sum();
+            for (c, y) in y.iter_mut().enumerate() {
+                *y = scores.iter().enumerate().map(|(j, s)| s * at(&v, j, c)).sum::<f32>() / sum;
+            }
         }
     });
 }

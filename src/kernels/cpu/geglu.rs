@@ -1,7 +1,6 @@
 //! The CPU's gating: value and gate halves in, value times GELU of gate out.
-#![allow(unsafe_code, reason = "tasks write disjoint rows of one output")]
 
-use super::tile::{Lanewise, Shared, map};
+use super::tile::{Lanewise, map};
 use super::{Io, Variant};
 use crate::kernels::Activation;
 use crate::kernels::geglu::Geglu;
@@ -12,25 +11,19 @@ use crate::workers::Workers;
 pub(crate) static VARIANTS: &[Variant<Geglu>] = &[Variant::plain("naive", naive), Variant::plain("lanes", lanes)];
 
 fn naive(_: &Geglu, _: Isa, io: &mut Io<'_>, workers: &Workers) {
-    let (x, shape, pitch) = (io.x[0], io.y.shape, io.y.pitch);
-    let out = Shared::new(io.y.data);
-    workers.for_each(shape.rows(), |r, _| {
-        let row = &x.data[r * x.pitch..][..2 * shape.c];
-        for c in 0..shape.c {
-            let y = row[c] * super::gemm::scalar(Activation::Gelu, row[shape.c + c]);
-            // SAFETY: rows do not overlap, and each is one task's.
-            unsafe { out.get().add(r * pitch + c).write(y) };
+    let (x, c) = (io.x[0], io.y.shape.c);
+    workers.for_each_row(io.y.rows(), 1, |r, row| {
+        let (value, gate) = x.data[r * x.pitch..][..2 * c].split_at(c);
+        for ((y, value), gate) in row.iter_mut().zip(value).zip(gate) {
+            *y = value * super::gemm::scalar(Activation::Gelu, *gate);
         }
     });
 }
 
 fn lanes(_: &Geglu, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
-    let (x, shape, pitch) = (io.x[0], io.y.shape, io.y.pitch);
-    let out = Shared::new(io.y.data);
-    workers.for_each(shape.rows(), |r, _| {
-        let (value, gate) = x.data[r * x.pitch..][..2 * shape.c].split_at(shape.c);
-        // SAFETY: rows do not overlap, and each is one task's.
-        let to = unsafe { out.get().add(r * pitch) };
+    let (x, c) = (io.x[0], io.y.shape.c);
+    workers.for_each_row(io.y.rows(), 1, |r, to| {
+        let (value, gate) = x.data[r * x.pitch..][..2 * c].split_at(c);
         dispatch(isa, Row { value, gate, to });
     });
 }
@@ -38,7 +31,7 @@ fn lanes(_: &Geglu, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
 struct Row<'a> {
     value: &'a [f32],
     gate: &'a [f32],
-    to: *mut f32,
+    to: &'a mut [f32],
 }
 
 struct Gate;
@@ -55,7 +48,6 @@ impl Task for Row<'_> {
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        // SAFETY: both halves and the output's row have the same length.
-        unsafe { map(s, self.value.len(), [self.value.as_ptr(), self.gate.as_ptr()], self.to, &Gate) };
+        map(s, [self.value, self.gate], self.to, &Gate);
     }
 }

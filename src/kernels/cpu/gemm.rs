@@ -16,12 +16,12 @@ mod finish;
 mod naive;
 mod normed;
 pub mod over;
+pub mod statistics;
 
 pub use finish::{Line, write};
 pub use naive::naive;
 
 use super::panels::{PANEL, Packed, Panel};
-use super::statistics::Statistics;
 use super::tile::weights::{Lines, WeightTile};
 use super::tile::{Old, Shared, Split};
 use super::{In, InPlace, Io, Scratch};
@@ -33,6 +33,7 @@ use crate::workers::Workers;
 use crate::workers::tuning::Tuning;
 use blocks::{BLOCK, Block, Blocks, PIECES};
 use finish::Finish;
+use statistics::Statistics;
 
 /// Most panels of a task.
 const GROUP: usize = 10;

@@ -1,8 +1,6 @@
 //! The CPU's merge of statistics: tiles of a group in, mean, scale and shift of its channels out. A few thousand
 //! values: plain f64 in index order, one group of one sample a task.
-#![allow(unsafe_code, reason = "tasks write disjoint channels of one output")]
 
-use super::tile::Shared;
 use super::{In, Io, Variant};
 use crate::kernels::group_affine::GroupAffine;
 use crate::simd::Isa;
@@ -12,21 +10,21 @@ use crate::workers::Workers;
 pub(crate) static VARIANTS: &[Variant<GroupAffine>] = &[Variant::plain("naive", naive)];
 
 fn naive(op: &GroupAffine, _: Isa, io: &mut Io<'_>, workers: &Workers) {
-    let (x, shape, pitch) = (io.x, io.y.shape, io.y.pitch);
+    let (x, shape) = (io.x, io.y.shape);
     let (gamma, beta) = (io.w[0].vector(), io.w[1].vector());
     let size = shape.c / op.groups;
-    let out = Shared::new(io.y.data);
-    workers.for_each(shape.b * op.groups, |task, _| {
+    let merged = workers.gather(shape.b * op.groups, |task| {
         let (b, first) = (task / op.groups, task % op.groups * size);
-        let (mean, scale) = merge(op, x, b, first, size);
-        for c in first..first + size {
-            let values = [mean, scale * f64::from(gamma[c]), f64::from(beta[c])];
+        merge(op, x, b, first, size)
+    });
+    workers.for_each_row(io.y.rows(), 1, |r, row| {
+        let (b, i) = (r / 3, r % 3);
+        for (c, y) in row.iter_mut().enumerate() {
+            let (mean, scale) = merged[b * op.groups + c / size];
+            let scale = scale * f64::from(gamma[c]);
             // The mean as f32 is what the consumer subtracts; what f32 cannot hold of it goes into the shift.
-            let rest = (mean - f64::from(mean as f32)) * values[1];
-            for (i, v) in [values[0], values[1], values[2] - rest].into_iter().enumerate() {
-                // SAFETY: the channels of a group of a sample are one task's.
-                unsafe { out.get().add((b * 3 + i) * pitch + c).write(v as f32) };
-            }
+            let rest = (mean - f64::from(mean as f32)) * scale;
+            *y = [mean, scale, f64::from(beta[c]) - rest][i] as f32;
         }
     });
 }

@@ -3,17 +3,16 @@
 //! Three passes: statistics of each channel in tiles of 64 pixels; their merge into a mean, a scale and a shift for
 //! each channel; the affine map. All sums are relative to a value of the same channel, so
 //! that a large mean costs no precision.
-#![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint parts of outputs and scratch")]
 
 use super::activate::activate;
-use super::tile::{Lanewise, Shared, map};
+use super::tile::{Lanewise, load, map, put};
 use super::{In, Io, Scratch, Variant};
 use crate::kernels::group_norm::GroupNorm;
 use crate::kernels::statistics::PIXELS;
 use crate::kernels::{Activation, Dims};
 use crate::simd::{Isa, Simd, Task, dispatch};
 use crate::tensor::Shape;
-use crate::workers::Workers;
+use crate::workers::{RowsMut, Workers};
 
 /// Slowest first.
 pub(crate) static VARIANTS: &[Variant<GroupNorm>] =
@@ -33,38 +32,40 @@ fn first_of(x: &In<'_>, b: usize) -> usize {
     b % x.shape.b * x.shape.pixels()
 }
 
-/// One group of one sample is a task: mean, variance from a second pass, then the map.
+/// One group of one sample is a task: mean, variance from a second pass. Then the map, row by row.
 fn naive(op: &GroupNorm, _: Isa, io: &mut Io<'_>, workers: &Workers) {
-    let ((x, given), shape, pitch) = (io.x.split_at(op.sources()), io.y.shape, io.y.pitch);
+    let ((x, given), shape) = (io.x.split_at(op.sources()), io.y.shape);
     let size = shape.c / op.groups;
     let (gamma, beta) = (io.w[0].vector(), io.w[1].vector());
-    let out = Shared::new(io.y.data);
-    workers.for_each(shape.b * op.groups, |task, _| {
+    let value = |b: usize, pixel: usize, c: usize| {
+        let (src, c) = locate(x, c);
+        f64::from(src.data[(first_of(src, b) + pixel) * src.pitch + c])
+    };
+    let merged = workers.gather(shape.b * op.groups, |task| {
         let (b, group) = (task / op.groups, task % op.groups);
         let channels = group * size..(group + 1) * size;
-        let value = |pixel: usize, c: usize| {
-            let (src, c) = locate(x, c);
-            f64::from(src.data[(first_of(src, b) + pixel) * src.pitch + c])
-        };
         let all = || (0..shape.pixels()).flat_map(|p| channels.clone().map(move |c| (p, c)));
         let n = (shape.pixels() * size) as f64;
         let measured = || {
-            let mean = all().map(|(p, c)| value(p, c)).sum::<f64>() / n;
-            let var = all().map(|(p, c)| (value(p, c) - mean).powi(2)).sum::<f64>() / n;
+            let mean = all().map(|(p, c)| value(b, p, c)).sum::<f64>() / n;
+            let var = all().map(|(p, c)| (value(b, p, c) - mean).powi(2)).sum::<f64>() / n;
             (mean, 1.0 / (var + f64::from(op.eps)).sqrt())
         };
         let count = tiles(shape);
-        let (mean, scale) = if op.given {
+        if op.given {
             let mut stats = vec![0.0; count * STATS * shape.c];
             (0..count).for_each(|tile| take(given, b, tile, &mut stats[tile * STATS * shape.c..], shape.c));
             merge(op, shape, &stats, channels.start, size)
         } else {
             measured()
-        };
-        for (p, c) in all() {
-            let y = (value(p, c) - mean) * scale * f64::from(gamma[c]) + f64::from(beta[c]);
-            // SAFETY: groups of samples do not overlap, and each is one task's.
-            unsafe { out.get().add((b * shape.pixels() + p) * pitch + c).write(op.act.reference(y) as f32) };
+        }
+    });
+    workers.for_each_row(io.y.rows(), 1, |r, row| {
+        let (b, pixel) = (r / shape.pixels(), r % shape.pixels());
+        for (c, y) in row.iter_mut().enumerate() {
+            let (mean, scale) = merged[b * op.groups + c / size];
+            let centred = value(b, pixel, c) - mean;
+            *y = op.act.reference(centred * scale * f64::from(gamma[c]) + f64::from(beta[c])) as f32;
         }
     });
 }
@@ -82,49 +83,40 @@ fn scratch(op: &GroupNorm, x: &[Shape], _: &[Dims]) -> Scratch {
 fn tiled(op: &GroupNorm, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
     let ((x, given), shape, count) = (io.x.split_at(op.sources()), io.y.shape, tiles(io.y.shape));
     let (stats, affine) = io.scratch.split_at_mut(shape.b * shape.c * STATS * count);
-    let shared = Shared::new(stats);
-    workers.for_each(shape.b * count, |task, _| {
+    let of_tile = STATS * shape.c;
+    workers.for_each_row(RowsMut::new(stats, shape.b * count, of_tile, of_tile), 1, |task, to| {
         let (b, first) = (task / count, task % count * TILE);
         let pixels = TILE.min(shape.pixels() - first);
         if op.given {
-            // SAFETY: each tile has its own STATS rows of c values in the scratch.
-            let to =
-                unsafe { std::slice::from_raw_parts_mut(shared.get().add(task * STATS * shape.c), STATS * shape.c) };
             return take(given, b, task % count, to, shape.c);
         }
         let mut c = 0;
         for src in x {
-            // SAFETY: each tile has its own STATS rows of c values in the scratch.
-            let to = unsafe { shared.get().add(task * STATS * shape.c + c) };
             let from = &src.data[(first_of(src, b) + first) * src.pitch..];
-            dispatch(isa, Statistics { from, pitch: src.pitch, pixels, channels: src.shape.c, to, stride: shape.c });
+            let (channels, to) = (src.shape.c, &mut to[c..]);
+            dispatch(isa, Statistics { from, pitch: src.pitch, pixels, channels, to, stride: shape.c });
             c += src.shape.c;
         }
     });
-    let (stats, shared) = (&*stats, Shared::new(affine));
-    let (gamma, beta) = (io.w[0].vector(), io.w[1].vector());
-    workers.for_each(shape.b * op.groups, |task, _| {
+    let (stats, size) = (&*stats, shape.c / op.groups);
+    let merged = workers.gather(shape.b * op.groups, |task| {
         let (b, group) = (task / op.groups, task % op.groups);
-        let size = shape.c / op.groups;
-        let (mean, scale) = merge(op, shape, &stats[b * count * STATS * shape.c..], group * size, size);
-        for c in group * size..(group + 1) * size {
+        merge(op, shape, &stats[b * count * of_tile..], group * size, size)
+    });
+    let (gamma, beta) = (io.w[0].vector(), io.w[1].vector());
+    workers.for_each_row(RowsMut::new(affine, shape.b * STATS, shape.c, shape.c), STATS, |r, row| {
+        let (b, i) = (r / STATS, r % STATS);
+        for (c, to) in row.iter_mut().enumerate() {
+            let (mean, scale) = merged[b * op.groups + c / size];
             // The mean as f32, subtracted first, and what f32 cannot hold of it in the shift.
-            let (high, scale) = (mean as f32, scale * f64::from(gamma[c]));
-            let shift = f64::from(beta[c]) - (mean - f64::from(high)) * scale;
-            for (i, v) in [high, scale as f32, shift as f32].into_iter().enumerate() {
-                // SAFETY: the channels of a group of a sample are one task's.
-                unsafe { shared.get().add((b * STATS + i) * shape.c + c).write(v) };
-            }
+            let scale = scale * f64::from(gamma[c]);
+            let shift = f64::from(beta[c]) - (mean - f64::from(mean as f32)) * scale;
+            *to = [mean, scale, shift][i] as f32;
         }
     });
-    let (affine, out, pitch) = (&*affine, Shared::new(io.y.data), io.y.pitch);
-    workers.for_each(shape.b * count, |task, _| {
-        let (b, first) = (task / count, task % count * TILE);
-        let rows = TILE.min(shape.pixels() - first);
-        // SAFETY: tiles of the output do not overlap, and each is one task's.
-        let to = unsafe { out.get().add((b * shape.pixels() + first) * pitch) };
-        let affine = &affine[b * STATS * shape.c..(b + 1) * STATS * shape.c];
-        dispatch(isa, Apply { x, b, first, rows, affine, act: op.act, to, pitch, channels: shape.c });
+    let (affine, pitch) = (&*affine, io.y.pitch);
+    workers.for_each_part(io.y.rows(), TILE, |first, to, _| {
+        dispatch(isa, Apply { x, shape, first, affine, act: op.act, to, pitch });
     });
 }
 
@@ -169,7 +161,7 @@ struct Statistics<'a> {
     pitch: usize,
     pixels: usize,
     channels: usize,
-    to: *mut f32,
+    to: &'a mut [f32],
     stride: usize,
 }
 
@@ -177,79 +169,64 @@ impl Task for Statistics<'_> {
     type Out = ();
 
     #[inline(always)]
-    fn eval<S: Simd>(self, s: S) {
-        let needed = (self.pixels - 1) * self.pitch + self.channels;
-        let from = self.from[..needed].as_ptr();
+    fn eval<S: Simd>(mut self, s: S) {
         let mut c = 0;
         while c < self.channels {
-            // SAFETY: channels c .. c + n of every row were just checked to exist; `to` is this task's.
-            unsafe {
-                let (from, to, left) = (from.add(c), self.to.add(c), self.channels - c);
-                if left >= 4 * S::LANES {
-                    self.columns::<S, 4>(s, from, to, usize::MAX);
-                    c += 4 * S::LANES;
-                } else {
-                    self.columns::<S, 1>(s, from, to, left);
-                    c += S::LANES;
-                }
+            let left = self.channels - c;
+            if left >= 4 * S::LANES {
+                self.columns::<S, 4>(s, c, 4 * S::LANES);
+                c += 4 * S::LANES;
+            } else {
+                self.columns::<S, 1>(s, c, left.min(S::LANES));
+                c += S::LANES;
             }
         }
     }
 }
 
 impl Statistics<'_> {
-    /// N vectors of channels, of which only the first `n` channels exist.
-    ///
-    /// # Safety
-    /// `from` must be valid for those channels of every pixel, `to` for them in STATS rows.
+    /// N vectors of channels from `c` on, of which the first `n` exist.
     #[inline(always)]
-    unsafe fn columns<S: Simd, const N: usize>(&self, s: S, from: *const f32, to: *mut f32, n: usize) {
-        // SAFETY: the caller's.
-        let load = |pixel: usize, v: usize| unsafe {
-            let p = from.add(pixel * self.pitch + v * S::LANES);
-            if n >= S::LANES { s.load(p) } else { s.load_part(p, n) }
-        };
+    fn columns<S: Simd, const N: usize>(&mut self, s: S, c: usize, n: usize) {
+        let row = |pixel: usize| &self.from[pixel * self.pitch + c..][..n];
         let (mut base, mut mean, mut m2) = ([s.splat(0.0); N], [s.splat(0.0); N], [s.splat(0.0); N]);
         for (v, base) in base.iter_mut().enumerate() {
-            *base = load(0, v);
+            *base = load(s, &row(0)[v * S::LANES..]);
         }
         for pixel in 0..self.pixels {
+            let row = row(pixel);
             for v in 0..N {
-                mean[v] = s.add(mean[v], s.sub(load(pixel, v), base[v]));
+                mean[v] = s.add(mean[v], s.sub(load(s, &row[v * S::LANES..]), base[v]));
             }
         }
         for mean in &mut mean {
             *mean = s.mul(*mean, s.splat(1.0 / self.pixels as f32));
         }
         for pixel in 0..self.pixels {
+            let row = row(pixel);
             for v in 0..N {
-                let d = s.sub(s.sub(load(pixel, v), base[v]), mean[v]);
+                let d = s.sub(s.sub(load(s, &row[v * S::LANES..]), base[v]), mean[v]);
                 m2[v] = s.fma(d, d, m2[v]);
             }
         }
         for (i, row) in [base, mean, m2].into_iter().enumerate() {
+            let to = &mut self.to[i * self.stride + c..][..n];
             for (v, x) in row.into_iter().enumerate() {
-                // SAFETY: the caller's.
-                unsafe {
-                    let p = to.add(i * self.stride + v * S::LANES);
-                    if n >= S::LANES { s.store(p, x) } else { s.store_part(p, x, n) }
-                }
+                put(s, &mut to[v * S::LANES..], x);
             }
         }
     }
 }
 
-/// The affine map on the rows of one tile.
+/// The affine map on some rows.
 struct Apply<'a> {
     x: &'a [In<'a>],
-    b: usize,
+    shape: Shape,
     first: usize,
-    rows: usize,
     affine: &'a [f32],
     act: Activation,
-    to: *mut f32,
+    to: &'a mut [f32],
     pitch: usize,
-    channels: usize,
 }
 
 /// `act((x - mean) * scale + shift)`.
@@ -267,17 +244,15 @@ impl Task for Apply<'_> {
 
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        for r in 0..self.rows {
+        let channels = self.shape.c;
+        for (r, to) in self.to.chunks_mut(self.pitch).enumerate() {
+            let (b, pixel) = ((self.first + r) / self.shape.pixels(), (self.first + r) % self.shape.pixels());
             let mut c = 0;
             for src in self.x {
                 let n = src.shape.c;
-                let from = &src.data[(first_of(src, self.b) + self.first + r) * src.pitch..][..n];
-                let row = |i: usize| self.affine[i * self.channels + c..][..n].as_ptr();
-                // SAFETY: all slices were cut to n; the output's row is this task's.
-                unsafe {
-                    let to = self.to.add(r * self.pitch + c);
-                    map(s, n, [from.as_ptr(), row(0), row(1), row(2)], to, &Affine(self.act));
-                }
+                let from = &src.data[(first_of(src, b) + pixel) * src.pitch..];
+                let row = |i: usize| &self.affine[(b * STATS + i) * channels + c..];
+                map(s, [from, row(0), row(1), row(2)], &mut to[c..c + n], &Affine(self.act));
                 c += n;
             }
         }

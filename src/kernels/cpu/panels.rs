@@ -1,14 +1,13 @@
 //! Weights as the kernels read them: from torch's row-major tensors to panels of 32 output channels.
 //!
 //! A panel holds `[tap][k][32]`: for each input of a dot product, the weights of 32 neighbouring outputs, so that a
-//! kernel reads it from front to back. Outputs beyond n are zeros. With `geglu` a panel is 16 value columns, then the
-//! 16 gate columns that belong to them.
-#![allow(unsafe_code, reason = "panels are written in parallel into memory that is not yet initialised")]
+//! kernel reads it from front to back. Outputs beyond n are zeros. Of a gated weight a panel is 16 value columns,
+//! then the 16 gate columns that belong to them.
 
 use crate::dtype::{Dtype, beyond_f16};
 use crate::error::{Error, Kind, Result};
 use crate::kernels::{Dims, Packing};
-use crate::workers::Workers;
+use crate::workers::{RowsMut, Workers};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use std::ops::Range;
@@ -19,21 +18,26 @@ pub const PANEL: usize = 32;
 /// A weight in the layout that its op asked for.
 pub struct Packed {
     dims: Dims,
-    geglu: bool,
+    packing: Packing,
     store: Store,
 }
 
 enum Store {
     /// Padded with zeros to whole panels.
     Vector(Vec<f32>),
-    F16(Vec<Line<u16>>),
-    F32(Vec<Line<f32>>),
+    F16(Box<[Line16]>),
+    F32(Box<[Line32]>),
 }
 
-/// One line of a panel, which for f16 is a cache line.
-#[derive(Clone, Copy)]
+/// One line of a panel in f16: a cache line.
+#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C, align(64))]
-struct Line<T>([T; PANEL]);
+struct Line16([u16; PANEL]);
+
+/// One line of a panel in f32.
+#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C, align(64))]
+struct Line32([f32; PANEL]);
 
 /// A panel's elements.
 #[derive(Clone, Copy)]
@@ -60,65 +64,57 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// Element types that a panel can be made of.
-trait Element: Copy + Send + Sync {
+/// What a panel can be made of.
+trait PanelLine: bytemuck::Pod + Send {
     /// Converts one line of stored elements.
-    fn line(dtype: Dtype, bytes: &[[u8; 4]; PANEL]) -> [Self; PANEL];
+    fn new(dtype: Dtype, bytes: &[[u8; 4]; PANEL]) -> Self;
 }
 
-impl Element for u16 {
+impl PanelLine for Line16 {
     #[inline]
-    fn line(dtype: Dtype, bytes: &[[u8; 4]; PANEL]) -> [Self; PANEL] {
+    fn new(dtype: Dtype, bytes: &[[u8; 4]; PANEL]) -> Self {
         match dtype {
-            Dtype::F16 => bytes.map(|b| Self::from_le_bytes([b[0], b[1]])),
+            Dtype::F16 => Self(bytes.map(|b| u16::from_le_bytes([b[0], b[1]]))),
             _ => {
                 let mut out = [f16::ZERO; PANEL];
-                out.convert_from_f32_slice(&f32::line(dtype, bytes));
-                out.map(f16::to_bits)
+                out.convert_from_f32_slice(&Line32::new(dtype, bytes).0);
+                Self(out.map(f16::to_bits))
             }
         }
     }
 }
 
-impl Element for f32 {
+impl PanelLine for Line32 {
     #[inline]
-    fn line(dtype: Dtype, bytes: &[[u8; 4]; PANEL]) -> [Self; PANEL] {
+    fn new(dtype: Dtype, bytes: &[[u8; 4]; PANEL]) -> Self {
         match dtype {
-            Dtype::F32 => bytes.map(Self::from_le_bytes),
-            Dtype::Bf16 => bytes.map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()),
+            Dtype::F32 => Self(bytes.map(f32::from_le_bytes)),
+            Dtype::Bf16 => Self(bytes.map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32())),
             Dtype::F16 => {
                 let mut out = [0.0; PANEL];
                 bytes.map(|b| f16::from_le_bytes([b[0], b[1]])).convert_to_f32_slice(&mut out);
-                out
+                Self(out)
             }
         }
     }
 }
 
-/// Lays a weight out. `geglu` interleaves value and gate rows; `keep_f32` stores panels as f32 instead of f16.
+/// Lays a weight out; `keep_f32` stores panels as f32 instead of f16.
 ///
 /// Errors when `values` does not hold `dims.len()` elements. Values that f16 cannot hold become infinite: the caller
 /// decides what is stored as f16.
-pub fn pack(
-    dims: Dims,
-    packing: Packing,
-    geglu: bool,
-    values: Stored<'_>,
-    keep_f32: bool,
-    workers: &Workers,
-) -> Result<Packed> {
-    pack_whole(dims, packing, geglu, values, keep_f32, Some(workers))
+pub fn pack(dims: Dims, packing: Packing, values: Stored<'_>, keep_f32: bool, workers: &Workers) -> Result<Packed> {
+    pack_whole(dims, packing, values, keep_f32, Some(workers))
 }
 
 /// As [`pack`], on this thread.
-pub fn pack_here(dims: Dims, packing: Packing, geglu: bool, values: Stored<'_>, keep_f32: bool) -> Result<Packed> {
-    pack_whole(dims, packing, geglu, values, keep_f32, None)
+pub fn pack_here(dims: Dims, packing: Packing, values: Stored<'_>, keep_f32: bool) -> Result<Packed> {
+    pack_whole(dims, packing, values, keep_f32, None)
 }
 
 fn pack_whole(
     dims: Dims,
     packing: Packing,
-    geglu: bool,
     values: Stored<'_>,
     keep_f32: bool,
     workers: Option<&Workers>,
@@ -127,15 +123,22 @@ fn pack_whole(
         let got = values.bytes.len();
         return Err(Error::other(format!("{got} bytes given for a weight of {dims:?} stored as {:?}", values.dtype)));
     }
-    if geglu && !dims.n.is_multiple_of(2) {
-        return Err(Error::other(format!("a gated weight needs an even number of rows, not {}", dims.n)));
-    }
     let store = match packing {
-        Packing::Vector => Store::Vector(vector(values, dims.len())),
-        Packing::Panels if keep_f32 => Store::F32(panels(dims, geglu, values, workers)),
-        Packing::Panels => Store::F16(panels(dims, geglu, values, workers)),
+        Packing::Vector { .. } => Store::Vector(vector(values, dims.len())),
+        Packing::Panels { gated } => {
+            let panels = Panels::new(dims, gated)?;
+            if keep_f32 {
+                let mut lines = panels.room()?;
+                panels.fill(&mut lines, 0, values, workers);
+                Store::F32(lines)
+            } else {
+                let mut lines = panels.room()?;
+                panels.fill(&mut lines, 0, values, workers);
+                Store::F16(lines)
+            }
+        }
     };
-    Ok(Packed { dims, geglu, store })
+    Ok(Packed { dims, packing, store })
 }
 
 fn vector(values: Stored<'_>, len: usize) -> Vec<f32> {
@@ -146,64 +149,88 @@ fn vector(values: Stored<'_>, len: usize) -> Vec<f32> {
         for (to, from) in raw.iter_mut().zip(chunk.chunks_exact(size)) {
             to[..size].copy_from_slice(from);
         }
-        out.extend(f32::line(values.dtype, &raw));
+        out.extend(Line32::new(values.dtype, &raw).0);
     }
     out
 }
 
-/// The row of the weight that column `c` of a panel holds; none for padding.
-fn source_row(dims: Dims, geglu: bool, panel: usize, c: usize) -> Option<usize> {
-    if geglu {
-        let channel = panel * (PANEL / 2) + c % (PANEL / 2);
-        (channel < dims.n / 2).then_some(channel + if c < PANEL / 2 { 0 } else { dims.n / 2 })
-    } else {
-        Some(panel * PANEL + c).filter(|n| *n < dims.n)
-    }
+/// A weight, or some of its rows, as panels.
+#[derive(Clone, Copy)]
+struct Panels {
+    dims: Dims,
+    gated: bool,
+    /// How many.
+    count: usize,
+    /// Lines of each.
+    lines: usize,
 }
 
-fn panel_count(dims: Dims, geglu: bool) -> usize {
-    if geglu { (dims.n / 2).div_ceil(PANEL / 2) } else { dims.n.div_ceil(PANEL) }
-}
-
-struct Target<T>(*mut Line<T>);
-
-// SAFETY: tasks write disjoint panels through it.
-unsafe impl<T: Send> Sync for Target<T> {}
-
-impl<T> Target<T> {
-    /// A method, so that closures capture the wrapper and not the pointer in it.
-    fn get(&self) -> *mut Line<T> {
-        self.0
-    }
-}
-
-fn panels<T: Element>(dims: Dims, geglu: bool, values: Stored<'_>, workers: Option<&Workers>) -> Vec<Line<T>> {
-    let mut out = Vec::new();
-    append(&mut out, dims, geglu, values, workers);
-    out
-}
-
-/// Appends the panels of a weight, or of some of its rows; without workers on this thread.
-fn append<T: Element>(out: &mut Vec<Line<T>>, dims: Dims, geglu: bool, values: Stored<'_>, workers: Option<&Workers>) {
-    let (count, lines) = (panel_count(dims, geglu), dims.k * dims.taps);
-    let before = out.len();
-    out.reserve_exact(count * lines);
-    let target = Target(out.as_mut_ptr());
-    let one = |panel: usize| {
-        // SAFETY: panels do not overlap and lie within the capacity, behind what is there; writing does not read.
-        let put =
-            |line: usize, v: [T; PANEL]| unsafe { target.get().add(before + panel * lines + line).write(Line(v)) };
-        match values.dtype.bytes() {
-            2 => fill::<2, T>(dims, geglu, values, panel, put),
-            _ => fill::<4, T>(dims, geglu, values, panel, put),
+impl Panels {
+    fn new(dims: Dims, gated: bool) -> Result<Self> {
+        if gated && !dims.n.is_multiple_of(2) {
+            return Err(Error::other(format!("a gated weight needs an even number of rows, not {}", dims.n)));
         }
-    };
-    match workers {
-        Some(workers) => workers.for_each(count, |panel, _| one(panel)),
-        None => (0..count).for_each(one),
+        Ok(Self { dims, gated, count: panel_count(dims, gated), lines: dims.k * dims.taps })
     }
-    // SAFETY: every line of every panel was written.
-    unsafe { out.set_len(before + count * lines) };
+
+    /// The row of the weight that column `c` of a panel holds; none for padding.
+    fn source_row(&self, panel: usize, c: usize) -> Option<usize> {
+        let n = self.dims.n;
+        if self.gated {
+            let channel = panel * (PANEL / 2) + c % (PANEL / 2);
+            (channel < n / 2).then_some(channel + if c < PANEL / 2 { 0 } else { n / 2 })
+        } else {
+            Some(panel * PANEL + c).filter(|row| *row < n)
+        }
+    }
+
+    /// Lines for all of them.
+    fn room<L: PanelLine>(&self) -> Result<Box<[L]>> {
+        // Zeroed by the allocator: large sizes cost no page until they are used.
+        bytemuck::allocation::try_zeroed_slice_box(self.count * self.lines)
+            .map_err(|()| Error::new(Kind::OutOfMemory, format!("no memory for {} weights", self.dims.len())))
+    }
+
+    /// Writes them from panel `first` of `lines` on; without workers on this thread.
+    fn fill<L: PanelLine>(&self, lines: &mut [L], first: usize, values: Stored<'_>, workers: Option<&Workers>) {
+        let to = &mut lines[first * self.lines..][..self.count * self.lines];
+        if to.is_empty() {
+            return;
+        }
+        let one = |panel: usize, lines: &mut [L]| match values.dtype.bytes() {
+            2 => self.transpose::<2, L>(values, panel, lines),
+            _ => self.transpose::<4, L>(values, panel, lines),
+        };
+        match workers {
+            Some(workers) => workers.for_each_row(RowsMut::new(to, self.count, self.lines, self.lines), 1, one),
+            None => to.chunks_exact_mut(self.lines).enumerate().for_each(|(panel, lines)| one(panel, lines)),
+        }
+    }
+
+    /// Transposes the rows of one panel: elements of SIZE bytes, `[32][k][taps]` to `[taps][k][32]`.
+    fn transpose<const SIZE: usize, L: PanelLine>(&self, values: Stored<'_>, panel: usize, lines: &mut [L]) {
+        let Dims { k, taps, .. } = self.dims;
+        let len = self.lines;
+        let zeros: &[[u8; SIZE]] = &[];
+        let rows: [&[[u8; SIZE]]; PANEL] = std::array::from_fn(|c| match self.source_row(panel, c) {
+            Some(n) => values.bytes[n * len * SIZE..(n + 1) * len * SIZE].as_chunks().0,
+            None => zeros,
+        });
+        let whole = rows.iter().all(|r| r.len() == len);
+        for i in 0..len {
+            let mut raw = [[0; 4]; PANEL];
+            for (to, row) in raw.iter_mut().zip(&rows) {
+                if whole || i < row.len() {
+                    to[..SIZE].copy_from_slice(&row[i]);
+                }
+            }
+            lines[i % taps * k + i / taps] = L::new(values.dtype, &raw);
+        }
+    }
+}
+
+fn panel_count(dims: Dims, gated: bool) -> usize {
+    if gated { (dims.n / 2).div_ceil(PANEL / 2) } else { dims.n.div_ceil(PANEL) }
 }
 
 /// Bytes of a checkpoint that [`pack_rows`] asks for at a time.
@@ -221,77 +248,39 @@ pub type ReadRows<'a> = dyn FnMut(Range<usize>, &mut Vec<u8>) -> Result<()> + 'a
 /// Those of `read`; rows of another size; no memory for the panels.
 pub fn pack_rows(
     dims: Dims,
-    geglu: bool,
+    gated: bool,
     (dtype, keep_f32): (Dtype, bool),
     raw: &mut Vec<u8>,
     workers: Option<&Workers>,
     read: &mut ReadRows<'_>,
 ) -> Result<Option<Packed>> {
-    if geglu && !dims.n.is_multiple_of(2) {
-        return Err(Error::other(format!("a gated weight needs an even number of rows, not {}", dims.n)));
-    }
-    let (mut half, mut single) = (Vec::new(), Vec::new());
-    let (count, lines) = (panel_count(dims, geglu), dims.k * dims.taps);
-    let room = if keep_f32 { single.try_reserve_exact(count * lines) } else { half.try_reserve_exact(count * lines) };
-    room.map_err(|_| Error::new(Kind::OutOfMemory, format!("no memory for {} weights", dims.len())))?;
-    let panel_bytes = PANEL * lines * dtype.bytes();
+    let panels = Panels::new(dims, gated)?;
+    let mut store = if keep_f32 { Store::F32(panels.room()?) } else { Store::F16(panels.room()?) };
+    let panel_bytes = PANEL * panels.lines * dtype.bytes();
     let step = (BLOCK / panel_bytes.max(1)).max(workers.map_or(1, Workers::threads));
-    for first in (0..count).step_by(step) {
-        let (width, all) = if geglu { (PANEL / 2, dims.n / 2) } else { (PANEL, dims.n) };
+    for first in (0..panels.count).step_by(step) {
+        let (width, all) = if gated { (PANEL / 2, dims.n / 2) } else { (PANEL, dims.n) };
         let rows = first * width..((first + step) * width).min(all);
         raw.clear();
         read(rows.clone(), raw)?;
-        if geglu {
+        if gated {
             read(rows.start + all..rows.end + all, raw)?;
         }
-        let part = Dims { n: rows.len() * if geglu { 2 } else { 1 }, ..dims };
+        let part = Dims { n: rows.len() * if gated { 2 } else { 1 }, ..dims };
         let values = Stored { dtype, bytes: raw };
         if values.bytes.len() != part.len() * dtype.bytes() {
             let got = values.bytes.len();
             return Err(Error::other(format!("{got} bytes read for rows {rows:?} of a weight of {dims:?}")));
         }
-        if keep_f32 {
-            append(&mut single, part, geglu, values, workers);
-        } else if beyond_f16(dtype, values.bytes) {
-            return Ok(None);
-        } else {
-            append(&mut half, part, geglu, values, workers);
+        let part = Panels::new(part, gated)?;
+        match &mut store {
+            Store::F32(lines) => part.fill(lines, first, values, workers),
+            Store::F16(_) if beyond_f16(dtype, values.bytes) => return Ok(None),
+            Store::F16(lines) => part.fill(lines, first, values, workers),
+            Store::Vector(_) => {}
         }
     }
-    let store = if keep_f32 { Store::F32(single) } else { Store::F16(half) };
-    Ok(Some(Packed { dims, geglu, store }))
-}
-
-/// Transposes the rows of one panel: elements of SIZE bytes, `[32][k][taps]` to `[taps][k][32]`.
-fn fill<const SIZE: usize, T: Element>(
-    dims: Dims,
-    geglu: bool,
-    values: Stored<'_>,
-    panel: usize,
-    put: impl Fn(usize, [T; PANEL]),
-) {
-    let len = dims.k * dims.taps;
-    let zeros: &[[u8; SIZE]] = &[];
-    let rows: [&[[u8; SIZE]]; PANEL] = std::array::from_fn(|c| match source_row(dims, geglu, panel, c) {
-        Some(n) => values.bytes[n * len * SIZE..(n + 1) * len * SIZE].as_chunks().0,
-        None => zeros,
-    });
-    let whole = rows.iter().all(|r| r.len() == len);
-    for i in 0..len {
-        let mut raw = [[0; 4]; PANEL];
-        for (to, row) in raw.iter_mut().zip(&rows) {
-            if whole || i < row.len() {
-                to[..SIZE].copy_from_slice(&row[i]);
-            }
-        }
-        put(i % dims.taps * dims.k + i / dims.taps, T::line(values.dtype, &raw));
-    }
-}
-
-/// Lines as elements.
-fn flat<T>(lines: &[Line<T>]) -> &[T] {
-    // SAFETY: a Line is exactly its array (64 or 128 bytes), so lines are contiguous elements.
-    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * PANEL) }
+    Ok(Some(Packed { dims, packing: Packing::Panels { gated }, store }))
 }
 
 impl Packed {
@@ -300,9 +289,14 @@ impl Packed {
         self.dims
     }
 
+    /// How it is laid out.
+    pub fn packing(&self) -> Packing {
+        self.packing
+    }
+
     /// Whether value and gate columns are interleaved.
-    pub fn geglu(&self) -> bool {
-        self.geglu
+    pub fn gated(&self) -> bool {
+        self.packing == Packing::Panels { gated: true }
     }
 
     /// Bytes of memory.
@@ -326,7 +320,7 @@ impl Packed {
     pub fn panel_count(&self) -> usize {
         match &self.store {
             Store::Vector(_) => 0,
-            _ => panel_count(self.dims, self.geglu),
+            _ => panel_count(self.dims, self.gated()),
         }
     }
 
@@ -335,15 +329,15 @@ impl Packed {
         let start = panel * self.dims.k * self.dims.taps + from;
         match &self.store {
             Store::Vector(_) => Panel::F32(&[]),
-            Store::F16(v) => Panel::F16(flat(&v[start..start + count])),
-            Store::F32(v) => Panel::F32(flat(&v[start..start + count])),
+            Store::F16(v) => Panel::F16(bytemuck::cast_slice(&v[start..start + count])),
+            Store::F32(v) => Panel::F32(bytemuck::cast_slice(&v[start..start + count])),
         }
     }
 
     /// Weight `[n, k, tap]` in torch's numbering: what the naive kernels read.
     pub fn at(&self, n: usize, k: usize, tap: usize) -> f32 {
         let half = self.dims.n / 2;
-        let (panel, column) = match self.geglu {
+        let (panel, column) = match self.gated() {
             true => (n % half / (PANEL / 2), n % half % (PANEL / 2) + if n < half { 0 } else { PANEL / 2 }),
             false => (n / PANEL, n % PANEL),
         };

@@ -306,20 +306,36 @@ unsafe fn store<S: Simd, const M: usize>(s: S, c: *mut f32, old: Old, acc: [[S::
     }
 }
 
+/// The first `LANES` values of `x`, or all of them and then zeros.
+#[inline(always)]
+pub fn load<S: Simd>(s: S, x: &[f32]) -> S::V {
+    // SAFETY: x is as long as what is read.
+    unsafe { if x.len() >= S::LANES { s.load(x.as_ptr()) } else { s.load_part(x.as_ptr(), x.len()) } }
+}
+
+/// The lanes of `v` to the first `LANES` places of `to`, or as many as there are.
+#[inline(always)]
+pub fn put<S: Simd>(s: S, to: &mut [f32], v: S::V) {
+    // SAFETY: `to` is as long as what is written.
+    unsafe {
+        if to.len() >= S::LANES { s.store(to.as_mut_ptr(), v) } else { s.store_part(to.as_mut_ptr(), v, to.len()) }
+    }
+}
+
 /// A function of N vectors, applied along rows by [`map`].
 pub trait Lanewise<const N: usize> {
     /// One vector. `#[inline(always)]`.
     fn at<S: Simd>(&self, s: S, x: [S::V; N]) -> S::V;
 }
 
-/// `to[i] = f(from[0][i], from[1][i], ..)` for i in `0 .. n`.
-///
-/// # Safety
-/// Every pointer must be valid for n elements, and no other thread may use `to`.
+/// `to[i] = f(from[0][i], from[1][i], ..)` for each i of `to`; the others are as long or longer.
 #[inline(always)]
-pub unsafe fn map<S: Simd, const N: usize, F: Lanewise<N>>(s: S, n: usize, from: [*const f32; N], to: *mut f32, f: &F) {
+pub fn map<S: Simd, const N: usize, F: Lanewise<N>>(s: S, from: [&[f32]; N], to: &mut [f32], f: &F) {
+    let n = to.len();
+    let from = from.map(|x| x[..n].as_ptr());
+    let to = to.as_mut_ptr();
     let mut i = 0;
-    // SAFETY: the caller's; i + LANES <= n, and the rest is partial.
+    // SAFETY: all slices have n elements; i + LANES <= n, and the rest is partial.
     unsafe {
         while i + S::LANES <= n {
             let mut x = [s.splat(0.0); N];

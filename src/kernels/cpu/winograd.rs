@@ -15,8 +15,8 @@ mod input;
 mod products;
 
 use super::gemm::Product;
+use super::gemm::statistics::Statistics;
 use super::panels::PANEL;
-use super::statistics::Statistics;
 use super::tile::{Shared, Split};
 use super::{Io, Scratch};
 use crate::kernels::statistics::{ROWS, Tiles};

@@ -7,16 +7,16 @@ use crate::kernels::{Dims, Op, Packing};
 use crate::tensor::Shape;
 
 /// Columns of a packed weight: each half of a gated one has whole quads.
-pub(crate) fn columns(dims: Dims, geglu: bool) -> usize {
-    if geglu { 2 * (dims.n / 2).next_multiple_of(4) } else { dims.n.next_multiple_of(4) }
+pub(crate) fn columns(dims: Dims, packing: Packing) -> usize {
+    if packing.is_gated() { 2 * (dims.n / 2).next_multiple_of(4) } else { dims.n.next_multiple_of(4) }
 }
 
 /// Bytes of a packed weight: vectors are f32 always.
-pub(crate) fn packed_bytes(dims: Dims, packing: Packing, geglu: bool, storage: Storage) -> u64 {
-    let n = columns(dims, geglu);
+pub(crate) fn packed_bytes(dims: Dims, packing: Packing, storage: Storage) -> u64 {
+    let n = columns(dims, packing);
     match packing {
-        Packing::Vector => (4 * n) as u64,
-        Packing::Panels => (n * dims.k.next_multiple_of(4) * dims.taps * storage.bytes()) as u64,
+        Packing::Vector { .. } => (4 * n) as u64,
+        Packing::Panels { .. } => (n * dims.k.next_multiple_of(4) * dims.taps * storage.bytes()) as u64,
     }
 }
 
@@ -56,8 +56,7 @@ pub(crate) fn too_large(
 
 /// What is too large, in words, and how the remedy begins: no smaller picture makes a weight smaller.
 fn culprit(op: &Op, x: &[Shape], w: &[Dims], limits: &Limits) -> (String, &'static str) {
-    let geglu = matches!(op, Op::Matmul(m) if m.geglu);
-    let packed = |(d, p): (&Dims, Packing)| (packed_bytes(*d, p, geglu, limits.weights), *d);
+    let packed = |(d, p): (&Dims, Packing)| (packed_bytes(*d, p, limits.weights), *d);
     let weight = w.iter().zip(op.packings()).map(packed).find(|(bytes, _)| *bytes > limits.max_binding);
     if let Some((_, d)) = weight {
         return (format!("its weight ({} by {}, {} taps)", d.n, d.k, d.taps), "use ");

@@ -24,7 +24,7 @@ impl Finish {
     /// prefetcher foresees them. The tile's products hide the wait.
     #[inline(always)]
     pub fn ask<S: Simd>(self, s: S, p: &Product<'_>, out: *const f32, pitch: usize) {
-        let width = if p.w.geglu() { PANEL / 2 } else { PANEL };
+        let width = if p.w.gated() { PANEL / 2 } else { PANEL };
         let first = self.panel * width;
         for at in self.first_row..self.first_row + self.m {
             let y = out.wrapping_add(at * pitch + first);
@@ -45,7 +45,7 @@ impl Finish {
     /// `sums` must hold m lines, `out` the whole output, and no other task reads or writes these rows of this panel.
     #[inline(always)]
     pub unsafe fn store<S: Simd>(self, s: S, p: &Product<'_>, sums: *const f32, out: *mut f32, pitch: usize) {
-        let width = if p.w.geglu() { PANEL / 2 } else { PANEL };
+        let width = if p.w.gated() { PANEL / 2 } else { PANEL };
         let first = self.panel * width;
         let columns = width.min(p.shape.c - first);
         for r in 0..self.m {
@@ -100,7 +100,7 @@ impl<'a, 'b> Line<'a, 'b> {
         // SAFETY: the caller's.
         unsafe {
             let mut y = s.load(sums.add(i));
-            if self.p.w.geglu() {
+            if self.p.w.gated() {
                 if let Some(bias) = self.p.bias {
                     y = s.add(y, read(s, &bias[self.first + i..], n));
                 }

@@ -1,20 +1,16 @@
 //! The product with plain loops over the same panels: the documentation of the fast one, and the last resort.
-#![allow(unsafe_code, reason = "tasks write disjoint rows of one output")]
 
-use super::{Product, Residual, Window, scalar};
+use super::{Product, Residual, Window, scalar, statistics};
 use crate::kernels::Activation;
-use crate::kernels::cpu::tile::Shared;
-use crate::kernels::cpu::{Io, statistics};
+use crate::kernels::cpu::Io;
 use crate::workers::Workers;
 
 /// Computes `p` into `io.y`, one output row a task.
 pub fn naive(p: &Product<'_>, io: &mut Io<'_>, workers: &Workers) {
-    let (target, pitch) = (Shared::new(io.y.data), io.y.pitch);
-    workers.for_each(p.shape.rows(), |at, _| {
-        // SAFETY: rows of the output do not overlap, and each is one task's.
-        let y = unsafe { std::slice::from_raw_parts_mut(target.get().add(at * pitch), p.shape.c) };
+    let pitch = io.y.pitch;
+    workers.for_each_row(io.y.rows(), 1, |at, y| {
         for (n, y) in y.iter_mut().enumerate() {
-            *y = match p.w.geglu() {
+            *y = match p.w.gated() {
                 true => element(p, at, n) * scalar(Activation::Gelu, element(p, at, p.shape.c + n)),
                 false => {
                     let (b, pixel) = (at / p.shape.pixels(), at % p.shape.pixels());

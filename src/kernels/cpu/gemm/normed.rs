@@ -1,13 +1,12 @@
 //! Sources with a GroupNorm applied to them, in scratch: for products that read every input many times.
-#![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint rows of scratch")]
 
 use super::{Norm, Product};
 use crate::kernels::cpu::In;
 use crate::kernels::cpu::group_norm::Affine;
-use crate::kernels::cpu::tile::{Shared, Split, map};
+use crate::kernels::cpu::tile::map;
 use crate::simd::{Isa, Simd, Task, dispatch};
 use crate::tensor::Shape;
-use crate::workers::Workers;
+use crate::workers::{RowsMut, Workers};
 
 /// Most rows of a task.
 const ROWS: usize = 64;
@@ -35,13 +34,8 @@ pub fn sources<'a>(
     for (from, to) in p.sources.iter().zip(&mut all) {
         let shape = from.shape.with_b(p.shape.b);
         let (own, rest) = std::mem::take(&mut room).split_at_mut(len(shape));
-        let target = Shared::new(own);
-        let split = Split::at_most(shape.rows(), ROWS);
-        workers.for_each(split.parts, |task, _| {
-            let (first, rows) = split.part(task);
-            // SAFETY: rows of the room do not overlap, and each is one task's.
-            let to = unsafe { target.get().add(first * pitch(shape.c)) };
-            dispatch(isa, Rows { from, norm, before, first, rows, to });
+        workers.for_each_part(RowsMut::new(own, shape.rows(), shape.c, pitch(shape.c)), ROWS, |first, to, _| {
+            dispatch(isa, Rows { from, norm, before, first, to });
         });
         *to = In { data: own, shape, pitch: pitch(shape.c) };
         before += shape.c;
@@ -57,8 +51,7 @@ struct Rows<'a> {
     /// Channels of the sources before it.
     before: usize,
     first: usize,
-    rows: usize,
-    to: *mut f32,
+    to: &'a mut [f32],
 }
 
 impl Task for Rows<'_> {
@@ -67,13 +60,11 @@ impl Task for Rows<'_> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let In { data, shape, pitch: from_pitch } = *self.from;
-        for r in 0..self.rows {
+        for (r, to) in self.to.chunks_mut(pitch(shape.c)).enumerate() {
             let (b, pixel) = ((self.first + r) / shape.pixels(), (self.first + r) % shape.pixels());
             let x = &data[(b % shape.b * shape.pixels() + pixel) * from_pitch..][..shape.c];
             let [mean, scale, shift] = self.norm.rows(b, self.before, shape.c);
-            let from = [x.as_ptr(), mean.as_ptr(), scale.as_ptr(), shift.as_ptr()];
-            // SAFETY: all slices were cut to c; the row is this task's.
-            unsafe { map(s, shape.c, from, self.to.add(r * pitch(shape.c)), &Affine(self.norm.act)) };
+            map(s, [x, mean, scale, shift], &mut to[..shape.c], &Affine(self.norm.act));
         }
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 
-fn check(dims: Dims, geglu: bool) {
+fn check(dims: Dims, gated: bool) {
     let workers = Workers::new(2).unwrap();
     let values: Vec<f32> = (0..dims.len()).map(|i| (i % 2048) as f32 - 1000.0).collect();
     let halves: Vec<u8> = values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect();
@@ -10,7 +10,7 @@ fn check(dims: Dims, geglu: bool) {
             [(Dtype::F32, bytemuck::cast_slice(&values)), (Dtype::F16, &halves[..]), (Dtype::Bf16, &brain[..])]
         {
             let stored = Stored { dtype, bytes };
-            let p = pack(dims, Packing::Panels, geglu, stored, keep_f32, &workers).unwrap();
+            let p = pack(dims, Packing::Panels { gated }, stored, keep_f32, &workers).unwrap();
             for (i, v) in values.iter().enumerate() {
                 let (n, k, tap) = (i / (dims.k * dims.taps), i / dims.taps % dims.k, i % dims.taps);
                 let want = if dtype == Dtype::Bf16 { bf16::from_f32(*v).to_f32() } else { *v };
@@ -34,7 +34,7 @@ fn panels_hold_every_weight() {
 fn rows_at_a_time_are_the_same_panels() {
     let workers = Workers::new(2).unwrap();
     // The last one takes several blocks.
-    for (dims, geglu) in [
+    for (dims, gated) in [
         (Dims::matrix(33, 7), false),
         (Dims::filter3(31, 5), false),
         (Dims::matrix(34, 5), true),
@@ -44,14 +44,14 @@ fn rows_at_a_time_are_the_same_panels() {
         let stored = Stored::f32(&values);
         let row = dims.k * dims.taps * 4;
         for keep_f32 in [false, true] {
-            let whole = pack(dims, Packing::Panels, geglu, stored, keep_f32, &workers).unwrap();
+            let whole = pack(dims, Packing::Panels { gated }, stored, keep_f32, &workers).unwrap();
             for pool in [None, Some(&workers)] {
                 let mut read = |rows: Range<usize>, out: &mut Vec<u8>| {
                     out.extend_from_slice(&stored.bytes[rows.start * row..rows.end * row]);
                     Ok(())
                 };
                 let form = (Dtype::F32, keep_f32);
-                let parts = pack_rows(dims, geglu, form, &mut Vec::new(), pool, &mut read).unwrap().unwrap();
+                let parts = pack_rows(dims, gated, form, &mut Vec::new(), pool, &mut read).unwrap().unwrap();
                 assert_eq!(parts.bytes(), whole.bytes());
                 for panel in 0..whole.panel_count() {
                     let same = match (whole.panel(panel, 0, dims.k), parts.panel(panel, 0, dims.k)) {
@@ -89,12 +89,12 @@ fn what_f16_cannot_hold_is_not_made_infinite() {
 fn padding_is_zero_and_sizes_are_checked() {
     let workers = Workers::new(1).unwrap();
     let ones = [1.0; 33];
-    let p = pack(Dims::matrix(33, 1), Packing::Panels, false, Stored::f32(&ones), true, &workers).unwrap();
+    let p = pack(Dims::matrix(33, 1), Packing::PANELS, Stored::f32(&ones), true, &workers).unwrap();
     let Panel::F32(line) = p.panel(1, 0, 1) else { panic!("asked for f32") };
     assert_eq!((line[0], &line[1..]), (1.0, &[0.0; 31][..]));
     assert_eq!(p.bytes(), 2 * 32 * 4);
-    let v = pack(Dims::vector(33), Packing::Vector, false, Stored::f32(&ones), false, &workers).unwrap();
+    let v = pack(Dims::vector(33), Packing::VECTOR, Stored::f32(&ones), false, &workers).unwrap();
     assert_eq!(v.vector(), ones);
-    assert!(pack(Dims::matrix(5, 5), Packing::Panels, false, Stored::f32(&ones), true, &workers).is_err());
-    assert!(pack(Dims::matrix(33, 1), Packing::Panels, true, Stored::f32(&ones), true, &workers).is_err());
+    assert!(pack(Dims::matrix(5, 5), Packing::PANELS, Stored::f32(&ones), true, &workers).is_err());
+    assert!(pack(Dims::matrix(33, 1), Packing::Panels { gated: true }, Stored::f32(&ones), true, &workers).is_err());
 }

@@ -109,14 +109,11 @@ impl<F: Form<IN, P, OUT>, const IN: usize, const P: usize, const OUT: usize> Fac
                         let at = ((b % src.shape.b * h + y) * w + x) * src.pitch + from - before;
                         let pixel = &src.data[at..at + end - from];
                         let to = &mut to[from - first..end - first];
-                        let (n, x, to) = (pixel.len(), pixel.as_ptr(), to.as_mut_ptr());
                         match self.p.norm {
-                            // SAFETY: both slices hold n elements.
-                            None => unsafe { map(s, n, [x], to, &Copy1) },
+                            None => map(s, [pixel], to, &Copy1),
                             Some(norm) => {
-                                let [mean, scale, shift] = norm.rows(b, from, n).map(<[f32]>::as_ptr);
-                                // SAFETY: all slices hold n elements.
-                                unsafe { map(s, n, [x, mean, scale, shift], to, &Affine(norm.act)) }
+                                let [mean, scale, shift] = norm.rows(b, from, pixel.len());
+                                map(s, [pixel, mean, scale, shift], to, &Affine(norm.act));
                             }
                         }
                     }

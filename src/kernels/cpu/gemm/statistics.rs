@@ -4,9 +4,9 @@
 //! The values depend on the output alone, whoever computes them and when: not on tasks, batch or threads.
 #![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint parts of one output")]
 
-use super::Out;
-use super::panels::PANEL;
-use super::tile::Shared;
+use crate::kernels::cpu::Out;
+use crate::kernels::cpu::panels::PANEL;
+use crate::kernels::cpu::tile::Shared;
 use crate::kernels::statistics::Tiles;
 use crate::simd::{Isa, Simd, Task, dispatch};
 use crate::tensor::Shape;
