@@ -132,6 +132,7 @@ impl<'a> Work<'a> {
         };
         let weights = self.prompts.weights().to_vec();
         let mut guided = Guided::new(unet, self.prediction, request.guidance).with_branches(weights);
+        guided = guided.with_rescale(request.guidance_rescale);
         let previewer = &mut self.previewer;
         let mut heard = |p: &Progress<'_>| {
             if let Some(previewer) = previewer

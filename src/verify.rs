@@ -180,11 +180,13 @@ fn jobs(reference: &Reference, nine_channels: bool) -> Vec<(String, Job)> {
         let loop_name = name.strip_prefix("loop.").and_then(|n| n.strip_suffix(".latents")).filter(|_| !nine_channels);
         if let Some((l, given)) = loop_name.and_then(|l| Some((l, reference.loops.get(l)?))) {
             jobs.push((format!("loop.{l}.timesteps"), Job::Compute(limit::SAMPLER)));
+            jobs.push((format!("loop.{l}.init_noise_sigma"), Job::Compute(limit::SAMPLER)));
             if !given.sigmas.is_empty() {
                 jobs.push((format!("loop.{l}.sigmas"), Job::Compute(limit::SAMPLER)));
             }
         }
     }
+    jobs.extend(reference.tables.keys().map(|name| (format!("table.{name}"), Job::Compute(limit::SAMPLER))));
     jobs
 }
 
@@ -201,13 +203,13 @@ fn job(name: &str, nine_channels: bool) -> Option<Job> {
         ["vae", "decoded" | "mean" | "logvar"] => Some(Job::Compute(limit::MODEL)),
         ["unet", _, "output" | "output154"] => own(false, Job::Compute(limit::MODEL)),
         ["unet9", "output"] | ["unet9", _, "output"] => own(true, Job::Compute(limit::MODEL)),
-        ["loop", _, "latents"] => own(false, Job::Compute(limit::LOOP)),
+        ["loop", _, "first" | "latents"] => own(false, Job::Compute(limit::LOOP)),
         ["txt2img" | "img2img", "latents"] => own(false, Job::Compute(limit::LOOP)),
         ["txt2img", "image_u8"] => own(false, Job::Compute(limit::PICTURE)),
         ["inpaint", "latents"] => own(false, Job::Compute(limit::LOOP)),
         ["inpaint9", "latents"] => own(true, Job::Compute(limit::LOOP)),
         ["randn", _, _] => Some(Job::Compute(limit::NOISE)),
-        ["brownian", _] | ["k", ..] => Some(Job::Compute(limit::SAMPLER)),
+        ["brownian", _] | ["k", ..] | ["zsnr", "alphas_cumprod"] => Some(Job::Compute(limit::SAMPLER)),
         _ => Some(Job::Unknown),
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! [`samplers::find`] gives a sampler, [`plan::Plan::new`] its tables for a model's [`schedule::Schedule`], and
 //! [`run::sample`] the final latents, drawing from a [`noise::Noise`] and asking a [`run::Denoiser`], which is mostly a
-//! [`guided::Guided`] around the U-Net. A new sampler is one function in one file and one entry of [`samplers::SAMPLERS`];
-//! one that walks along tables of its own has a second function for them beside the first.
+//! [`guided::Guided`] around the U-Net. A new sampler is one function in one file and one entry of
+//! [`samplers::SAMPLERS`]; one that walks along tables of its own has a second function for them beside the first.
 //!
 //! All vectors are `[n][c][h][w]` flat, which is torch's order and so the order of the noise; the samplers work value
 //! by value and never look at the shape. The engine's own NHWC begins behind [`guided::Unet`].
@@ -39,6 +39,8 @@ pub mod timesteps;
 pub(crate) mod unipc;
 pub mod watch;
 
+#[cfg(test)]
+mod references;
 #[cfg(test)]
 mod tests;
 

@@ -58,6 +58,13 @@ impl Prompts {
         Self { embeddings, contexts: vec![contexts], spans: vec![(1, 0)], weights: vec![1.0] }
     }
 
+    /// The same without the negative prompt, for guidance 1.
+    #[must_use]
+    pub fn without_negative(mut self) -> Self {
+        self.contexts.iter_mut().for_each(|set| set.uncond = None);
+        self
+    }
+
     /// The weight of each prompt that AND joins; mostly one of 1.
     pub fn weights(&self) -> &[f32] {
         &self.weights
@@ -104,6 +111,10 @@ pub fn embed(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, listen:
     let negative = uncond.as_ref().and_then(|read| read.note("the negative prompt", positions));
     for note in cond.note("the prompt", positions).into_iter().chain(negative) {
         tell(listen, Event::Note(note))?;
+    }
+    if uncond.is_none() && !request.negative_prompt.trim().is_empty() {
+        let note = "the negative prompt is not used: at guidance 1 only the prompt's half is computed";
+        tell(listen, Event::Note(note.into()))?;
     }
     let mut encoder = Encoder { stages, lexicon, clip_skip: request.clip_skip, known: HashMap::new() };
     let texts = cond.texts.iter().chain(uncond.iter().flat_map(|r| &r.texts));

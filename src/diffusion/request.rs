@@ -29,6 +29,8 @@ pub struct Request {
     pub height: usize,
     /// How strongly the picture follows the prompt; 1 does without the negative prompt.
     pub guidance: f32,
+    /// How far the guided prediction's contrast is pulled back to the prompt's own, 0 to 1 (CFG rescale).
+    pub guidance_rescale: f32,
     /// Which hidden state of the text encoder, from the end; 1 is the last.
     pub clip_skip: usize,
     /// Sampler, schedule, steps.
@@ -124,6 +126,7 @@ impl Request {
             width,
             height,
             guidance: 7.5,
+            guidance_rescale: 0.0,
             clip_skip: 1,
             sampling,
             seed: 0,
@@ -152,6 +155,12 @@ impl Request {
         let layers = model.networks.text.iter().map(TextConfig::most_clip_skip).min().unwrap_or(1);
         if !(1..=layers).contains(&self.clip_skip) {
             return Err(Error::usage(format!("clip skip {} is out of range: use 1 to {layers}", self.clip_skip)));
+        }
+        if !(0.0..=1.0).contains(&self.guidance_rescale) {
+            return Err(Error::usage(format!(
+                "guidance rescale {} is out of range: use 0 to 1",
+                self.guidance_rescale
+            )));
         }
         if self.count == 0 {
             return Err(Error::usage("0 pictures asked for: use at least 1"));

@@ -92,6 +92,9 @@ impl<'e> Metadata<'e> {
         put("Sampler", s.sampler.name.to_string());
         put("Schedule type", schedule_label(request));
         put("CFG scale", request.guidance.to_string());
+        if request.guidance_rescale != 0.0 {
+            put("CFG rescale", request.guidance_rescale.to_string());
+        }
         let (seed, variation_seed) = request.seeds(index);
         put("Seed", seed.to_string());
         let (width, height) = request.picture().map_or((request.width, request.height), |init| init.size);

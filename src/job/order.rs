@@ -67,6 +67,8 @@ pub struct Order {
     pub steps: Option<usize>,
     /// How strongly the picture follows the prompt, 0 to 30; 1 is off.
     pub guidance: Option<f32>,
+    /// How far the guided prediction's contrast is pulled back to the prompt's own, 0 to 1.
+    pub guidance_rescale: Option<f32>,
     /// The sampler; its name may bring a schedule, `DPM++ 2M Karras`.
     #[serde(with = "word")]
     pub sampler: Option<Named>,
@@ -168,6 +170,7 @@ impl Order {
             _ => Ok(()),
         };
         bounded("guidance", self.guidance, 30.0)?;
+        bounded("guidance rescale", self.guidance_rescale, 1.0)?;
         bounded("variation strength", self.variation_strength, 1.0)?;
         match self.strength.filter(|s| !(0.0..=1.0).contains(s)) {
             Some(strength) => Err(Fault::usage(format!("strength {strength}: use 0 to 1").into())),
@@ -251,6 +254,7 @@ mod tests {
             grid: Some(Axes::parse("steps=10,20 x sampler=euler,DPM++ 2M Karras").unwrap()),
             preview: Some(Word::parse("every=3,vae").unwrap()),
             guidance: Some(7.25),
+            guidance_rescale: Some(0.7),
             sampler: Some(Word::parse("dpmpp_2m_sde karras").unwrap()),
             schedule: Some(ScheduleKind::Exponential),
             timesteps: Some(Timesteps::Webui),

@@ -146,6 +146,7 @@ impl Recipe {
                 "Sampler" => word(&mut order.sampler, value)?,
                 "Schedule type" if scheduled => {}
                 "Schedule type" => word(&mut order.schedule, value)?,
+                "CFG rescale" => number(&mut order.guidance_rescale, key, value)?,
                 "CFG scale" => number(&mut order.guidance, key, value)?,
                 "Seed" => seed(&mut order.seed, value)?,
                 // That of the result, which the picture's follows from.

@@ -41,6 +41,7 @@ pub fn resolve(
         width: side(order.width, width),
         height: side(order.height, height),
         guidance: order.guidance.or(start.guidance).unwrap_or(own.guidance),
+        guidance_rescale: order.guidance_rescale.unwrap_or(0.0),
         clip_skip: order.clip_skip.unwrap_or(1),
         sampling: sampling(order, model, picture.then(|| start.strength.unwrap_or(STRENGTH)))?,
         seed: order.seed.unwrap_or(Seed::Random).drawn(),

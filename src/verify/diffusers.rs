@@ -137,8 +137,8 @@ impl LoopConfig {
         }
     }
 
-    /// The configuration of a loop of `samplers.json`: by its `_class_name` if it has one, else by its name, and then by
-    /// what else it says.
+    /// The configuration of a loop of `samplers.json`: by its `_class_name` if it has one, else by its name, and then
+    /// by what else it says.
     pub fn of(name: &str, given: &reference::Loop) -> Result<Self> {
         let flag = |key: &str| given.config.get(key).and_then(serde_json::Value::as_bool);
         let count = |key: &str| given.config.get(key).and_then(serde_json::Value::as_u64);

@@ -12,6 +12,8 @@ const MAX_FILE: u64 = 1 << 30;
 #[derive(Debug, Default)]
 pub struct Reference {
     tensors: BTreeMap<String, Values>,
+    /// Timestep tables that need no network, by name.
+    pub tables: BTreeMap<String, Vec<f32>>,
     /// The sampling loops, by name.
     pub loops: BTreeMap<String, Loop>,
     /// Steps and tables of the `k.*` checks.
@@ -137,6 +139,8 @@ impl Reference {
         for (name, value) in all {
             if name == "k" {
                 self.k = serde_json::from_value(value).map_err(wrong)?;
+            } else if name == "tables" {
+                self.tables = serde_json::from_value(value).map_err(wrong)?;
             } else {
                 self.loops.insert(name, serde_json::from_value(value).map_err(wrong)?);
             }

@@ -1,17 +1,21 @@
 //! The checks of noise, schedules and samplers: `randn.*`, `brownian.*`, `k.*` on an analytic denoiser, `loop.*`.
 
+use super::reference::Loop;
 use super::{Bench, error};
+use crate::diffusion::denoise::guided::Guided;
 use crate::diffusion::denoise::noise::FixedNoise;
 use crate::diffusion::denoise::plan::Plan;
-use crate::diffusion::denoise::run::{At, Denoiser, Progress, run};
+use crate::diffusion::denoise::run::{At, Denoiser, Progress, run, sample};
 use crate::diffusion::denoise::samplers;
 use crate::diffusion::denoise::schedule::Schedule;
 use crate::diffusion::denoise::sigmas::{ScheduleKind, sigmas};
+use crate::diffusion::prompt::PromptedUnet;
 use crate::error::{Error, Result};
+use crate::models::training::{Prediction, ScheduleConfig, ZeroSnr};
 use crate::rng::RngKind;
 use crate::rng::brownian::BrownianTree;
-use crate::verify::diffusers::LoopConfig;
-use std::ops::ControlFlow;
+use crate::verify::diffusers::{self, LoopConfig};
+use std::ops::{ControlFlow, Range};
 
 /// The order in which one generator of a seed was asked for the `randn.SEED.*` tensors.
 const DRAWS: [&str; 3] = ["5", "4x8x8", "19"];
@@ -26,6 +30,16 @@ impl Bench<'_> {
             ["k", "sigmas", table] => error(&self.table(table)?, &self.reference.get(name)?.data),
             ["k", sampler @ ("dpm_fast" | "dpm_adaptive")] => self.analytic(name, "discrete", sampler, Some(0.0)),
             ["k", table, sampler] => self.analytic(name, table, sampler, None),
+            ["table", rest @ ..] => {
+                let rest = rest.join(".");
+                let want = self.reference.tables.get(&rest).ok_or_else(|| Error::other(format!("no table {rest}")))?;
+                error(&diffusers::table(&Schedule::new(&ScheduleConfig::default())?, &rest)?, want)
+            }
+            ["zsnr", "alphas_cumprod"] => {
+                let config =
+                    ScheduleConfig { zero_snr: Some(ZeroSnr::Diffusers), ..self.stages.model().schedule.clone() };
+                error(Schedule::new(&config)?.alphas_cumprod(), &self.reference.get(name)?.data)
+            }
             ["loop", which, part] => self.looped(name, which, part),
             _ => Err(Error::other(format!("{name} is not a check of this kind"))),
         }
@@ -92,11 +106,81 @@ impl Bench<'_> {
             "sigmas" => error(&ours.sigmas, &given.sigmas),
             "init_noise_sigma" => error(&[ours.init_noise_sigma], &[given.init_noise_sigma as f32]),
             _ => {
-                let noise = self.reference.get(&format!("loop.{which}.noise"))?;
-                let latents = self.guided(&ours.plan, given.cfg, noise, None)?;
-                error(&latents, &self.reference.get(name)?.data)
+                let prediction = config.prediction.unwrap_or(self.stages.model().schedule.prediction);
+                let (first, latents) = self.whole_loop(which, given, &ours, prediction)?;
+                error(if part == "first" { &first } else { &latents }, &self.reference.get(name)?.data)
             }
         }
+    }
+
+    /// The latents after the first step, in diffusers' scale, and the last ones.
+    fn whole_loop(
+        &self,
+        which: &str,
+        given: &Loop,
+        ours: &diffusers::Loop,
+        prediction: Prediction,
+    ) -> Result<(Vec<f32>, Vec<f32>)> {
+        let noise = self.reference.get(&format!("loop.{which}.noise"))?;
+        let &[n, _, h, w] = noise.shape.as_slice() else {
+            return Err(Error::other(format!("noise of shape {:?} is not a batch of latents", noise.shape)));
+        };
+        let mut draws = vec![noise.data.clone()];
+        if let Ok(steps) = self.reference.get(&format!("loop.{which}.step_noise")) {
+            draws.extend(steps.data.chunks_exact(noise.data.len().max(1)).map(<[f32]>::to_vec));
+        }
+        let plan = &ours.plan;
+        let prompts = self.prompts()?;
+        // The conditional half alone, as generate computes it.
+        let prompts = if given.cfg == 1.0 { prompts.without_negative() } else { prompts };
+        let mut unet = PromptedUnet::new(self.stages, &prompts, (n, h, w), plan.times())?;
+        let guided = Guided::new(&mut unet, prediction, given.cfg).with_rescale(given.guidance_rescale);
+        let mut seen = Seen { inner: guided, second: None };
+        let mut heard = |_: &Progress<'_>| ControlFlow::Continue(());
+        let size = (n, noise.data.len() / n.max(1));
+        let latents = sample(plan, size, None, &mut FixedNoise::new(draws), &mut seen, &mut heard)?;
+        let Some((mut first, at)) = seen.second else { return Ok((latents.clone(), latents)) };
+        // Ours are clean + sigma noise where diffusers' begin with unit noise.
+        if ours.init_noise_sigma == 1.0 && !plan.sigmas().is_empty() {
+            let scale = 1.0 / (f64::from(at.sigma).powi(2) + 1.0).sqrt();
+            first.iter_mut().for_each(|v| *v = (f64::from(*v) * scale) as f32);
+        }
+        Ok((first, latents))
+    }
+}
+
+/// Remembers the latents of the second evaluation: those after one step of a sampler that evaluates once a step.
+struct Seen<'a> {
+    inner: Guided<'a>,
+    second: Option<(Vec<f32>, At)>,
+}
+
+impl Seen<'_> {
+    fn see(&mut self, x: &[f32], at: At) {
+        if at.evaluation == 1 {
+            self.second = Some((x.to_vec(), at));
+        }
+    }
+}
+
+impl Denoiser for Seen<'_> {
+    fn denoised(&mut self, x: &[f32], at: At, out: &mut [f32]) -> Result<()> {
+        self.see(x, at);
+        self.inner.denoised(x, at, out)
+    }
+
+    fn epsilon(&mut self, x: &[f32], at: At, out: &mut [f32]) -> Result<()> {
+        self.see(x, at);
+        self.inner.epsilon(x, at, out)
+    }
+
+    fn noise_and_clean(&mut self, x: &[f32], at: At, noise: &mut [f32], clean: &mut [f32]) -> Result<()> {
+        self.see(x, at);
+        self.inner.noise_and_clean(x, at, noise, clean)
+    }
+
+    fn select(&mut self, images: Range<usize>) {
+        self.inner.select(images);
     }
 }
 

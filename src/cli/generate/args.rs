@@ -170,6 +170,10 @@ pub struct SamplingFlags {
         allow_negative_numbers = true
     )]
     cfg_scale: Option<f32>,
+    /// How far guidance's contrast is pulled back to the prompt's own, 0 to 1; 0.7 suits models with zero terminal SNR
+    /// [default: 0]
+    #[arg(long, value_name = "SHARE", visible_alias = "cfg-rescale")]
+    guidance_rescale: Option<f32>,
     /// Sampler; `lienzo samplers` lists them [default: the model's own, euler_a for SD 1.x]
     #[arg(
         long,
@@ -184,7 +188,8 @@ pub struct SamplingFlags {
     /// Share of fresh noise, 0 to 1 [default: the sampler's own]
     #[arg(long, value_name = "ETA", visible_alias = "ddim_eta", allow_negative_numbers = true)]
     eta: Option<f32>,
-    /// Timesteps of DDIM, PLMS and UniPC: auto, leading, linspace, trailing or webui [default: auto]
+    /// Timesteps of DDIM, PLMS, UniPC and TCD: auto, leading, linspace, trailing or webui; or one timestep for one step of
+    /// any sampler [default: auto]
     #[arg(long, value_name = "RULE", value_parser = parsed::<Timesteps>)]
     timesteps: Option<Timesteps>,
     /// What the model predicts: auto (as the file says), eps, v or sample; the wrong one gives noise or grey
@@ -286,6 +291,7 @@ impl GenerateArgs {
             preview: self.output.preview,
             steps: sampling.steps,
             guidance: sampling.cfg_scale,
+            guidance_rescale: sampling.guidance_rescale,
             sampler: sampling.sampler()?,
             schedule: sampling.scheduler,
             timesteps: sampling.timesteps,

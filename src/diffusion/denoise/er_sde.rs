@@ -1,4 +1,5 @@
-//! Latents and noise levels in, denoised latents out: the extended reverse-time SDE (Cui et al. 2023, arXiv 2309.06169).
+//! Latents and noise levels in, denoised latents out: the extended reverse-time SDE (Cui et al. 2023, arXiv
+//! 2309.06169).
 
 use super::run::{Run, combine};
 use crate::error::Result;
@@ -8,10 +9,12 @@ const POINTS: usize = 200;
 
 /// ER-SDE-Solver-3 in variance-exploding form, with the noise scale function that the paper calls SDE 5.
 ///
-/// One evaluation a step. The noise belongs to the method: its drift is made for as much, so there is no share to choose.
+/// One evaluation a step. The noise belongs to the method: its drift is made for as much, so there is no share to
+/// choose.
 pub(super) fn er_sde(run: &mut Run<'_>, x: &mut [f32]) -> Result<()> {
     let mut denoised = vec![0.0; x.len()];
-    // The level before, its clean estimate, and the slope of the clean estimate into it with the level where that began.
+    // The level before, its clean estimate, and the slope of the clean estimate into it with the level where that
+    // began.
     let mut last: Option<Past> = None;
     for (sigma, next) in run.plan.steps() {
         run.denoise(x, sigma, &mut denoised)?;

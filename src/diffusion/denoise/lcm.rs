@@ -1,7 +1,7 @@
 //! Latents and noise levels in, denoised latents out: latent consistency models (Luo et al. 2023).
 //!
-//! Two timetables: the webui's, which goes evenly to the lowest of the 50 timesteps that such models were distilled on, and
-//! diffusers' ([`ScheduleKind::Lcm`]), which leaves from evenly spread ones and ends at the clean estimate.
+//! Two timetables: the webui's, which goes evenly to the lowest of the 50 timesteps that such models were distilled on,
+//! and diffusers' ([`ScheduleKind::Lcm`]), which leaves from evenly spread ones and ends at the clean estimate.
 
 use super::plan::{Settings, Tables, Timing};
 use super::run::{Run, combine};
@@ -43,7 +43,8 @@ fn distilled(schedule: &Schedule) -> Vec<usize> {
     (stride - 1..schedule.sigmas().len()).step_by(stride).collect()
 }
 
-/// diffusers' timesteps of `n` steps, falling: every (m / n)-th of the lowest `share` of the distilled ones, from the top.
+/// diffusers' timesteps of `n` steps, falling: every (m / n)-th of the lowest `share` of the distilled ones, from the
+/// top.
 pub(crate) fn places(schedule: &Schedule, n: usize, share: f64) -> Vec<usize> {
     let mut all = distilled(schedule);
     all.truncate(((all.len() as f64 * share) as usize).max(1));
@@ -52,8 +53,8 @@ pub(crate) fn places(schedule: &Schedule, n: usize, share: f64) -> Vec<usize> {
     (0..n).map(|i| all[((i as f64 * stride) as usize).min(all.len() - 1)]).collect()
 }
 
-/// The distilled timesteps, and the levels of `steps` steps: even in timesteps from the last distilled one to the first,
-/// log sigma linear between them, then 0.
+/// The distilled timesteps, and the levels of `steps` steps: even in timesteps from the last distilled one to the
+/// first, log sigma linear between them, then 0.
 fn table(schedule: &Schedule, steps: usize) -> (Vec<f32>, Vec<f32>) {
     let indices = distilled(schedule);
     let levels: Vec<f32> = indices.iter().map(|&i| schedule.sigmas()[i]).collect();

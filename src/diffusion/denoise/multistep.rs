@@ -9,8 +9,9 @@ pub(super) fn gradient_estimation(run: &mut Run<'_>, x: &mut [f32]) -> Result<()
     extrapolated(run, x, &[&[1.0], &[2.0, -1.0]])
 }
 
-/// iPNDM (Zhang and Chen 2022, arXiv 2204.13902): Adams-Bashforth of order 1 to 4 with the weights of equal steps, whatever
-/// the steps are, as the diff-sampler collection (Apache-2.0) has it. Unlike PLMS it evaluates once in its first step.
+/// iPNDM (Zhang and Chen 2022, arXiv 2204.13902): Adams-Bashforth of order 1 to 4 with the weights of equal steps,
+/// whatever the steps are, as the diff-sampler collection (Apache-2.0) has it. Unlike PLMS it evaluates once in its
+/// first step.
 pub(super) fn ipndm(run: &mut Run<'_>, x: &mut [f32]) -> Result<()> {
     extrapolated(
         run,
@@ -24,8 +25,8 @@ pub(super) fn ipndm(run: &mut Run<'_>, x: &mut [f32]) -> Result<()> {
     )
 }
 
-/// Euler along a mean of the last slopes, whose weights (newest first) depend on how many there are; the last step is the
-/// clean estimate.
+/// Euler along a mean of the last slopes, whose weights (newest first) depend on how many there are; the last step is
+/// the clean estimate.
 fn extrapolated(run: &mut Run<'_>, x: &mut [f32], weights: &[&[f64]]) -> Result<()> {
     let mut denoised = vec![0.0; x.len()];
     // Newest first.

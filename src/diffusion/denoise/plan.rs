@@ -1,4 +1,5 @@
-//! What the user asked for in, everything that a sampler's run needs to know out: levels, timesteps, the start, the count.
+//! What the user asked for in, everything that a sampler's run needs to know out: levels, timesteps, the start, the
+//! count.
 
 use super::noise::Noise;
 use super::run::{At, Denoiser, Run, run};
@@ -155,7 +156,8 @@ impl Plan {
         Ok(())
     }
 
-    /// A k-sampler along given levels that fall to 0, as `verify` compares it with k-diffusion; the start is the caller's.
+    /// A k-sampler along given levels that fall to 0, as `verify` compares it with k-diffusion; the start is the
+    /// caller's.
     pub fn on_sigmas(
         schedule: &Schedule,
         sampler: &'static SamplerInfo,

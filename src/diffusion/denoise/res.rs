@@ -1,10 +1,12 @@
-//! Latents and noise levels in, denoised latents out: the refined exponential solver (Zhang et al. 2023, arXiv 2308.02157).
+//! Latents and noise levels in, denoised latents out: the refined exponential solver (Zhang et al. 2023, arXiv
+//! 2308.02157).
 
 use super::euler::{ancestral, to_level};
 use super::run::{Run, combine};
 use crate::error::Result;
 
-/// The second-order multistep form, in lambda = -ln sigma, as NVIDIA's Cosmos (Apache-2.0) has it. One evaluation a step.
+/// The second-order multistep form, in lambda = -ln sigma, as NVIDIA's Cosmos (Apache-2.0) has it. One evaluation a
+/// step.
 ///
 /// With a share of fresh noise it goes down to a lower level than the next, and noise leads up again (as Euler a).
 pub(super) fn res_multistep(run: &mut Run<'_>, x: &mut [f32]) -> Result<()> {

@@ -40,7 +40,8 @@ pub trait Denoiser {
     /// The noise in `x = sqrt(abar) clean + sqrt(1 - abar) noise` (DDIM, PLMS, UniPC).
     fn epsilon(&mut self, x: &[f32], at: At, out: &mut [f32]) -> Result<()>;
 
-    /// Both, of the same x. From the noise alone no clean latents follow where there is no signal (an infinite `sigma`).
+    /// Both, of the same x. From the noise alone no clean latents follow where there is no signal (an infinite
+    /// `sigma`).
     fn noise_and_clean(&mut self, x: &[f32], at: At, noise: &mut [f32], clean: &mut [f32]) -> Result<()> {
         self.epsilon(x, at, noise)?;
         let sigma = f64::from(at.sigma);

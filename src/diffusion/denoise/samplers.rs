@@ -119,7 +119,8 @@ const ANCESTRAL: SamplerInfo = SamplerInfo { draws: Draws::Generator, eta: Some(
 const SDE: SamplerInfo =
     SamplerInfo { schedule: ScheduleKind::Exponential, draws: Draws::Brownian, eta: Some(1.0), ..BASE };
 
-/// Every sampler, in the webui's order, then those of other programs. Defaults: `sd_samplers_kdiffusion` of the webui as its metadata shows them.
+/// Every sampler, in the webui's order, then those of other programs. Defaults: `sd_samplers_kdiffusion` of the webui
+/// as its metadata shows them.
 pub const SAMPLERS: &[SamplerInfo] = &[
     SamplerInfo {
         name: "DPM++ 2M",

@@ -47,7 +47,8 @@ impl Schedule {
         &self.config
     }
 
-    /// The cumulative product of 1 - beta, by integer timestep; 0 at the end where diffusers' zero terminal SNR says so.
+    /// The cumulative product of 1 - beta, by integer timestep; 0 at the end where diffusers' zero terminal SNR says
+    /// so.
     pub fn alphas_cumprod(&self) -> &[f32] {
         &self.alphas_cumprod
     }

@@ -1,4 +1,5 @@
-//! Latents and timesteps in, denoised latents out: trajectory consistency distillation (Zheng et al. 2024, algorithm 4).
+//! Latents and timesteps in, denoised latents out: trajectory consistency distillation (Zheng et al. 2024, algorithm
+//! 4).
 //!
 //! Where a consistency model jumps to the clean estimate, this one jumps along the trajectory to a place `s` beyond the
 //! next, and is noised back to the next.

@@ -66,7 +66,8 @@ impl Point {
         Self { t: t as f32, alpha_bar: f64::from(schedule.alphas_cumprod()[t]) }
     }
 
-    /// The same place with at least the signal that the schedule's highest noise level has, for methods that divide by it.
+    /// The same place with at least the signal that the schedule's highest noise level has, for methods that divide by
+    /// it.
     pub fn with_signal(self, schedule: &Schedule) -> Self {
         let least = schedule.config().zero_snr.map_or(0.0, ZeroSnr::floor);
         Self { alpha_bar: self.alpha_bar.max(f64::from(least)), ..self }

@@ -1,8 +1,8 @@
 //! What the caller hears of a sampling in, a word when the model seems to predict something else than it is taken to.
 //!
 //! Nothing in a checkpoint's tensors tells whether its network predicts noise or velocity. Latents of pictures have a
-//! standard deviation near 1; a network of one kind, read as the other, leaves the noise in its estimates (sigma times the
-//! noise, 14 at the start) or takes out more than there is.
+//! standard deviation near 1; a network of one kind, read as the other, leaves the noise in its estimates (sigma times
+//! the noise, 14 at the start) or takes out more than there is.
 
 use super::run::Progress;
 
