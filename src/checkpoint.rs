@@ -7,7 +7,7 @@
 use crate::error::Result;
 use crate::models::Networks;
 use crate::models::tokenizer::Tokenizer;
-use crate::models::training::ScheduleConfig;
+use crate::models::training::{Prediction, ScheduleConfig};
 use crate::weights::WeightSource;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ mod hash;
 mod hash_cache;
 mod names;
 mod open;
+mod parts;
 mod random;
 mod save;
 #[cfg(test)]
@@ -32,7 +33,7 @@ pub use describe::describe;
 pub use embedding::read_embedding;
 pub use hash::{PUBLISHED_SD_V1_4, legacy_hash, model_hash, sha256_file, vae_hash};
 pub use hash_cache::{cached_model_hash, cached_vae_hash};
-pub use open::{open, open_with_vae};
+pub use open::{open, open_with_text_encoder, open_with_unet, open_with_vae};
 pub use save::{save_safetensors, save_safetensors_with};
 
 /// Which model it is, as long as the process lives: no two ever have the same.
@@ -80,6 +81,21 @@ impl Model {
         }
     }
 
+    /// Other networks over the same tensors: a model of its own.
+    #[must_use]
+    pub fn with_networks(&self, networks: Networks) -> Self {
+        Self {
+            id: ModelId::next(),
+            name: self.name.clone(),
+            path: self.path.clone(),
+            source: self.source.clone(),
+            networks,
+            schedule: self.schedule.clone(),
+            tokenizer: self.tokenizer.clone(),
+            defaults: self.defaults.clone(),
+        }
+    }
+
     /// Its number: what loaded programs and packed weights are kept by.
     pub fn id(&self) -> ModelId {
         self.id
@@ -117,6 +133,42 @@ pub struct Defaults {
     pub guidance: f32,
     /// Sampler name.
     pub sampler: String,
+}
+
+impl Defaults {
+    /// What suits networks of this family, and what a file's name tells of distilled ones: nothing in their tensors
+    /// does.
+    pub fn of(networks: &Networks, schedule: &ScheduleConfig, name: &str) -> Self {
+        let mut out = Self::default();
+        let family = networks.predictor.as_ref().map_or(0, |p| p.context_width());
+        let xl = networks.added().is_some();
+        out.size = match (xl, family, schedule.prediction) {
+            (true, ..) => 1024,
+            (false, 1024, Prediction::V) => 768,
+            _ => 512,
+        };
+        let name = name.to_ascii_lowercase();
+        let says = |word: &str| name.contains(word);
+        let fast =
+            |size: usize, steps: usize, sampler: &str| Self { size, steps, guidance: 1.0, sampler: sampler.into() };
+        match () {
+            _ if says("turbo") && family == 1024 => fast(512, 1, "euler"),
+            _ if says("turbo") && xl => fast(512, 1, "euler_a"),
+            _ if says("lightning") && xl => fast(1024, steps_of(&name).unwrap_or(4), "euler"),
+            _ if says("hyper") && xl => fast(1024, steps_of(&name).unwrap_or(4), "ddim"),
+            _ if networks.guidance().is_some() => Self { steps: 4, sampler: "lcm".into(), ..out },
+            _ if says("lcm") => fast(out.size, 4, "lcm"),
+            _ if says("sdxs") => fast(512, 1, "euler"),
+            _ => out,
+        }
+    }
+}
+
+/// `4` of `sdxl_lightning_4step`.
+fn steps_of(name: &str) -> Option<usize> {
+    let before = &name[..name.find("step")?].trim_end_matches(['-', '_', ' ']);
+    let digits = before.len() - before.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+    before[before.len() - digits..].parse().ok().filter(|n| (1..=16).contains(n))
 }
 
 impl Default for Defaults {

@@ -59,6 +59,15 @@ pub struct ModelArgs {
     /// Replace the model's VAE by this one
     #[arg(long, value_name = "FILE")]
     pub vae: Option<PathBuf>,
+    /// Replace the model's VAE by this tiny one (TAESD), a twentieth of the work
+    #[arg(long, value_name = "FILE", alias = "tae", conflicts_with = "vae")]
+    pub taesd: Option<PathBuf>,
+    /// Replace the model's U-Net by this one
+    #[arg(long, value_name = "FILE", alias = "diffusion-model")]
+    pub unet: Option<PathBuf>,
+    /// Replace the model's text encoder of the same width by this one
+    #[arg(long, value_name = "FILE")]
+    pub text_encoder: Vec<PathBuf>,
 }
 
 impl ModelArgs {
@@ -76,7 +85,21 @@ impl ModelArgs {
 
     /// Reads headers and configurations; no weight yet.
     pub fn open(&self) -> Result<Model> {
-        open_model(self.one()?, self.vae.as_deref())
+        self.with_parts(open_model(self.one()?, self.vae.as_deref())?)
+    }
+
+    /// The model with the parts that are given in files of their own, but for the VAE.
+    pub fn with_parts(&self, mut model: Model) -> Result<Model> {
+        if let Some(path) = &self.unet {
+            model = lienzo::checkpoint::open_with_unet(model, path)?;
+        }
+        for path in &self.text_encoder {
+            model = lienzo::checkpoint::open_with_text_encoder(model, path)?;
+        }
+        match &self.taesd {
+            Some(path) => lienzo::checkpoint::open_with_vae(model, path),
+            None => Ok(model),
+        }
     }
 }
 

@@ -15,8 +15,10 @@ pub use request::{Event, Listener, Request, SIZES, possible_side};
 
 use crate::checkpoint::Model;
 use crate::error::{Error, Kind, Result};
+use crate::graph::{Input, Output};
 use crate::image::Image;
-use crate::models::part::StepShape;
+use crate::models::Networks;
+use crate::models::part::{Part, StepShape};
 use crate::models::tokenizer::Tokenizer;
 use crate::models::training::Prediction;
 use crate::tensor::{Shape, Tensor};
@@ -48,6 +50,21 @@ pub trait Stages {
 
     /// Pixels `[b, h, w, 3]` in [-1, 1] to the moments of the latents, not scaled.
     fn encode(&self, image: Tensor) -> Result<Tensor>;
+
+    /// One run of any part, for comparisons: with the model's own networks, or with others over the same tensors.
+    ///
+    /// # Errors
+    /// What runs the story alone has no such way.
+    fn run(
+        &self,
+        part: Part,
+        networks: Option<&Networks>,
+        inputs: Vec<(Input, Tensor)>,
+        outputs: &[Output],
+    ) -> Result<Vec<Tensor>> {
+        let _ = (part, networks, inputs, outputs);
+        Err(Error::other("single parts are run by a session on an engine"))
+    }
 }
 
 /// The U-Net with a prompt in it.

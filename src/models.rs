@@ -9,8 +9,9 @@ pub mod unet;
 
 use crate::error::{Error, Result};
 use autoencoder::kl::KlConfig;
+use autoencoder::tiny::TinyConfig;
 use text::TextConfig;
-use unet::UnetConfig;
+use unet::{AddedEmbedding, UnetConfig};
 
 /// The networks of a model: those that are there.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,6 +36,8 @@ pub enum Predictor {
 pub enum Autoencoder {
     /// The KL autoencoder.
     Kl(KlConfig),
+    /// The tiny one.
+    Tiny(TinyConfig),
 }
 
 /// What the latents of a model are: a sampler's value is `(autoencoder's - shift) * scale`.
@@ -117,6 +120,15 @@ impl Networks {
         }
     }
 
+    /// What the family's KL autoencoder scales its latents by.
+    pub fn family_scale(&self) -> f32 {
+        match (&self.autoencoder, &self.predictor) {
+            (Some(Autoencoder::Kl(v)), _) => v.scaling,
+            (_, Some(p)) => p.latents().scale,
+            _ => 1.0,
+        }
+    }
+
     /// Pixels per latent along a side.
     pub fn factor(&self) -> usize {
         self.autoencoder.as_ref().map_or(8, Autoencoder::factor)
@@ -141,6 +153,25 @@ impl Networks {
     /// Width of a row that the time part makes of a timestep.
     pub fn row_width(&self) -> usize {
         self.predictor.as_ref().map_or(0, Predictor::row_width)
+    }
+
+    /// What is embedded beside the timestep, where something is.
+    pub fn added(&self) -> Option<AddedEmbedding> {
+        match self.predictor.as_ref()? {
+            Predictor::Unet(u) => u.added,
+        }
+    }
+
+    /// Width of an embedded guidance scale, where the network was distilled to take one.
+    pub fn guidance(&self) -> Option<usize> {
+        match self.predictor.as_ref()? {
+            Predictor::Unet(u) => u.guidance,
+        }
+    }
+
+    /// Whether the rows of a timestep are others for each context.
+    pub fn conditions_time(&self) -> bool {
+        self.added().is_some() || self.guidance().is_some()
     }
 }
 
@@ -198,6 +229,15 @@ impl Autoencoder {
     pub fn latents(&self) -> Latents {
         match self {
             Self::Kl(v) => Latents { channels: v.latent_channels, scale: v.scaling, shift: v.shift },
+            Self::Tiny(t) => Latents { channels: t.latent_channels, scale: t.scaling, shift: 0.0 },
+        }
+    }
+
+    /// Whether pixels can be turned into latents.
+    pub fn encodes(&self) -> bool {
+        match self {
+            Self::Kl(v) => v.encodes,
+            Self::Tiny(t) => !t.encoder.is_empty(),
         }
     }
 
@@ -205,6 +245,7 @@ impl Autoencoder {
     pub fn factor(&self) -> usize {
         match self {
             Self::Kl(v) => v.factor(),
+            Self::Tiny(t) => t.factor(),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! the functions that `generate` calls.
 
 pub mod diffusers;
+mod family;
 mod inpaint;
 pub mod lockstep;
 mod model;
@@ -153,7 +154,7 @@ impl Bench<'_> {
     fn compute(&self, name: &str) -> Result<f64> {
         let family = name.split('.').next().unwrap_or("");
         match family {
-            "text" | "unet" | "unet9" | "vae" => self.model_part(name),
+            "text" | "unet" | "unet9" | "vae" | "taesd" | "guidance" => self.model_part(name),
             "txt2img" | "img2img" => self.picture(name),
             "inpaint" | "inpaint9" => self.inpainting(name),
             _ => self.sampling(name),
@@ -195,7 +196,19 @@ fn job(name: &str, nine_channels: bool) -> Option<Job> {
     let parts: Vec<&str> = name.split('.').collect();
     let own = |for_nine: bool, job: Job| (for_nine == nine_channels).then_some(job);
     match parts.as_slice() {
-        ["text", _, "ids"] | ["unet" | "unet9", .., "sample" | "timestep" | "context" | "context154"] => None,
+        ["text", _, "ids" | "ids_2"] => None,
+        ["unet" | "unet9", .., "sample" | "timestep" | "context" | "context154"] => None,
+        ["unet" | "unet9", .., "pooled" | "time_ids" | "timestep_cond"] => None,
+        ["taesd", "latents" | "image"] => None,
+        ["loop", "uncond_pooled" | "cond_pooled" | "time_ids"] | ["loop", _, "step_noise"] => None,
+        ["text", _, "penultimate" | "penultimate_2" | "context" | "context_one_earlier" | "pooled"] => {
+            Some(Job::Compute(limit::MODEL))
+        }
+        ["taesd", "decoded" | "raw_decoded" | "encoded" | "raw_encoded"] => Some(Job::Compute(limit::MODEL)),
+        ["guidance", ..] => Some(Job::Compute(limit::SAMPLER)),
+        ["unet", _, "vector"] => own(false, Job::Compute(limit::MODEL)),
+        ["unet", _, "output_no_guidance"] => own(false, Job::Compute(limit::MODEL)),
+        ["unet", _, heads] if heads.starts_with("output_heads_") => own(false, Job::Compute(limit::MODEL)),
         ["vae", "latents" | "image"] | ["loop", "uncond" | "cond"] | ["loop", _, "noise"] => None,
         ["k", "mean" | "noise"] | ["k", _, "x0"] => None,
         ["txt2img" | "img2img", "noise" | "image"] | ["inpaint", "init" | "noise" | "mask"] => None,

@@ -4,25 +4,17 @@ use lienzo::checkpoint::Model;
 use lienzo::models::Networks;
 use lienzo::models::autoencoder::kl::KlConfig;
 use lienzo::models::text::TextConfig;
-use lienzo::models::unet::{UnetConfig, UnetLevel};
+use lienzo::models::unet::UnetConfig;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A model with every kind of block and awkward widths.
 pub fn tiny_model() -> Model {
-    let level = |channels, heads, attention| UnetLevel { channels, heads, attention };
     let clip =
         TextConfig { vocab: 100, width: 24, layers: 3, heads: 2, mlp_width: 40, positions: 7, ..TextConfig::default() };
-    let unet = UnetConfig {
-        in_channels: 4,
-        out_channels: 4,
-        levels: vec![level(16, 2, true), level(32, 4, true), level(48, 4, false)],
-        blocks: 1,
-        context_width: 24,
-        groups: 8,
-        eps: 1e-5,
-    };
+    let levels = [(16, 2, true), (32, 4, true), (48, 4, false)];
+    let unet = UnetConfig { groups: 8, ..UnetConfig::new(&levels, 1, 24) };
     let vae = KlConfig { channels: vec![8, 16], blocks: 1, latent_channels: 4, groups: 4, ..KlConfig::default() };
     Model::random("tiny", Networks::new(clip, unet, vae))
 }

@@ -2,6 +2,10 @@
 const ACT_SILU: u32 = 1u; // x / (1 + e^-x)
 const ACT_GELU: u32 = 2u; // x Phi(x), Phi the normal distribution function
 const ACT_QUICK_GELU: u32 = 3u; // x / (1 + e^(-1.702 x))
+const ACT_RELU: u32 = 4u; // max(x, 0)
+const ACT_TANH3: u32 = 5u; // 3 tanh(x / 3)
+const ACT_TO_UNIT: u32 = 6u; // (x + 1) / 2
+const ACT_FROM_UNIT: u32 = 7u; // 2 x - 1
 
 // x / (1 + e^z). The exponent is clamped because WGSL does not promise infinities; the quotient is 0 long before.
 fn over_one_plus_exp(x: vec4<f32>, z: vec4<f32>) -> vec4<f32> {
@@ -28,6 +32,12 @@ fn gelu(x: vec4<f32>) -> vec4<f32> {
     return x * select(1.0 - tail, tail, x < vec4<f32>());
 }
 
+// 3 tanh(x / 3) from one exponential of a negative number: WGSL's own tanh may be less exact than that.
+fn tanh3(x: vec4<f32>) -> vec4<f32> {
+    let e = exp(abs(x) * (-2.0 / 3.0));
+    return sign(x) * (3.0 * (vec4<f32>(1.0) - e) / (vec4<f32>(1.0) + e));
+}
+
 fn activate(v: vec4<f32>, kind: u32) -> vec4<f32> {
     switch kind {
         case ACT_SILU: {
@@ -38,6 +48,18 @@ fn activate(v: vec4<f32>, kind: u32) -> vec4<f32> {
         }
         case ACT_QUICK_GELU: {
             return over_one_plus_exp(v, -1.702 * v);
+        }
+        case ACT_RELU: {
+            return max(v, vec4<f32>());
+        }
+        case ACT_TANH3: {
+            return tanh3(v);
+        }
+        case ACT_TO_UNIT: {
+            return fma(v, vec4<f32>(0.5), vec4<f32>(0.5));
+        }
+        case ACT_FROM_UNIT: {
+            return fma(v, vec4<f32>(2.0), vec4<f32>(-1.0));
         }
         default: {
             return v;

@@ -1,12 +1,13 @@
 //! The JSON configurations of a diffusers folder (or of our bundle) to config structs, and back.
 
-use super::arch::three;
 use super::{Defaults, TokenizerFiles};
 use crate::error::escape;
 use crate::models::autoencoder::kl::KlConfig;
+use crate::models::autoencoder::tiny::TinyConfig;
 use crate::models::text::{MlpActivation, Padding, TextConfig};
 use crate::models::training::{Prediction, ScheduleConfig, Spacing, ZeroSnr};
-use crate::models::unet::{UnetConfig, UnetLevel};
+use crate::models::unet::{AddedEmbedding, UnetBlock, UnetConfig};
+use crate::models::{Autoencoder, Predictor};
 use serde_json::{Value, json};
 
 type Parsed<T> = Result<T, String>;
@@ -20,6 +21,8 @@ pub struct Sections {
     pub vae: Option<Value>,
     /// `text_encoder/config.json`.
     pub text_encoder: Option<Value>,
+    /// `text_encoder_2/config.json`.
+    pub text_encoder_2: Option<Value>,
     /// `scheduler/scheduler_config.json`.
     pub scheduler: Option<Value>,
     /// `tokenizer/`.
@@ -85,12 +88,12 @@ fn absent(config: &Value, keys: &[&str]) -> Parsed<()> {
 
 /// `unet/config.json`.
 pub fn unet(config: &Value) -> Parsed<UnetConfig> {
-    if get(config, "addition_embed_type").is_some() {
-        return Err("is SDXL's U-Net; SDXL is not supported, use a Stable Diffusion 1.x or 2.x model".into());
+    if let Some(v) = get(config, "addition_embed_type").filter(|v| *v != "text_time") {
+        return Err(format!("has addition_embed_type = {}; text_time (SDXL) is supported", show(v)));
     }
-    let unsupported =
-        ["class_embed_type", "num_class_embeds", "encoder_hid_dim", "time_cond_proj_dim", "time_embedding_dim"];
+    let unsupported = ["class_embed_type", "num_class_embeds", "encoder_hid_dim", "encoder_hid_dim_type"];
     absent(config, &unsupported)?;
+    absent(config, &["time_embedding_dim", "time_embedding_act_fn", "timestep_post_act", "cross_attention_norm"])?;
     let fixed = [
         ("act_fn", json!("silu")),
         ("attention_type", json!("default")),
@@ -102,55 +105,151 @@ pub fn unet(config: &Value) -> Parsed<UnetConfig> {
         ("flip_sin_to_cos", json!(true)),
         ("freq_shift", json!(0)),
         ("mid_block_scale_factor", json!(1)),
-        ("mid_block_type", json!("UNetMidBlock2DCrossAttn")),
-        ("only_cross_attention", json!(false)),
         ("resnet_out_scale_factor", json!(1.0)),
+        ("resnet_skip_time_act", json!(false)),
         ("resnet_time_scale_shift", json!("default")),
         ("time_embedding_type", json!("positional")),
-        ("transformer_layers_per_block", json!(1)),
     ];
     fixed.iter().try_for_each(|(key, value)| only(config, key, value))?;
-    let channels = sizes(config, "block_out_channels")?;
-    let attention = attention(config, channels.len())?;
-    let heads = heads(config, channels.len())?;
-    let level = |i: usize| UnetLevel { channels: channels[i], heads: heads[i], attention: attention[i] };
+    let (down, middle, up) = blocks(config)?;
+    let added = match get(config, "addition_embed_type") {
+        None => None,
+        Some(_) => {
+            let each = size(config, "addition_time_embed_dim", Some(256))?;
+            let width = size(config, "projection_class_embeddings_input_dim", None)?;
+            Some(AddedEmbedding { pooled: width.saturating_sub(6 * each), numbers: 6, each })
+        }
+    };
     Ok(UnetConfig {
         in_channels: size(config, "in_channels", Some(4))?,
         out_channels: size(config, "out_channels", Some(4))?,
-        levels: (0..channels.len()).map(level).collect(),
-        blocks: size(config, "layers_per_block", Some(2))?,
+        down,
+        middle,
+        up,
         context_width: size(config, "cross_attention_dim", None)?,
         groups: size(config, "norm_num_groups", Some(32))?,
         eps: float(config, "norm_eps", 1e-5)? as f32,
+        linear: flag(config, "use_linear_projection", false)?,
+        added,
+        guidance: get(config, "time_cond_proj_dim").map(|v| as_size("time_cond_proj_dim", v)).transpose()?,
     })
 }
 
-/// Which levels have transformers; the way up mirrors the way down.
-fn attention(config: &Value, levels: usize) -> Parsed<Vec<bool>> {
-    let side = |key: &str, with: &str, without: &str| {
-        let list = get(config, key).and_then(Value::as_array).filter(|l| l.len() == levels);
-        let list = list.ok_or_else(|| format!("has no {key} for each of its {levels} levels"))?;
-        let kind = |v: &Value| match v.as_str() {
-            Some(s) if s == with => Ok(true),
-            Some(s) if s == without => Ok(false),
-            _ => Err(format!("has {key} with {}; only {with} and {without} are supported", show(v))),
-        };
-        list.iter().map(kind).collect::<Parsed<Vec<bool>>>()
+type Blocks = (Vec<UnetBlock>, Option<UnetBlock>, Vec<UnetBlock>);
+
+/// Down blocks, the middle, up blocks.
+fn blocks(config: &Value) -> Parsed<Blocks> {
+    let channels = sizes(config, "block_out_channels")?;
+    let levels = channels.len();
+    let heads = per_level(config, heads_key(config), levels, 8)?;
+    let resnets = per_level(config, "layers_per_block", levels, 2)?;
+    resnets.iter().try_for_each(|n| match (1..=16).contains(n) {
+        true => Ok(()),
+        false => Err(format!("has {n} U-Net blocks per level; between 1 and 16 are supported")),
+    })?;
+    let cross_only = cross_only(config, levels)?;
+    let attends = |key: &str, with: &str, without: &str| kinds(config, key, (with, without), levels);
+    let down_attends = attends("down_block_types", "CrossAttnDownBlock2D", "DownBlock2D")?;
+    let up_attends = attends("up_block_types", "CrossAttnUpBlock2D", "UpBlock2D")?;
+    let down_depths = depths(config, "transformer_layers_per_block", levels)?;
+    let up_depths = match get(config, "reverse_transformer_layers_per_block") {
+        Some(_) => depths(config, "reverse_transformer_layers_per_block", levels)?,
+        None => down_depths.iter().rev().cloned().collect(),
     };
-    let down = side("down_block_types", "CrossAttnDownBlock2D", "DownBlock2D")?;
-    let mut up = side("up_block_types", "CrossAttnUpBlock2D", "UpBlock2D")?;
-    up.reverse();
-    if down == up { Ok(down) } else { Err("has up_block_types that do not mirror down_block_types".into()) }
+    let block = |level: usize, resnets: usize, attends: bool, depths: &[usize]| -> Parsed<UnetBlock> {
+        let own = match depths {
+            _ if !attends => vec![0; resnets],
+            [one] => vec![*one; resnets],
+            list if list.len() >= resnets => list[..resnets].to_vec(),
+            list => return Err(format!("has {} transformer depths for {resnets} attentions", list.len())),
+        };
+        Ok(UnetBlock { channels: channels[level], heads: heads[level], cross_only: cross_only[level], depths: own })
+    };
+    let down = (0..levels).map(|i| block(i, resnets[i], down_attends[i], &down_depths[i])).collect::<Parsed<_>>()?;
+    let up = (0..levels).map(|i| {
+        let level = levels - 1 - i;
+        block(level, resnets[level] + 1, up_attends[i], &up_depths[i])
+    });
+    let up = up.collect::<Parsed<_>>()?;
+    let last = levels - 1;
+    let cross_only = flag(config, "mid_block_only_cross_attention", false)?
+        || config.get("only_cross_attention") == Some(&Value::Bool(true));
+    let middle =
+        |depths: Vec<usize>| Some(UnetBlock { channels: channels[last], heads: heads[last], cross_only, depths });
+    // Absent means the usual one; null means none.
+    let middle = match config.get("mid_block_type") {
+        Some(Value::Null) => None,
+        Some(v) if *v == "UNetMidBlock2D" => middle(vec![0]),
+        Some(v) if *v != "UNetMidBlock2DCrossAttn" => {
+            return Err(format!("has mid_block_type = {}; UNetMidBlock2DCrossAttn and UNetMidBlock2D are", show(v)));
+        }
+        _ => middle(vec![down_depths[last].last().copied().unwrap_or(1), 0]),
+    };
+    Ok((down, middle, up))
 }
 
-/// Heads by level: `num_attention_heads`, or `attention_head_dim`, which has always meant the number of heads.
-fn heads(config: &Value, levels: usize) -> Parsed<Vec<usize>> {
-    let key = if get(config, "num_attention_heads").is_some() { "num_attention_heads" } else { "attention_head_dim" };
+/// Transformer blocks of each attention, by level: one number for all, one a level, or a list of numbers a level.
+fn depths(config: &Value, key: &str, levels: usize) -> Parsed<Vec<Vec<usize>>> {
+    let level = |v: &Value| match v {
+        Value::Array(list) => list.iter().map(|v| as_size(key, v)).collect(),
+        v => Ok(vec![as_size(key, v)?]),
+    };
+    match get(config, key) {
+        None => Ok(vec![vec![1]; levels]),
+        Some(Value::Array(list)) if list.len() == levels => list.iter().map(level).collect(),
+        Some(v @ Value::Array(_)) => Err(format!("has {key} = {} for {levels} levels", show(v))),
+        Some(v) => Ok(vec![level(v)?; levels]),
+    }
+}
+
+/// A size for all levels, or one for each.
+fn per_level(config: &Value, key: &str, levels: usize, usual: usize) -> Parsed<Vec<usize>> {
     match get(config, key) {
         Some(Value::Array(list)) if list.len() == levels => list.iter().map(|v| as_size(key, v)).collect(),
         Some(v) => Ok(vec![as_size(key, v)?; levels]),
-        None => Ok(vec![8; levels]),
+        None => Ok(vec![usual; levels]),
     }
+}
+
+/// `num_attention_heads`, or `attention_head_dim`, which has always meant the number of heads.
+fn heads_key(config: &Value) -> &'static str {
+    if get(config, "num_attention_heads").is_some() { "num_attention_heads" } else { "attention_head_dim" }
+}
+
+fn cross_only(config: &Value, levels: usize) -> Parsed<Vec<bool>> {
+    let wrong = |v: &Value| format!("has only_cross_attention = {}, which is neither true nor false", show(v));
+    match get(config, "only_cross_attention") {
+        Some(Value::Array(list)) if list.len() == levels => {
+            list.iter().map(|v| v.as_bool().ok_or_else(|| wrong(v))).collect()
+        }
+        Some(v) => Ok(vec![v.as_bool().ok_or_else(|| wrong(v))?; levels]),
+        None => Ok(vec![false; levels]),
+    }
+}
+
+/// Which blocks have transformers, in the order of the list.
+fn kinds(config: &Value, key: &str, (with, without): (&str, &str), levels: usize) -> Parsed<Vec<bool>> {
+    let list = get(config, key).and_then(Value::as_array).filter(|l| l.len() == levels);
+    let list = list.ok_or_else(|| format!("has no {key} for each of its {levels} levels"))?;
+    let kind = |v: &Value| match v.as_str() {
+        Some(s) if s == with => Ok(true),
+        Some(s) if s == without => Ok(false),
+        _ => Err(format!("has {key} with {}; only {with} and {without} are supported", show(v))),
+    };
+    list.iter().map(kind).collect()
+}
+
+/// Whether a `vae/config.json` is that of a tiny autoencoder.
+pub fn is_tiny(config: &Value) -> bool {
+    get(config, "_class_name").is_some_and(|class| class == "AutoencoderTiny")
+}
+
+/// What a tiny autoencoder's configuration says beside its shapes.
+pub fn tiny(config: &Value, shapes: TinyConfig) -> Parsed<TinyConfig> {
+    only(config, "act_fn", &json!("relu"))?;
+    only(config, "shift_factor", &json!(0.0))?;
+    only(config, "upsampling_scaling_factor", &json!(2))?;
+    Ok(TinyConfig { scaling: float(config, "scaling_factor", 1.0)? as f32, ..shapes })
 }
 
 /// `vae/config.json`.
@@ -164,7 +263,8 @@ pub fn vae(config: &Value) -> Parsed<KlConfig> {
         ("use_post_quant_conv", json!(true)),
     ];
     fixed.iter().try_for_each(|(key, value)| only(config, key, value))?;
-    absent(config, &["latents_mean", "latents_std", "shift_factor"])?;
+    absent(config, &["latents_mean", "latents_std"])?;
+    only(config, "shift_factor", &json!(0.0))?;
     for (key, kind) in [("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")] {
         let list = get(config, key).and_then(Value::as_array);
         if let Some(v) = list.and_then(|l| l.iter().find(|v| *v != kind)) {
@@ -176,8 +276,8 @@ pub fn vae(config: &Value) -> Parsed<KlConfig> {
         blocks: size(config, "layers_per_block", Some(1))?,
         latent_channels: size(config, "latent_channels", Some(4))?,
         groups: size(config, "norm_num_groups", Some(32))?,
-        scaling: float(config, "scaling_factor", f64::from(super::arch::SCALING))? as f32,
-        shift: 0.0,
+        scaling: float(config, "scaling_factor", KlConfig::default().scaling.into())? as f32,
+        ..KlConfig::default()
     })
 }
 
@@ -264,6 +364,7 @@ pub fn sections(text: &str) -> Parsed<Sections> {
         unet: take("unet"),
         vae: take("vae"),
         text_encoder: take("text_encoder"),
+        text_encoder_2: take("text_encoder_2"),
         scheduler: take("scheduler"),
         ..Sections::default()
     };
@@ -293,21 +394,29 @@ fn defaults(config: &Value) -> Parsed<Defaults> {
     if fits { Ok(out) } else { Err("has default settings that no picture can be made with".into()) }
 }
 
-/// The same entry for a model that is written out: only the parts named, in diffusers' words.
+/// The same entry for a model that is written out: only what differs from what the shapes tell, in diffusers' words.
 pub fn to_json(model: &super::Model, like: &super::Model) -> Value {
     let mut out = serde_json::Map::new();
-    let (Ok((clip, unet, vae)), Ok((like_clip, like_unet, like_vae))) = (three(&model.networks), three(&like.networks))
-    else {
-        return Value::Object(out);
-    };
     let mut put = |key: &str, differs: bool, value: Value| {
         if differs {
             out.insert(key.into(), value);
         }
     };
-    put("unet", unet != like_unet, unet_json(unet));
-    put("vae", vae != like_vae, vae_json(vae));
-    put("text_encoder", clip != like_clip, clip_json(clip));
+    let (own, shapes) = (&model.networks, &like.networks);
+    if let Some(Predictor::Unet(unet)) = &own.predictor {
+        put("unet", own.predictor != shapes.predictor, unet_json(unet));
+    }
+    match &own.autoencoder {
+        Some(Autoencoder::Kl(vae)) => put("vae", own.autoencoder != shapes.autoencoder, vae_json(vae)),
+        Some(Autoencoder::Tiny(tiny)) => {
+            let json = json!({"_class_name": "AutoencoderTiny", "scaling_factor": short(tiny.scaling)});
+            put("vae", own.autoencoder != shapes.autoencoder, json);
+        }
+        None => {}
+    }
+    for (n, text) in own.text.iter().enumerate() {
+        put(&crate::models::text::root(n), shapes.text.get(n) != Some(text), clip_json(text));
+    }
     put("scheduler", model.schedule != like.schedule, schedule_json(&model.schedule));
     if let Some(t) = &model.tokenizer {
         put("tokenizer", true, json!({"vocab": t.vocab, "merges": t.merges}));
@@ -323,22 +432,51 @@ fn short(x: f32) -> f64 {
     x.to_string().parse().unwrap_or(f64::from(x))
 }
 
-fn unet_json(u: &UnetConfig) -> Value {
-    let kind = |a: bool, with: &str, without: &str| if a { with.to_owned() } else { without.to_owned() };
-    let down = u.levels.iter().map(|l| kind(l.attention, "CrossAttnDownBlock2D", "DownBlock2D"));
-    let up = u.levels.iter().rev().map(|l| kind(l.attention, "CrossAttnUpBlock2D", "UpBlock2D"));
-    json!({
+/// `unet/config.json` of a configuration, as far as it is not what diffusers takes for granted.
+pub fn unet_json(u: &UnetConfig) -> Value {
+    let kind = |block: &UnetBlock, with: &str, without: &str| {
+        if block.depths.iter().any(|d| *d > 0) { with.to_owned() } else { without.to_owned() }
+    };
+    let down: Vec<String> = u.down.iter().map(|b| kind(b, "CrossAttnDownBlock2D", "DownBlock2D")).collect();
+    let up: Vec<String> = u.up.iter().map(|b| kind(b, "CrossAttnUpBlock2D", "UpBlock2D")).collect();
+    let mut out = json!({
         "in_channels": u.in_channels,
         "out_channels": u.out_channels,
-        "block_out_channels": u.levels.iter().map(|l| l.channels).collect::<Vec<_>>(),
-        "attention_head_dim": u.levels.iter().map(|l| l.heads).collect::<Vec<_>>(),
-        "down_block_types": down.collect::<Vec<_>>(),
-        "up_block_types": up.collect::<Vec<_>>(),
-        "layers_per_block": u.blocks,
+        "block_out_channels": u.down.iter().map(|b| b.channels).collect::<Vec<_>>(),
+        "attention_head_dim": u.down.iter().map(|b| b.heads).collect::<Vec<_>>(),
+        "down_block_types": down,
+        "up_block_types": up,
+        "layers_per_block": u.down.iter().map(|b| b.depths.len()).collect::<Vec<_>>(),
         "cross_attention_dim": u.context_width,
         "norm_num_groups": u.groups,
         "norm_eps": short(u.eps),
-    })
+    });
+    let mut put = |key: &str, unusual: bool, value: Value| {
+        if unusual {
+            out[key] = value;
+        }
+    };
+    let same = |list: &[usize]| list.windows(2).all(|two| two[0] == two[1]);
+    if u.down.iter().all(|b| same(&b.depths) && b.depths.len() == u.down[0].depths.len()) {
+        put("layers_per_block", true, json!(u.down[0].depths.len()));
+    }
+    let deep = u.down.iter().chain(&u.up).chain(&u.middle).any(|b| b.depths.iter().any(|d| *d > 1));
+    let depths = |blocks: &[UnetBlock]| blocks.iter().map(|b| b.depths.clone()).collect::<Vec<_>>();
+    put("transformer_layers_per_block", deep, json!(depths(&u.down)));
+    put("reverse_transformer_layers_per_block", deep, json!(depths(&u.up)));
+    let middle = u.middle.as_ref().map(|b| b.depths.as_slice());
+    let plain = if middle == Some(&[0]) { json!("UNetMidBlock2D") } else { Value::Null };
+    put("mid_block_type", middle.is_none() || middle == Some(&[0]), plain);
+    let cross_only: Vec<bool> = u.down.iter().map(|b| b.cross_only).collect();
+    put("only_cross_attention", cross_only.contains(&true), json!(cross_only));
+    put("use_linear_projection", u.linear, json!(true));
+    put("time_cond_proj_dim", u.guidance.is_some(), json!(u.guidance));
+    if let Some(added) = u.added {
+        put("addition_embed_type", true, json!("text_time"));
+        put("addition_time_embed_dim", true, json!(added.each));
+        put("projection_class_embeddings_input_dim", true, json!(added.width()));
+    }
+    out
 }
 
 fn vae_json(v: &KlConfig) -> Value {
@@ -355,7 +493,9 @@ fn clip_json(c: &TextConfig) -> Value {
     json!({
         "vocab_size": c.vocab,
         "hidden_size": c.width,
-        "num_hidden_layers": c.layers,
+        // What lies behind the last hidden state that is read is not written out.
+        "num_hidden_layers": c.layers - if c.projection.is_some() { 0 } else { c.trained - 1 },
+        "trained_state": if c.projection.is_some() { c.trained } else { 1 },
         "num_attention_heads": c.heads,
         "intermediate_size": c.mlp_width,
         "max_position_embeddings": c.positions,

@@ -1,18 +1,15 @@
 //! A diffusers folder to a model: one subfolder a component, each with its config.json and its tensors.
 
 use super::config::Sections;
-use super::open::{Parts, rename};
+use super::parts::{Parts, Tensors, rename};
 use super::{Defaults, Model, TokenizerFiles, names};
 use crate::error::{Error, Result, escape};
 use crate::models::training::ScheduleConfig;
 use crate::weights::bytes::Bytes;
 use crate::weights::format::raw;
-use crate::weights::table::Located;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-
-type Tensors = BTreeMap<String, Located>;
 
 /// Configs are a few KB.
 const MAX_CONFIG: u64 = 1 << 20;
@@ -26,24 +23,35 @@ const MAX_LIST: u64 = 16 << 20;
 pub fn open(folder: &Path) -> Result<Model> {
     refuse_other_pipelines(folder)?;
     let mut map = Tensors::new();
-    for part in ["unet", "vae", "text_encoder"] {
-        map.extend(component(&folder.join(part), part)?);
+    // A refiner has one text encoder, which some call the second; a file of its own may bring the VAE.
+    let lone = !folder.join("text_encoder").is_dir() && folder.join("text_encoder_2").is_dir();
+    let first = if lone { "text_encoder_2" } else { "text_encoder" };
+    let second = (!lone && folder.join("text_encoder_2").is_dir()).then_some("text_encoder_2");
+    let vae = folder.join("vae").is_dir().then_some("vae");
+    let all = [("unet", "unet"), (first, "text_encoder")].into_iter();
+    for (at, part) in all.chain(second.map(|s| (s, s))).chain(vae.map(|v| (v, v))) {
+        map.extend(component(&folder.join(at), part)?);
     }
-    let part = |name: &str| json(&folder.join(name), MAX_CONFIG);
+    let part = |name: &str| json(&folder.join(name).join("config.json"), MAX_CONFIG);
     let scheduler = folder.join("scheduler/scheduler_config.json");
     let sections = Sections {
-        unet: Some(part("unet/config.json")?),
-        vae: Some(part("vae/config.json")?),
-        text_encoder: Some(part("text_encoder/config.json")?),
+        unet: Some(part("unet")?),
+        vae: vae.map(part).transpose()?,
+        text_encoder: Some(part(first)?),
+        text_encoder_2: second.map(part).transpose()?,
         scheduler: if scheduler.exists() { Some(json(&scheduler, MAX_CONFIG)?) } else { None },
-        tokenizer: tokenizer(&folder.join("tokenizer"))?,
+        tokenizer: match tokenizer(&folder.join("tokenizer"))? {
+            None => tokenizer(&folder.join("tokenizer_2"))?,
+            some => some,
+        },
         ..Sections::default()
     };
     let sample = sections.unet.as_ref().and_then(|u| u.get("sample_size")?.as_u64());
     // A folder given as `.` or with a trailing slash still has a name.
     let named = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
     let name = named.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let parts = Parts { map, about: "diffusers folder".into(), sections, schedule: ScheduleConfig::default(), name };
+    let (about, schedule) = ("diffusers folder".into(), ScheduleConfig::default());
+    let parts = Parts { map, about, sections, schedule, name, openclip: [false; 2], linear: true };
     let mut model = parts.model().map_err(|why| Error::bad_file(folder, why))?;
     let side = sample.and_then(|n| usize::try_from(n).ok()?.checked_mul(model.networks.factor()));
     if let Some(size) = side.filter(|side| (8..=4096).contains(side)) {
@@ -60,19 +68,25 @@ pub fn vae_folder(folder: &Path) -> Result<(Tensors, Option<Value>)> {
     Ok((component(folder, "vae")?, Some(json(&folder.join("config.json"), MAX_CONFIG)?)))
 }
 
+/// The U-Net of a folder: its own or a whole model's, and its configuration.
+pub fn unet_folder(folder: &Path) -> Result<(Tensors, Value)> {
+    let inner = folder.join("unet");
+    let folder = if inner.is_dir() { &inner } else { folder };
+    Ok((component(folder, "unet")?, json(&folder.join("config.json"), MAX_CONFIG)?))
+}
+
 fn refuse_other_pipelines(folder: &Path) -> Result<()> {
     let index = folder.join("model_index.json");
     let class = if index.exists() { json(&index, MAX_CONFIG)? } else { Value::Null };
     let class = class.get("_class_name").and_then(Value::as_str).unwrap_or("");
-    if class.contains("XL") || folder.join("text_encoder_2").exists() {
-        return Err(Error::bad_file(
-            folder,
-            "is an SDXL model; SDXL is not supported, use Stable Diffusion 1.x or 2.x",
-        ));
+    let others = ["Kolors", "UnCLIP", "VideoDiffusion", "InstructPix2Pix", "Kandinsky"];
+    if let Some(other) = others.iter().find(|other| class.contains(**other)) {
+        let why = format!("is a {other} model; the Stable Diffusion 1.x, 2.x and SDXL family is supported");
+        return Err(Error::bad_file(folder, why));
     }
     if !folder.join("unet").is_dir() {
         let what = if folder.join("transformer").is_dir() { "a transformer model" } else { "no diffusers model" };
-        let why = format!("is {what}: it has no unet folder; give a Stable Diffusion 1.x or 2.x diffusers folder");
+        let why = format!("is {what}: it has no unet folder; give a Stable Diffusion diffusers folder");
         return Err(Error::bad_file(folder, why));
     }
     Ok(())
@@ -81,7 +95,7 @@ fn refuse_other_pipelines(folder: &Path) -> Result<()> {
 /// A component's tensors under canonical names, from the first of the usual file names that is there.
 fn component(folder: &Path, part: &str) -> Result<Tensors> {
     let (stem, pickled) = match part {
-        "text_encoder" => ("model", "pytorch_model"),
+        "text_encoder" | "text_encoder_2" => ("model", "pytorch_model"),
         _ => ("diffusion_pytorch_model", "diffusion_pytorch_model"),
     };
     let candidates = [
@@ -102,7 +116,7 @@ fn component(folder: &Path, part: &str) -> Result<Tensors> {
     let mut out = Tensors::new();
     for file in files {
         let tensors = raw(Bytes::open(&file)?)?.tensors.into_iter();
-        out.extend(rename(tensors.map(|(name, tensor)| (tensor, names::component(part, &name)))));
+        out.extend(rename(tensors.map(|(name, tensor)| (tensor, names::whole(names::component(part, &name))))));
     }
     Ok(out)
 }

@@ -1,17 +1,17 @@
 //! A path to a [`Model`]: the content decides the format, never the extension.
 
-use super::config::{self, Sections};
-use super::{Model, ModelId, arch, diffusers, names};
+use super::config;
+use super::parts::{Parts, Tensors, linear, rename, widths};
+use super::{Defaults, Model, ModelId, arch, diffusers, names};
 use crate::error::{Error, Result, escape};
 use crate::models::autoencoder::kl::KlConfig;
 use crate::models::training::{Prediction, ScheduleConfig, ZeroSnr};
-use crate::models::{Autoencoder, Networks};
+use crate::models::{Autoencoder, Networks, Predictor};
 use crate::weights::WeightSource;
 use crate::weights::bytes::Bytes;
 use crate::weights::format::raw;
-use crate::weights::table::{Located, RawFile, Replaced, Table};
-use std::collections::BTreeMap;
-use std::path::Path;
+use crate::weights::table::{RawFile, Replaced, Table};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Opens a checkpoint: a single file (safetensors or a zip-pickled .ckpt, original or canonical names) or a diffusers
@@ -26,6 +26,10 @@ pub fn open(path: &Path) -> Result<Model> {
     }
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut model = single(raw(Bytes::open(path)?)?, name)?;
+    if beside_says_v(path) {
+        model.schedule.prediction = Prediction::V;
+        model.defaults = Defaults::of(&model.networks, &model.schedule, &model.name);
+    }
     model.path = Some(path.to_path_buf());
     Ok(model)
 }
@@ -37,7 +41,7 @@ pub fn single(file: RawFile, name: String) -> Result<Model> {
     let mut keys: Vec<&str> = tensors.keys().map(String::as_str).collect();
     // Names of tensors that are not read still tell what kind of file it is.
     keys.extend(other.iter().map(|(name, _)| name.as_str()));
-    let canonical = names::single_file(&keys).map_err(|why| bytes.bad(why))?;
+    let names::Naming { names: canonical, openclip } = names::single_file(&keys).map_err(|why| bytes.bad(why))?;
     let mut schedule = ScheduleConfig::default();
     // Empty tensors of these names are how fine-tuned v-prediction checkpoints say what they are.
     if keys.contains(&"v_pred") {
@@ -45,85 +49,30 @@ pub fn single(file: RawFile, name: String) -> Result<Model> {
         schedule.zero_snr = keys.contains(&"ztsnr").then_some(ZeroSnr::Webui);
     }
     let (read, unread) = canonical.split_at(tensors.len());
-    let unread = unread.iter().zip(&other).find_map(|(name, (_, dtype))| name.as_ref().map(|n| (n, dtype)));
+    let unread = unread.iter().zip(&other).find_map(|(names, (_, dtype))| names.first().map(|n| (&n.name, dtype)));
     let note = unread.map(|(name, dtype)| format!("; {name} is of type {}, which is not read", escape(dtype)));
     let about = format!("{format}, single file");
+    let linear = linear(tensors.iter());
     let map = rename(tensors.values().cloned().zip(read.iter().cloned()));
-    let parts = Parts { map, about, sections: sections.unwrap_or_default(), schedule, name };
+    let sections = sections.unwrap_or_default();
+    let parts = Parts { map, about, sections, schedule, name, openclip, linear };
     parts.model().map_err(|why| bytes.bad(format!("{why}{}", note.unwrap_or_default())))
 }
 
-/// Tensors under new names, 1x1 kernels as matrices, those without a name dropped.
-pub fn rename(tensors: impl Iterator<Item = (Located, Option<String>)>) -> BTreeMap<String, Located> {
-    tensors
-        .filter_map(|(mut tensor, name)| {
-            tensor.flatten_1x1();
-            Some((name?, tensor))
-        })
-        .collect()
+/// Whether a configuration of the original scripts beside a file, `NAME.yaml`, says that the model predicts v.
+fn beside_says_v(path: &Path) -> bool {
+    let beside = path.with_extension("yaml");
+    let small = std::fs::metadata(&beside).is_ok_and(|m| m.is_file() && m.len() <= 1 << 20);
+    let text = if small { std::fs::read_to_string(&beside).unwrap_or_default() } else { String::new() };
+    text.lines().any(|line| {
+        let line = line.split('#').next().unwrap_or("");
+        let value = line.split_once(':').filter(|(key, _)| key.trim() == "parameterization").map(|(_, value)| value);
+        value.is_some_and(|v| v.trim().trim_matches(['"', '\'']) == "v")
+    })
 }
 
-/// What every way of opening collects before the model is put together.
-pub struct Parts {
-    /// Tensors under canonical names.
-    pub map: BTreeMap<String, Located>,
-    /// The format, for people.
-    pub about: String,
-    /// The configs that came along.
-    pub sections: Sections,
-    /// The schedule, unless the sections have one.
-    pub schedule: ScheduleConfig,
-    /// The name, unless the sections have one.
-    pub name: String,
-}
-
-impl Parts {
-    /// Reads the configs, fills the gaps from the tensors' shapes, and checks that every tensor is there.
-    ///
-    /// # Errors
-    /// A sentence that lacks the file's name.
-    pub fn model(self) -> Result<Model, String> {
-        let Self { map, about, sections, schedule, name } = self;
-        let table = Table::new(map, about);
-        // A part that is missing altogether gets one sentence, not the name of its first tensor.
-        for (part, what) in [("unet.", "U-Net"), ("vae.", "VAE"), ("text_encoder.", "text encoder")] {
-            if !table.names().iter().any(|n| n.starts_with(part)) {
-                return Err(format!("holds no {what}; use a complete checkpoint"));
-            }
-        }
-        let from = |part: &'static str| move |why: String| format!("its {part} configuration {why}");
-        let clip = match &sections.text_encoder {
-            Some(c) => config::clip(c).map_err(from("text encoder"))?,
-            None => arch::clip(&table)?,
-        };
-        let unet = match &sections.unet {
-            Some(c) => config::unet(c).map_err(from("U-Net"))?,
-            None => arch::unet(&table)?,
-        };
-        let vae = match &sections.vae {
-            Some(c) => config::vae(c).map_err(from("VAE"))?,
-            None => arch::vae(&table)?,
-        };
-        let schedule = match &sections.scheduler {
-            Some(c) => config::schedule(c).map_err(from("scheduler"))?,
-            None => schedule,
-        };
-        let networks = Networks::new(clip, unet, vae);
-        arch::sane(&networks)?;
-        let required = arch::required(&networks);
-        let remedy = "the file is incomplete or not of the Stable Diffusion 1.x/2.x family";
-        arch::check(&table, &required).map_err(|why| format!("{why}; {remedy}"))?;
-        Ok(Model {
-            schedule,
-            tokenizer: sections.tokenizer,
-            defaults: sections.defaults.unwrap_or_default(),
-            ..Model::new(sections.name.unwrap_or(name), Arc::new(table.keep(&required)), networks)
-        })
-    }
-}
-
-/// Replaces a model's VAE by one from a file (safetensors or ckpt; bare, `first_stage_model.` or diffusers' names) or a
-/// diffusers folder (the VAE's own or a whole model's).
+/// Replaces a model's VAE, or gives it one, from a file (safetensors or ckpt; bare, `first_stage_model.` or diffusers'
+/// names; the KL autoencoder or the tiny one) or a diffusers folder (the VAE's own or a whole model's).
 ///
 /// # Errors
 /// Bad file: the file is no VAE, is incomplete, or its latents are not the model's.
@@ -132,29 +81,119 @@ pub fn open_with_vae(model: Model, vae_path: &Path) -> Result<Model> {
     let (map, config) = if vae_path.is_dir() {
         diffusers::vae_folder(vae_path)?
     } else {
-        let RawFile { tensors, .. } = raw(Bytes::open(vae_path)?)?;
-        let keys: Vec<&str> = tensors.keys().map(String::as_str).collect();
-        let canonical = names::vae_file(&keys);
-        (rename(tensors.values().cloned().zip(canonical)), None)
+        let mut map = vae_tensors(vae_path)?;
+        // The halves of a tiny autoencoder are published in files of their own.
+        if let Some(other) = other_half(vae_path) {
+            map.extend(vae_tensors(&other)?);
+        }
+        (map, None)
     };
     let table = Table::new(map, "file of its own");
     let latents = model.networks.latents();
+    let tiny = table.names().iter().any(|n| n.starts_with("vae.decoder.layers."));
+    let encodes = table.names().iter().any(|n| n.starts_with("vae.encoder."));
     let vae = match config {
-        Some(config) => config::vae(&config).map_err(bad)?,
+        Some(config) if config::is_tiny(&config) => {
+            Autoencoder::Tiny(config::tiny(&config, arch::tiny(&table).map_err(bad)?).map_err(bad)?)
+        }
+        Some(config) => Autoencoder::Kl(KlConfig { encodes, ..config::vae(&config).map_err(bad)? }),
+        None if tiny => Autoencoder::Tiny(arch::tiny(&table).map_err(bad)?),
         None => {
             let shapes = arch::vae(&table).map_err(|why| bad(format!("{why}; --vae takes a VAE")))?;
-            KlConfig { scaling: latents.scale, shift: latents.shift, ..shapes }
+            Autoencoder::Kl(KlConfig { scaling: model.networks.family_scale(), shift: latents.shift, ..shapes })
         }
     };
-    let networks = Networks { autoencoder: Some(Autoencoder::Kl(vae)), ..model.networks.clone() };
+    let networks = Networks { autoencoder: Some(vae), ..model.networks.clone() };
     arch::sane(&networks).map_err(bad)?;
     if networks.factor() != model.networks.factor() {
         let (has, wants) = (networks.factor(), model.networks.factor());
         return Err(bad(format!("is a VAE of {has} pixels per latent; the model needs one of {wants}")));
     }
-    let mut required = arch::required(&networks);
-    required.retain(|(name, _)| name.starts_with("vae."));
-    arch::check(&table, &required).map_err(|why| bad(format!("{why}; it is not a complete VAE")))?;
-    let source = Arc::new(Replaced { base: model.source.clone(), prefix: "vae.", with: table.keep(&required) });
+    replaced(model, networks, "vae.", table, vae_path, "VAE")
+}
+
+fn vae_tensors(path: &Path) -> Result<Tensors> {
+    let RawFile { tensors, .. } = raw(Bytes::open(path)?)?;
+    let keys: Vec<&str> = tensors.keys().map(String::as_str).collect();
+    let canonical = names::vae_file(&keys).into_iter().map(names::whole);
+    Ok(rename(tensors.values().cloned().zip(canonical)))
+}
+
+/// The encoder's file beside a tiny decoder's, or the other way round.
+fn other_half(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let other = [("decoder", "encoder"), ("encoder", "decoder")].into_iter().find_map(|(one, two)| {
+        let other = path.with_file_name(name.replace(one, two));
+        (name.contains("taesd") && name.contains(one) && other.is_file()).then_some(other)
+    })?;
+    Some(other)
+}
+
+/// Replaces a model's U-Net by one from a file (safetensors or ckpt, bare or with a prefix, in either layout) or a
+/// diffusers folder (the U-Net's own or a whole model's).
+///
+/// # Errors
+/// Bad file: the file holds no U-Net, is incomplete, or is of another family than the model's text encoders and VAE.
+pub fn open_with_unet(model: Model, path: &Path) -> Result<Model> {
+    let bad = |why: String| Error::bad_file(path, why);
+    let (table, mut unet) = if path.is_dir() {
+        let (map, config) = diffusers::unet_folder(path)?;
+        (Table::new(map, "folder of its own"), config::unet(&config).map_err(bad)?)
+    } else {
+        let RawFile { tensors, .. } = raw(Bytes::open(path)?)?;
+        let keys: Vec<&str> = tensors.keys().map(String::as_str).collect();
+        let linear = linear(tensors.iter());
+        let table = Table::new(rename(tensors.values().cloned().zip(names::unet_file(&keys))), "file of its own");
+        let unet = arch::unet(&table, linear).map_err(|why| bad(format!("{why}; a U-Net is expected here")))?;
+        (table, unet)
+    };
+    arch::fit_added(&mut unet, &model.networks.text).map_err(bad)?;
+    let networks = Networks { predictor: Some(Predictor::Unet(unet)), ..model.networks.clone() };
+    arch::sane(&networks).map_err(bad)?;
+    replaced(model, networks, "unet.", table, path, "U-Net")
+}
+
+/// Replaces one of a model's text encoders, the one that is as wide, by one from a file (safetensors or ckpt, Hugging
+/// Face's or OpenCLIP's names).
+///
+/// # Errors
+/// Bad file: the file holds no text encoder, is incomplete, or is as wide as none of the model's.
+pub fn open_with_text_encoder(model: Model, path: &Path) -> Result<Model> {
+    let bad = |why: String| Error::bad_file(path, why);
+    let RawFile { tensors, .. } = raw(Bytes::open(path)?)?;
+    let keys: Vec<&str> = tensors.keys().map(String::as_str).collect();
+    for (n, have) in model.networks.text.iter().enumerate() {
+        let (canonical, open) = names::text_file(&keys, n);
+        let table = Table::new(rename(tensors.values().cloned().zip(canonical)), "file of its own");
+        let shapes =
+            arch::text(&table, n, open).map_err(|why| bad(format!("{why}; a text encoder is expected here")))?;
+        if shapes.width != have.width {
+            continue;
+        }
+        let mut networks = model.networks.clone();
+        // A file may hold a last layer that was cut off elsewhere, or lack it.
+        let trained = (have.trained + shapes.layers).saturating_sub(have.layers).max(1);
+        networks.text[n] = crate::models::text::TextConfig { layers: shapes.layers, trained, ..have.clone() };
+        arch::sane(&networks).map_err(bad)?;
+        let prefix = ["text_encoder.", "text_encoder_2."][n.min(1)];
+        return replaced(model, networks, prefix, table, path, "text encoder");
+    }
+    Err(bad(format!("is not as wide as the model's text encoders ({})", widths(&model.networks.text))))
+}
+
+/// The model with other networks, of which those below `prefix` come from a table.
+fn replaced(
+    model: Model,
+    networks: Networks,
+    prefix: &'static str,
+    table: Table,
+    path: &Path,
+    what: &str,
+) -> Result<Model> {
+    let bad = |why: String| Error::bad_file(path, why);
+    let mut required = arch::required(&networks).map_err(bad)?;
+    required.retain(|(name, _)| name.starts_with(prefix));
+    arch::check(&table, &required).map_err(|why| bad(format!("{why}; it is not a complete {what}")))?;
+    let source = Arc::new(Replaced { base: model.source.clone(), prefix, with: table.keep(&required) });
     Ok(Model { id: ModelId::next(), source, networks, ..model })
 }

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::models::Networks;
 use crate::models::autoencoder::kl::KlConfig;
 use crate::models::text::TextConfig;
-use crate::models::unet::{UnetConfig, UnetLevel};
+use crate::models::unet::UnetConfig;
 use crate::weights::{SourceId, TensorInfo, WeightSource};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -86,23 +86,13 @@ impl Model {
     /// A model of any architecture with random f16 weights, about as much memory as a few strings.
     pub fn random(name: &str, networks: Networks) -> Self {
         let info = |(name, shape)| (name, TensorInfo { dtype: Dtype::F16, shape });
-        let tensors = arch::required(&networks).into_iter().map(info).collect();
+        let tensors = arch::required(&networks).unwrap_or_default().into_iter().map(info).collect();
         Self::new(name, Arc::new(Random { id: SourceId::new(), tensors }), networks)
     }
 
     /// Stable Diffusion 1.5's architecture (860 M parameters in the U-Net) with random weights.
     pub fn random_sd15() -> Self {
-        let level = |channels, attention| UnetLevel { channels, heads: 8, attention };
-        let unet = UnetConfig {
-            in_channels: 4,
-            out_channels: 4,
-            levels: vec![level(320, true), level(640, true), level(1280, true), level(1280, false)],
-            blocks: 2,
-            context_width: 768,
-            groups: 32,
-            eps: 1e-5,
-        };
-        Self::random("random-sd15", Networks::new(TextConfig::default(), unet, KlConfig::default()))
+        Self::random("random-sd15", Networks::new(TextConfig::default(), UnetConfig::sd15(), KlConfig::default()))
     }
 }
 

@@ -1,11 +1,15 @@
 //! A model to a clean single .safetensors file in the original key layout.
 
 use super::arch::required_of;
-use super::{Model, config, names};
+use super::names::Original;
+use super::{Defaults, Model, arch, config};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result, escape};
 use crate::files::{IfTaken, Temporary, cannot_write};
-use crate::models::Networks;
+use crate::models::autoencoder::kl::KlConfig;
+use crate::models::text::MlpActivation;
+use crate::models::training::ScheduleConfig;
+use crate::models::{Autoencoder, Networks, Predictor};
 use crate::weights::table::product;
 use crate::weights::{self, WeightSource};
 use serde_json::{Map, Value, json};
@@ -58,19 +62,32 @@ pub fn save_safetensors_with(
 }
 
 fn items(model: &Model) -> Result<Vec<Item>> {
+    let names = Original::new(&model.networks);
+    let required = required_of(model);
+    // What the original layout holds otherwise (two text encoders, fused ones, a tiny autoencoder) is written under our
+    // names.
+    let classic = model.networks.text.len() == 1
+        && model.networks.text[0].activation == MlpActivation::QuickGelu
+        && matches!(model.networks.autoencoder, Some(Autoencoder::Kl(_)) | None);
+    let linear = matches!(&model.networks.predictor, Some(Predictor::Unet(u)) if u.linear);
     let item = |(canonical, mut shape): (String, Vec<usize>)| {
-        let original = names::original(&canonical, &model.networks)
+        if !classic {
+            return Ok(Item { original: canonical.clone(), canonical, shape });
+        }
+        let original = names
+            .name(&canonical)
             .ok_or_else(|| Error::other(format!("{}: has no name in the original layout", escape(&canonical))))?;
         let layer = canonical.strip_suffix(".weight").unwrap_or("");
         let layer = layer.strip_suffix(".0").unwrap_or(layer).rsplit('.').next().unwrap_or("");
         let vae_attention = canonical.starts_with("vae.") && matches!(layer, "to_q" | "to_k" | "to_v" | "to_out");
-        let kernel = vae_attention || KERNELS_1X1.contains(&layer);
+        let matrix = linear && matches!(layer, "proj_in" | "proj_out");
+        let kernel = vae_attention || KERNELS_1X1.contains(&layer) && !matrix;
         if kernel && shape.len() == 2 {
             shape.extend([1, 1]);
         }
         Ok(Item { canonical, original, shape })
     };
-    let mut items = required_of(model).into_iter().map(item).collect::<Result<Vec<_>>>()?;
+    let mut items = required.into_iter().map(item).collect::<Result<Vec<_>>>()?;
     items.sort_by(|a, b| a.original.cmp(&b.original));
     Ok(items)
 }
@@ -106,10 +123,25 @@ fn header(model: &Model, items: &[Item], dtype: Dtype) -> Result<Vec<u8>> {
 /// What a reader would take the file for without metadata.
 fn model_of_shapes(model: &Model) -> Result<Model> {
     let source: &dyn WeightSource = &*model.source;
-    let clip = super::arch::clip(source).map_err(Error::other)?;
-    let unet = super::arch::unet(source).map_err(Error::other)?;
-    let vae = super::arch::vae(source).map_err(Error::other)?;
-    Ok(Model::new("", model.source.clone(), Networks::new(clip, unet, vae)))
+    let own = &model.networks;
+    let linear = matches!(&own.predictor, Some(Predictor::Unet(u)) if u.linear);
+    let mut unet = arch::unet(source, linear).map_err(Error::other)?;
+    let text = (0..own.text.len()).map(|n| arch::text(source, n, false)).collect::<Result<Vec<_>, _>>();
+    let mut text = text.map_err(Error::other)?;
+    arch::trained(source, &mut text, unet.added.is_some(), [false; 2]);
+    arch::fit_added(&mut unet, &text).map_err(Error::other)?;
+    let autoencoder = match &own.autoencoder {
+        Some(Autoencoder::Kl(_)) => {
+            let vae = arch::vae(source).map_err(Error::other)?;
+            Some(Autoencoder::Kl(KlConfig { scaling: unet.latent_scale(), ..vae }))
+        }
+        Some(Autoencoder::Tiny(_)) => Some(Autoencoder::Tiny(arch::tiny(source).map_err(Error::other)?)),
+        None => None,
+    };
+    let networks = Networks { text, predictor: Some(Predictor::Unet(unet)), autoencoder };
+    let schedule = ScheduleConfig::default();
+    let defaults = Defaults::of(&networks, &schedule, "");
+    Ok(Model { schedule, defaults, ..Model::new("", model.source.clone(), networks) })
 }
 
 /// Hands on the tensors' bytes, in the header's order.
@@ -160,7 +192,7 @@ fn inputs(input: &Path) -> Vec<PathBuf> {
     let list =
         |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect::<Vec<_>>();
     let mut out = vec![input.to_path_buf()];
-    for part in ["unet", "vae", "text_encoder"] {
+    for part in ["unet", "vae", "text_encoder", "text_encoder_2"] {
         out.extend(list(&input.join(part)));
     }
     out

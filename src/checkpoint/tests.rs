@@ -1,16 +1,17 @@
 //! Checkpoints in every format to models, whose tensors must be the same bytes under the same names.
 
 mod ckpt;
+mod family;
 mod fuzz;
 mod hostile;
 
 use super::*;
 use crate::dtype::Dtype;
 use crate::error::{Kind, Result};
+use crate::models::Predictor;
 use crate::models::autoencoder::kl::KlConfig;
 use crate::models::training::{Prediction, Spacing};
 use crate::models::unet::UnetConfig;
-use crate::models::unet::UnetLevel;
 use crate::weights::bytes::Bytes;
 use crate::weights::{Stored, TensorInfo, decode_f32, format, table};
 use serde_json::{Value, json};
@@ -151,16 +152,16 @@ fn names_map_back_and_forth_for_any_number_of_levels_and_blocks() {
         (vec![true], 2),
         (vec![true, false, true, true, false], 1),
     ] {
-        let levels = attention.iter().map(|&attention| UnetLevel { channels: 32, heads: 8, attention }).collect();
-        let (clip, unet, vae) = arch::three(&model.networks).unwrap();
-        let unet = UnetConfig { levels, blocks, ..unet.clone() };
-        let vae = KlConfig { channels: vec![32; attention.len()], blocks, ..vae.clone() };
-        let networks = Networks::new(clip.clone(), unet, vae);
-        let names: Vec<String> = arch::required(&networks).into_iter().map(|(name, _)| name).collect();
-        let original: Vec<String> = names.iter().map(|n| names::original(n, &networks).unwrap()).collect();
+        let levels: Vec<_> = attention.iter().map(|&attends| (32, 8, attends)).collect();
+        let kl = KlConfig { channels: vec![32; attention.len()], blocks, ..KlConfig::default() };
+        let text = model.networks.text[0].clone();
+        let networks = Networks::new(text, UnetConfig::new(&levels, blocks, 48), kl);
+        let names: Vec<String> = arch::required(&networks).unwrap().into_iter().map(|(name, _)| name).collect();
+        let layout = names::Original::new(&networks);
+        let original: Vec<String> = names.iter().map(|n| layout.name(n).unwrap()).collect();
         let back = names::single_file(&original.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
-        for ((name, original), back) in names.iter().zip(&original).zip(back) {
-            assert_eq!(back.as_ref(), Some(name), "{original}");
+        for ((name, original), back) in names.iter().zip(&original).zip(back.names) {
+            assert_eq!(back.first().map(|n| &n.name), Some(name), "{original}");
         }
     }
 }
@@ -192,7 +193,7 @@ fn the_original_names_are_the_published_ones() {
         ("vae.quant_conv.weight", "first_stage_model.quant_conv.weight"),
         ("text_encoder.final_layer_norm.bias", "cond_stage_model.transformer.text_model.final_layer_norm.bias"),
     ] {
-        assert_eq!(names::original(canonical, &model.networks).as_deref(), Some(original));
+        assert_eq!(names::Original::new(&model.networks).name(canonical).as_deref(), Some(original));
     }
 }
 
@@ -365,12 +366,14 @@ fn what_a_folder_says_is_honoured_or_refused() {
     set("scheduler/scheduler_config.json", "prediction_type", json!("v_prediction"));
     set("scheduler/scheduler_config.json", "timestep_spacing", json!("trailing"));
     let model = open(&folder.0).unwrap();
-    let (clip, unet, _) = arch::three(&model.networks).unwrap();
-    assert_eq!(unet.levels.iter().map(|l| l.heads).collect::<Vec<_>>(), [1, 2, 4, 8]);
-    assert_eq!(clip.activation, crate::models::text::MlpActivation::Gelu);
+    let Some(Predictor::Unet(unet)) = &model.networks.predictor else { panic!("a U-Net") };
+    assert_eq!(unet.down.iter().map(|b| b.heads).collect::<Vec<_>>(), [1, 2, 4, 8]);
+    assert_eq!(unet.up.iter().map(|b| b.heads).collect::<Vec<_>>(), [8, 4, 2, 1]);
+    assert_eq!(model.networks.text[0].activation, crate::models::text::MlpActivation::Gelu);
     assert_eq!((model.schedule.prediction, model.schedule.spacing), (Prediction::V, Spacing::Trailing));
     for (file, key, value, told) in [
-        ("unet/config.json", "addition_embed_type", json!("text_time"), "SDXL is not supported"),
+        ("unet/config.json", "addition_embed_type", json!("text_time"), "projection_class_embeddings_input_dim"),
+        ("unet/config.json", "addition_embed_type", json!("image"), "addition_embed_type"),
         ("unet/config.json", "class_embed_type", json!("timestep"), "class_embed_type"),
         ("unet/config.json", "attention_head_dim", json!(5), "not divisible into 5 U-Net heads"),
         ("unet/config.json", "attention_head_dim", json!(0), "not divisible into 0 U-Net heads"),
@@ -393,7 +396,7 @@ fn what_a_folder_says_is_honoured_or_refused() {
         set(file, key, old);
     }
     fs::create_dir(folder.file("text_encoder_2")).unwrap();
-    assert!(refusal(open(&folder.0)).contains("SDXL"));
+    assert!(refusal(open(&folder.0)).contains("text_encoder_2"));
     fs::remove_dir(folder.file("text_encoder_2")).unwrap();
     fs::remove_file(folder.file("vae/diffusion_pytorch_model.safetensors")).unwrap();
     assert!(refusal(open(&folder.0)).contains("diffusion_pytorch_model.safetensors"));

@@ -145,7 +145,8 @@ impl Ready {
     /// None where the plan was all that was asked for; it has been printed.
     fn new(args: &GenerateArgs, asked: &Asked) -> Result<Option<Self>> {
         let order = &asked.order;
-        let model = Arc::new(super::open_model(order.model.as_deref(), order.vae.as_deref())?);
+        let model =
+            Arc::new(args.prompts.model.with_parts(super::open_model(order.model.as_deref(), order.vae.as_deref())?)?);
         let mut notes = Vec::new();
         let base = resolve(order, asked.prompts.clone(), &model, &Files, &mut notes).map_err(error)?;
         said(&mut notes);

@@ -153,7 +153,7 @@ impl Encoder<'_> {
         for chunk in chunks {
             let padded = chunk.padded(tokens, positions, padding);
             if !self.known.contains_key(&padded) {
-                let rows = token_rows(self.stages.model(), &padded, embeddings)?;
+                let rows = token_rows(self.stages.model(), 0, &padded, embeddings)?;
                 self.known.insert(padded.clone(), self.stages.text(rows, self.clip_skip)?);
             }
             let mut hidden = self.known[&padded].clone();
@@ -170,7 +170,7 @@ impl Encoder<'_> {
 /// One chunk of ids to its embedding `[1, 1, positions, width]`.
 pub fn encode(stages: &dyn Stages, ids: &[u32], clip_skip: usize) -> Result<Tensor> {
     let tokens: Vec<Token> = ids.iter().copied().map(Token::Id).collect();
-    stages.text(token_rows(stages.model(), &tokens, &[])?, clip_skip)
+    stages.text(token_rows(stages.model(), 0, &tokens, &[])?, clip_skip)
 }
 
 /// Multiplies each token's vector by its weight, then all by what brings the mean of the whole chunk back to where it
@@ -189,15 +189,18 @@ fn emphasise(hidden: &mut Tensor, weights: &[f32]) {
     }
 }
 
-/// Token plus position embedding of one chunk, looked up row by row: the table itself is never loaded.
-fn token_rows(model: &Model, tokens: &[Token], embeddings: &[Embedding]) -> Result<Tensor> {
-    let clip = model.networks.encoder(0)?;
+/// Token plus position embedding of one chunk for one of the text encoders, looked up row by row: the table itself is
+/// never loaded.
+pub fn token_rows(model: &Model, encoder: usize, tokens: &[Token], embeddings: &[Embedding]) -> Result<Tensor> {
+    let clip = model.networks.encoder(encoder)?;
+    let table = |what: &str| format!("{}.embeddings.{what}_embedding.weight", crate::models::text::root(encoder));
+    let (positions_table, tokens_table) = (table("position"), table("token"));
     let (width, positions) = (clip.width, clip.positions);
     if tokens.len() != positions {
         return Err(Error::other(format!("{} tokens given for a chunk of {positions}", tokens.len())));
     }
     let mut rows = Vec::new();
-    read_rows(model, "text_encoder.embeddings.position_embedding.weight", 0, positions, &mut rows)?;
+    read_rows(model, &positions_table, 0, positions, &mut rows)?;
     let mut token = Vec::new();
     for (which, out) in tokens.iter().zip(rows.chunks_exact_mut(width)) {
         match *which {
@@ -206,7 +209,7 @@ fn token_rows(model: &Model, tokens: &[Token], embeddings: &[Embedding]) -> Resu
                 return Err(Error::other(format!("{message}; the tokenizer belongs to another model")));
             }
             Token::Id(id) => {
-                read_rows(model, "text_encoder.embeddings.token_embedding.weight", id as usize, 1, &mut token)?;
+                read_rows(model, &tokens_table, id as usize, 1, &mut token)?;
             }
             Token::Vector { embedding, row } => {
                 token.clear();
@@ -217,6 +220,12 @@ fn token_rows(model: &Model, tokens: &[Token], embeddings: &[Embedding]) -> Resu
         out.iter_mut().zip(&token).for_each(|(r, t)| *r += t);
     }
     Tensor::new(Shape::tokens(1, positions, width), rows)
+}
+
+/// Where the first end token of a chunk stands: the largest id is the end's.
+pub fn end_of(ids: &[u32]) -> usize {
+    let end = ids.iter().max();
+    ids.iter().position(|id| Some(id) == end).unwrap_or(0)
 }
 
 fn read_rows(model: &Model, name: &str, first: usize, count: usize, out: &mut Vec<f32>) -> Result<()> {

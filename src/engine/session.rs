@@ -10,6 +10,7 @@ use crate::diffusion::itinerary::Itinerary;
 use crate::diffusion::{self, Event, Listener, Request, Stages, UnetCall};
 use crate::error::{Error, Kind, Result};
 use crate::graph::{Input, Output};
+use crate::models::Networks;
 use crate::models::part::{self, Part, StepShape};
 use crate::models::tokenizer::Tokenizer;
 use crate::system::format_bytes;
@@ -269,6 +270,29 @@ impl Stages for Session<'_> {
         let s = image.shape();
         let stage = Part::Encode { size: (s.b, s.h, s.w) };
         self.finite(stage, part::encode::IMAGE, image, part::encode::MOMENTS).map_err(|e| e.at("encode"))
+    }
+
+    fn run(
+        &self,
+        part: Part,
+        networks: Option<&Networks>,
+        inputs: Vec<(Input, Tensor)>,
+        outputs: &[Output],
+    ) -> Result<Vec<Tensor>> {
+        let sibling = networks.map(|n| Arc::new(self.model.with_networks(n.clone())));
+        let session = Session { model: sibling.as_ref().unwrap_or(self.model), ..*self };
+        let inputs: Vec<(Input, Value)> = inputs.into_iter().map(|(input, t)| (input, t.into())).collect();
+        let result = session.retried(|| {
+            let program = session.program(part)?;
+            let mut program = lock(&program);
+            inputs.iter().try_for_each(|(input, value)| program.set(*input, value))?;
+            program.run(Run::Fast { cancel: self.cancel })?;
+            outputs.iter().map(|output| take(program.get(*output)?)).collect()
+        });
+        if let Some(sibling) = &sibling {
+            self.engine.release(sibling, |_| true);
+        }
+        result
     }
 }
 

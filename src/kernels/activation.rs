@@ -14,9 +14,21 @@ pub enum Activation {
     Gelu,
     /// `x * sigmoid(1.702 x)`.
     QuickGelu,
+    /// `max(x, 0)`.
+    Relu,
+    /// `3 tanh(x / 3)`: a soft clamp to -3 ..= 3.
+    Tanh3,
+    /// `(x + 1) / 2`: from -1 ..= 1 to 0 ..= 1.
+    ToUnit,
+    /// `2 x - 1`: from 0 ..= 1 to -1 ..= 1.
+    FromUnit,
 }
 
 impl Activation {
+    /// All that compute something.
+    pub const ALL: [Self; 7] =
+        [Self::Silu, Self::Gelu, Self::QuickGelu, Self::Relu, Self::Tanh3, Self::ToUnit, Self::FromUnit];
+
     /// The f64 definition.
     pub fn reference(self, x: f64) -> f64 {
         match self {
@@ -24,6 +36,17 @@ impl Activation {
             Self::Silu => x / (1.0 + (-x).exp()),
             Self::Gelu => 0.5 * x * erfc(-x * std::f64::consts::FRAC_1_SQRT_2),
             Self::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
+            // `f64::max` would turn a NaN into 0.
+            Self::Relu => {
+                if x < 0.0 {
+                    0.0
+                } else {
+                    x
+                }
+            }
+            Self::Tanh3 => 3.0 * (x / 3.0).tanh(),
+            Self::ToUnit => 0.5 * x + 0.5,
+            Self::FromUnit => 2.0 * x - 1.0,
         }
     }
 }

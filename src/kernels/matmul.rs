@@ -240,7 +240,7 @@ fn small_cases() -> Vec<Case> {
     list.extend([Data::Outliers, Data::Constant, Data::LargeMean].map(|d| with(left, d)));
     list.extend([Data::Outliers, Data::Constant, Data::LargeMean].map(|d| with(normed, d)));
     list.extend([Data::Outliers, Data::Constant, Data::Ramp, Data::LargeMean].map(|d| with(all, d)));
-    list.extend([Activation::Silu, Activation::Gelu, Activation::QuickGelu].map(act));
+    list.extend(Activation::ALL.map(act));
     list
 }
 

@@ -22,6 +22,17 @@ pub fn downsample(b: &mut Builder, name: &str, x: Value, pad: Pad) -> Result<Val
     push(b, name, x, x.shape.c, Conv2d { bias: true, stride2: true, pad, ..Conv2d::default() })
 }
 
+/// The same without bias.
+pub fn downsample_no_bias(b: &mut Builder, name: &str, x: Value, pad: Pad) -> Result<Value> {
+    push(b, name, x, x.shape.c, Conv2d { stride2: true, pad, ..Conv2d::default() })
+}
+
+/// Nearest-neighbour upsampling to `h` x `w`, then a 3x3 convolution without bias.
+pub fn upsample_no_bias(b: &mut Builder, name: &str, x: Value, (h, w): (usize, usize)) -> Result<Value> {
+    let large = b.push(&format!("{name}.nearest"), Upsample { h, w }, &[x], vec![])?;
+    conv2d_no_bias(b, name, large, x.shape.c)
+}
+
 /// Nearest-neighbour upsampling to `h` x `w`, then a 3x3 convolution.
 pub fn upsample(b: &mut Builder, name: &str, x: Value, (h, w): (usize, usize)) -> Result<Value> {
     let large = b.push(&format!("{name}.nearest"), Upsample { h, w }, &[x], vec![])?;

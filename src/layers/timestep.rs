@@ -1,22 +1,46 @@
 //! Timesteps to the rows that the ResNets add: sinusoids, a two-layer MLP, and one product for all blocks.
 
 use super::linear::activate;
-use super::{Bias, linear};
+use super::{Bias, add, linear};
 use crate::error::Result;
 use crate::graph::{Builder, Value, Weight, WeightExpr};
 use crate::kernels::matmul::Matmul;
 use crate::kernels::timestep_embedding::TimestepEmbedding;
 use crate::kernels::{Activation, Dims};
 
+/// What some models embed beside the timestep.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside {
+    /// `[1, 1, T, n]`: pooled text and sizes, with a two-layer MLP of their own.
+    pub added: Option<Value>,
+    /// `[1, 1, T, n]`: a guidance scale's sinusoids, which are projected onto the timestep's.
+    pub guidance: Option<Value>,
+}
+
 /// `t [1, 1, T, 1]` to `[1, 1, T, 4 width]`, activated: the input of every ResNet's projection.
-pub fn time_embedding(b: &mut Builder, t: Value, width: usize) -> Result<Value> {
-    let x = b.push("time_proj", TimestepEmbedding { width }, &[t], vec![])?; // [1, 1, T, width]
-    b.scope("time_embedding", |b| {
-        let x = linear(b, "linear_1", x, 4 * width, Bias::Yes)?;
-        let x = activate(b, "linear_1.silu", x, Activation::Silu)?;
-        let x = linear(b, "linear_2", x, 4 * width, Bias::Yes)?;
-        activate(b, "linear_2.silu", x, Activation::Silu)
-    })
+pub fn time_embedding(b: &mut Builder, t: Value, width: usize, beside: Beside) -> Result<Value> {
+    let mut x = b.push("time_proj", TimestepEmbedding { width }, &[t], vec![])?; // [1, 1, T, width]
+    let time = b.scope("time_embedding", |b| {
+        if let Some(guidance) = beside.guidance {
+            let y = linear(b, "cond_proj", guidance, width, Bias::No)?;
+            x = add(b, "cond_proj.sum", x, y)?;
+        }
+        two_layers(b, x, 4 * width)
+    })?;
+    let all = match beside.added {
+        Some(added) => {
+            let y = b.scope("add_embedding", |b| two_layers(b, added, 4 * width))?;
+            add(b, "add_embedding.sum", time, y)?
+        }
+        None => time,
+    };
+    activate(b, "time_embedding.linear_2.silu", all, Activation::Silu)
+}
+
+fn two_layers(b: &mut Builder, x: Value, n: usize) -> Result<Value> {
+    let x = linear(b, "linear_1", x, n, Bias::Yes)?;
+    let x = activate(b, "linear_1.silu", x, Activation::Silu)?;
+    linear(b, "linear_2", x, n, Bias::Yes)
 }
 
 /// `[1, 1, T, 4 width]` to one row per timestep that holds, block after block, conv1's bias plus the time projection.

@@ -1,3 +1,4 @@
 //! Pixels to latents and back.
 
 pub mod kl;
+pub mod tiny;

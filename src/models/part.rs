@@ -74,6 +74,23 @@ impl Part {
         }
     }
 
+    /// Every part that networks have, at the smallest size: their graphs name all the tensors that are ever needed.
+    pub fn all(networks: &Networks) -> Vec<Self> {
+        let mut all: Vec<Self> =
+            (0..networks.text.len()).map(|encoder| Self::Text { encoder, chunks: 1, clip_skip: 1 }).collect();
+        if networks.predictor.is_some() {
+            // Large enough that the resolution halves as often as it may.
+            let shape = StepShape { samples: 1, contexts: 1, times: 1, h: 256, w: 256, tokens: 1 };
+            all.extend([Self::Context { contexts: 1, tokens: 1 }, Self::Time { timesteps: 1 }, Self::Step(shape)]);
+        }
+        if let Some(autoencoder) = &networks.autoencoder {
+            all.push(Self::Decode { size: (1, 1, 1) });
+            let side = autoencoder.factor();
+            all.extend(autoencoder.encodes().then_some(Self::Encode { size: (1, side, side) }));
+        }
+        all
+    }
+
     /// Its graph for a model's networks.
     ///
     /// # Errors
@@ -94,9 +111,12 @@ impl Part {
             },
             Self::Decode { size: (b, h, w) } => match networks.autoencoder()? {
                 Autoencoder::Kl(cfg) => super::autoencoder::kl::decode(cfg, b, h, w),
+                Autoencoder::Tiny(cfg) => super::autoencoder::tiny::decode(cfg, b, h, w),
             },
             Self::Encode { size: (b, h, w) } => match networks.autoencoder()? {
+                autoencoder if !autoencoder.encodes() => Err(super::lacking("encoder beside its VAE's decoder")),
                 Autoencoder::Kl(cfg) => super::autoencoder::kl::encode(cfg, b, h, w),
+                Autoencoder::Tiny(cfg) => super::autoencoder::tiny::encode(cfg, b, h, w),
             },
         }
     }
@@ -150,6 +170,10 @@ pub mod time {
 
     /// `[1, 1, T, 1]`.
     pub const TIMESTEPS: Input = Input::new("timesteps");
+    /// `[1, 1, T, n]`, where the model takes it: pooled text, then the sinusoids of sizes.
+    pub const ADDED: Input = Input::new("added");
+    /// `[1, 1, T, n]`, where the model takes it: the embedding of a guidance scale.
+    pub const GUIDANCE: Input = Input::new("guidance");
     /// `[1, 1, T, row_width]`: what each block adds, block after block.
     pub const ROWS: Output = Output::new("rows");
 }
@@ -187,6 +211,7 @@ pub mod encode {
 
     /// `[b, h, w, 3]` in [-1, 1].
     pub const IMAGE: Input = Input::new("image");
-    /// `[b, h/f, w/f, 2c]`: mean and log-variance, in the autoencoder's own scale.
+    /// `[b, h/f, w/f, 2c]`: mean and log-variance, in the autoencoder's own scale; the mean alone where there is no
+    /// variance.
     pub const MOMENTS: Output = Output::new("moments");
 }

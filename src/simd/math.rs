@@ -85,6 +85,22 @@ pub fn quick_gelu<S: Simd>(s: S, x: S::V) -> S::V {
     s.div(x, s.add(s.splat(1.0), exp(s, s.mul(x, s.splat(-1.702)))))
 }
 
+/// `max(x, 0)`; a NaN stays one.
+#[inline(always)]
+pub fn relu<S: Simd>(s: S, x: S::V) -> S::V {
+    s.if_negative(x, s.mul(x, s.splat(0.0)), x)
+}
+
+/// `3 tanh(x / 3)`. The error is a few units in the last place of 1, not of the value.
+#[inline(always)]
+pub fn tanh3<S: Simd>(s: S, x: S::V) -> S::V {
+    // tanh(a) = (1 - e^-2a) / (1 + e^-2a) for a >= 0.
+    let one = s.splat(1.0);
+    let e = exp(s, s.mul(s.abs(x), s.splat(-2.0 / 3.0)));
+    let y = s.div(s.mul(s.splat(3.0), s.sub(one, e)), s.add(one, e));
+    s.if_negative(x, s.sub(s.splat(0.0), y), y)
+}
+
 /// `x * Phi(x)`, where Phi is the normal distribution function. Below -1 the error is a few units in the last place of
 /// 1, not of the value, which vanishes.
 #[inline(always)]

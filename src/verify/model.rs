@@ -8,30 +8,21 @@ use crate::diffusion::denoise::plan::{Plan, Settings};
 use crate::diffusion::denoise::run::{Progress, sample};
 use crate::diffusion::denoise::samplers;
 use crate::diffusion::denoise::schedule::Schedule;
-use crate::diffusion::prompt::{PromptedUnet, Prompts, encode};
+use crate::diffusion::prompt::{PromptedUnet, Prompts};
 use crate::diffusion::{self};
 use crate::error::{Error, Result};
-use crate::models::part::StepShape;
 use crate::tensor::{Shape, Tensor};
 use std::ops::ControlFlow;
 
 impl Bench<'_> {
-    /// `text.*`, `unet.*`, `unet9.*`, `vae.*`.
+    /// `text.*`, `unet.*`, `unet9.*`, `vae.*`, `taesd.*`, `guidance.*`.
     pub(super) fn model_part(&self, name: &str) -> Result<f64> {
         let want = &self.reference.get(name)?.data;
-        let (stem, last) = name.rsplit_once('.').unwrap_or((name, ""));
+        let last = name.rsplit_once('.').map_or("", |(_, last)| last);
         match (name.split('.').next().unwrap_or(""), last) {
-            ("text", _) => {
-                let clip_skip = if last == "clip_skip_2" { 2 } else { 1 };
-                let ids = self.reference.get(&format!("{stem}.ids"))?;
-                let ids: Vec<u32> = ids.data.iter().map(|id| *id as u32).collect();
-                let positions = self.stages.model().networks.positions();
-                let mut all = Vec::new();
-                for chunk in ids.chunks(positions) {
-                    all.extend_from_slice(encode(self.stages, chunk, clip_skip)?.data());
-                }
-                error(&all, want)
-            }
+            ("text", _) => self.encoders(name),
+            ("taesd", _) => self.tiny(name),
+            ("guidance", _) => self.guidance(name),
             ("vae", "decoded") => {
                 let latents = self.reference.get("vae.latents")?;
                 let kind = self.stages.model().networks.latents();
@@ -44,23 +35,8 @@ impl Bench<'_> {
                 let first = if last == "mean" { 0 } else { c };
                 error(&columns(&moments, first, c)?.to_nchw(), want)
             }
-            _ => {
-                let context = format!("{stem}.context{}", last.trim_start_matches("output"));
-                let get = |part: &str| self.reference.get(&format!("{stem}.{part}"));
-                error(&self.unet(get("sample")?, &get("timestep")?.data, self.reference.get(&context)?)?, want)
-            }
+            _ => self.predicted(name),
         }
-    }
-
-    fn unet(&self, sample: &Values, times: &[f32], context: &Values) -> Result<Vec<f32>> {
-        let latents = nhwc(sample)?;
-        let context = tokens(context)?;
-        let (s, c) = (latents.shape(), context.shape());
-        let same = times.iter().all(|t| *t == times[0]);
-        let times = if same { &times[..1] } else { times };
-        let shape = StepShape { samples: s.b, contexts: c.b, times: times.len(), h: s.h, w: s.w, tokens: c.w };
-        let mut call = self.stages.unet(shape, context, Some(times))?;
-        Ok(call.predict(&latents, times)?.to_nchw())
     }
 
     /// The contexts of the guided loops.
@@ -117,7 +93,7 @@ impl Bench<'_> {
 }
 
 /// torch's `[b, c, h, w]` to a tensor.
-fn nhwc(v: &Values) -> Result<Tensor> {
+pub(super) fn nhwc(v: &Values) -> Result<Tensor> {
     match *v.shape.as_slice() {
         [b, c, h, w] => Tensor::from_nchw(Shape::new(b, h, w, c), &v.data),
         _ => Err(Error::other(format!("a tensor of shape {:?} is not [b, c, h, w]", v.shape))),
@@ -125,7 +101,7 @@ fn nhwc(v: &Values) -> Result<Tensor> {
 }
 
 /// torch's `[b, tokens, width]` to a tensor.
-fn tokens(v: &Values) -> Result<Tensor> {
+pub(super) fn tokens(v: &Values) -> Result<Tensor> {
     match *v.shape.as_slice() {
         [b, t, c] => Tensor::new(Shape::tokens(b, t, c), v.data.clone()),
         _ => Err(Error::other(format!("a tensor of shape {:?} is not [b, tokens, width]", v.shape))),
@@ -133,7 +109,7 @@ fn tokens(v: &Values) -> Result<Tensor> {
 }
 
 /// Channels `first .. first + count`.
-fn columns(t: &Tensor, first: usize, count: usize) -> Result<Tensor> {
+pub(super) fn columns(t: &Tensor, first: usize, count: usize) -> Result<Tensor> {
     let s = t.shape();
     let data = t.data().chunks_exact(s.c).flat_map(|row| &row[first..first + count]).copied().collect();
     Tensor::new(s.with_c(count), data)

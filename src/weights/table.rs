@@ -99,6 +99,23 @@ impl Located {
         }
     }
 
+    /// One of three equal parts along dimension 0; none where it cannot be cut so.
+    pub fn third(&self, n: usize) -> Option<Self> {
+        let rows = *self.info.shape.first()?;
+        if n < 3 && rows.is_multiple_of(3) { self.rows(n * (rows / 3), rows / 3) } else { None }
+    }
+
+    /// A matrix with its dimensions exchanged; none for what is no matrix of plain elements.
+    pub fn transposed(&self) -> Option<Self> {
+        let [rows, columns] = self.info.shape[..] else { return None };
+        if self.scales.is_some() {
+            return None;
+        }
+        let strides = self.strides.clone().unwrap_or_else(|| vec![columns, 1]);
+        let info = TensorInfo { shape: vec![columns, rows], ..self.info.clone() };
+        Some(Self { info, strides: Some(vec![strides[1], strides[0]]), ..self.clone() })
+    }
+
     /// Replaces `out` by the elements, row-major, as `info` says.
     pub fn read(&self, out: &mut Vec<u8>) -> Result<()> {
         if let Some(scales) = self.scales {

@@ -128,7 +128,7 @@ fn tiny_ckpt(zip64: bool, descriptors: bool) -> Vec<u8> {
             strides = vec![1, *rows];
         }
         let key = i.to_string();
-        items.push(text(&names::original(&name, &model.networks).unwrap()));
+        items.push(text(&names::Original::new(&model.networks).name(&name).unwrap()));
         items.push(tensor("HalfStorage", &key, count, 0, &shape, &strides));
         zip.add(&format!("m/data/{key}"), &data);
     }

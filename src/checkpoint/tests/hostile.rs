@@ -130,12 +130,22 @@ fn missing_and_misshapen_tensors_are_named() {
     let told = "1 tensor is misshapen, first: unet.down_blocks.0.resnets.0.conv1.bias is [4, 8] where [32] belongs";
     assert!(text.contains(told), "{text}");
     // A whole part.
-    let text = raw_refusal(edit(&file, |h| {
-        let names: Vec<String> =
-            h.as_object().unwrap().keys().filter(|k| k.starts_with("first_stage")).cloned().collect();
-        names.iter().for_each(|n| renamed(h, n));
-    }));
-    assert!(text.contains("holds no VAE"), "{text}");
+    let without = |part: &str| {
+        edit(&file, |h| {
+            let names: Vec<String> = h.as_object().unwrap().keys().filter(|k| k.starts_with(part)).cloned().collect();
+            names.iter().for_each(|n| renamed(h, n));
+        })
+    };
+    let text = raw_refusal(without("cond_stage_model"));
+    assert!(text.contains("holds no text encoder"), "{text}");
+    // Without a VAE it opens, because one may be given beside it; what needs one says so.
+    let folder = Folder::new("no-vae");
+    fs::write(folder.file("m.safetensors"), without("first_stage")).unwrap();
+    let model = open(&folder.file("m.safetensors")).unwrap();
+    let text = crate::models::part::Part::Decode { size: (1, 8, 8) }.graph(&model.networks).unwrap_err().to_string();
+    assert!(text.contains("has no VAE"), "{text}");
+    let whole = open_with_vae(model, &Path::new(TINY).join("vae")).unwrap();
+    assert_eq!(whole.networks, tiny().networks);
     // Weights of a type that is not read are told apart from missing ones.
     let text = raw_refusal(edit(&file, |h| h[name]["dtype"] = json!("I16")));
     assert!(text.contains("unet.mid_block.attentions.0.norm.weight is of type I16"), "{text}");
@@ -153,8 +163,11 @@ fn other_kinds_of_files_are_called_by_their_names() {
         (b"\x80\x02}q\0.........".to_vec(), "bare pickle"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\0\0\0\0\0".to_vec(), "not a checkpoint"),
         (vec![0; 100], "does not begin with {"),
-        (named("conditioner.embedders.0.transformer.x"), "SDXL"),
-        (named("cond_stage_model.model.transformer.resblocks.0.x"), "SD 2.x"),
+        (named("model.diffusion_model.joint_blocks.0.x"), "SD 3"),
+        (named("double_blocks.0.x"), "Flux"),
+        (named("edm_mean"), "Playground"),
+        (named("edm_vpred.sigma_max"), "CosXL"),
+        (named("model_ema.diffusion_modelinput_blocks00weight"), "EMA"),
         (named("lora_unet_down_blocks_0.alpha"), "LoRA"),
         (named("control_model.input_blocks.0.0.weight"), "ControlNet"),
         (named("down_blocks.0.resnets.0.conv1.weight"), "holds only a U-Net"),

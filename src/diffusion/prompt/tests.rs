@@ -13,7 +13,7 @@ use crate::models::autoencoder::kl::KlConfig;
 use crate::models::part::StepShape;
 use crate::models::text::{Padding, TextConfig};
 use crate::models::training::ScheduleConfig;
-use crate::models::unet::{UnetConfig, UnetLevel};
+use crate::models::unet::UnetConfig;
 use crate::rng::RngKind;
 use std::cell::RefCell;
 use std::ops::ControlFlow;
@@ -39,17 +39,15 @@ impl Fake {
             padding: Padding::Token(0),
             ..TextConfig::default()
         };
-        let levels = vec![UnetLevel { channels: 8, heads: 1, attention: true }];
-        let unet = UnetConfig {
-            in_channels: 4,
-            out_channels: 4,
-            levels,
+        let unet = UnetConfig { groups: 4, ..UnetConfig::new(&[(8, 1, true)], 1, WIDTH) };
+        let vae = KlConfig {
+            channels: vec![4],
             blocks: 1,
-            context_width: WIDTH,
+            latent_channels: 4,
             groups: 4,
-            eps: 1e-5,
+            scaling: 1.0,
+            ..KlConfig::default()
         };
-        let vae = KlConfig { channels: vec![4], blocks: 1, latent_channels: 4, groups: 4, scaling: 1.0, shift: 0.0 };
         let model = Model::random("fake", Networks::new(clip, unet, vae));
         Self { model, encoded: RefCell::new(0), unets: RefCell::default() }
     }

@@ -32,6 +32,10 @@ impl From<Activation> for Const {
             Activation::Silu => 1,
             Activation::Gelu => 2,
             Activation::QuickGelu => 3,
+            Activation::Relu => 4,
+            Activation::Tanh3 => 5,
+            Activation::ToUnit => 6,
+            Activation::FromUnit => 7,
         })
     }
 }

@@ -25,6 +25,8 @@ pub struct KlConfig {
     pub scaling: f32,
     /// What is taken from latents after encoding, before they are multiplied.
     pub shift: f32,
+    /// Whether pixels can be turned into latents; some files hold the decoder alone.
+    pub encodes: bool,
 }
 
 impl Default for KlConfig {
@@ -37,6 +39,7 @@ impl Default for KlConfig {
             groups: 32,
             scaling: 0.18215,
             shift: 0.0,
+            encodes: true,
         }
     }
 }

@@ -1,0 +1,199 @@
+//! The U-Nets of the whole family, as their published configurations describe them: as many parameters as their authors
+//! counted, and the same architecture again out of nothing but names and shapes, in both layouts.
+
+use super::*;
+use crate::models::text::{MlpActivation, Padding, TextConfig};
+use crate::models::unet::UnetConfig;
+use crate::models::{Networks, Predictor};
+use names::{Canonical, Portion};
+
+const XL: &str = r#""addition_embed_type": "text_time", "addition_time_embed_dim": 256, "use_linear_projection": true"#;
+
+/// Name, configuration, and millions of parameters.
+fn published() -> Vec<(&'static str, String, f64)> {
+    let sd = |more: &str| {
+        format!(
+            r#"{{"block_out_channels": [320, 640, 1280, 1280],
+            "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+            "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"], {more}}}"#
+        )
+    };
+    let three = |attends: [bool; 3], more: &str| {
+        let down = attends.map(|a| if a { "\"CrossAttnDownBlock2D\"" } else { "\"DownBlock2D\"" }).join(", ");
+        let up = attends.map(|a| if a { "\"CrossAttnUpBlock2D\"" } else { "\"UpBlock2D\"" });
+        let up: Vec<&str> = up.into_iter().rev().collect();
+        format!(
+            r#"{{"block_out_channels": [320, 640, 1280], "down_block_types": [{down}], "up_block_types": [{}], {more}}}"#,
+            up.join(", ")
+        )
+    };
+    let xl = |more: &str| {
+        let all = r#""cross_attention_dim": 2048, "projection_class_embeddings_input_dim": 2816,
+            "attention_head_dim": [5, 10, 20]"#;
+        three([false, true, true], &format!("{XL}, {all}, {more}"))
+    };
+    let refiner = r#"{"block_out_channels": [384, 768, 1536, 1536],
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+        "transformer_layers_per_block": 4, "attention_head_dim": [6, 12, 24, 24], "cross_attention_dim": 1280,
+        "projection_class_embeddings_input_dim": 2560, "#;
+    let refiner = format!("{refiner}{XL}}}");
+    let linear = r#""use_linear_projection": true, "cross_attention_dim": 1024"#;
+    vec![
+        ("sd15", sd(r#""cross_attention_dim": 768, "attention_head_dim": 8"#), 859.5),
+        ("sd21", sd(&format!(r#"{linear}, "attention_head_dim": [5, 10, 20, 20]"#)), 865.9),
+        ("sdxl", xl(r#""transformer_layers_per_block": [1, 2, 10]"#), 2567.5),
+        ("refiner", refiner, 2259.5),
+        (
+            "ssd-1b",
+            xl(r#""transformer_layers_per_block": [1, [2, 2], [4, 4]], "mid_block_type": "UNetMidBlock2D",
+            "reverse_transformer_layers_per_block": [[4, 4, 10], [2, 1, 1], 1]"#),
+            1331.3,
+        ),
+        (
+            "vega",
+            xl(r#""transformer_layers_per_block": [1, [1, 1], [2, 2]], "mid_block_type": "UNetMidBlock2D",
+            "reverse_transformer_layers_per_block": [[2, 2, 2], [1, 1, 1], 1]"#),
+            745.2,
+        ),
+        (
+            "koala-700m",
+            xl(r#""transformer_layers_per_block": [0, 2, 5], "layers_per_block": 1, "mid_block_type": null"#),
+            782.8,
+        ),
+        ("koala-1b", xl(r#""transformer_layers_per_block": [0, 2, 6], "layers_per_block": 1"#), 1161.2),
+        ("bk-sdm-base", sd(r#""cross_attention_dim": 768, "layers_per_block": 1"#), 579.4),
+        ("bk-sdm-small", sd(r#""cross_attention_dim": 768, "layers_per_block": 1, "mid_block_type": null"#), 482.3),
+        (
+            "bk-sdm-tiny",
+            three([true; 3], r#""cross_attention_dim": 768, "layers_per_block": 1, "mid_block_type": null"#),
+            323.4,
+        ),
+        (
+            "bk-sdm-v2-tiny",
+            three(
+                [true; 3],
+                &format!(
+                    r#"{linear}, "attention_head_dim": [5, 10, 20], "layers_per_block": 1, "mid_block_type": null"#
+                ),
+            ),
+            326.8,
+        ),
+        (
+            "sdxs-512-dreamshaper",
+            three([false, true, true], r#""cross_attention_dim": 768, "layers_per_block": 1, "mid_block_type": null"#),
+            315.7,
+        ),
+        (
+            "sdxs-512-0.9",
+            three(
+                [true; 3],
+                &format!(
+                    r#"{linear}, "attention_head_dim": [5, 10, 20], "layers_per_block": 1, "mid_block_type": null,
+                    "only_cross_attention": [true, false, false]"#
+                ),
+            ),
+            328.2,
+        ),
+        ("lcm", sd(r#""cross_attention_dim": 768, "time_cond_proj_dim": 256"#), 859.6),
+    ]
+}
+
+/// The U-Net alone, with an encoder that pools where it is told pooled text.
+fn networks(config: &str) -> Networks {
+    let mut unet = config::unet(&serde_json::from_str(config).unwrap()).unwrap();
+    let open = TextConfig {
+        width: unet.context_width,
+        heads: 1,
+        activation: MlpActivation::Gelu,
+        padding: Padding::Token(0),
+        projection: unet.added.map(|_| 1280),
+        ..TextConfig::default()
+    };
+    arch::fit_added(&mut unet, std::slice::from_ref(&open)).unwrap();
+    Networks { text: vec![open], predictor: Some(Predictor::Unet(unet)), autoencoder: None }
+}
+
+fn unet_of(networks: &Networks) -> &UnetConfig {
+    match &networks.predictor {
+        Some(Predictor::Unet(unet)) => unet,
+        None => panic!("a U-Net"),
+    }
+}
+
+#[test]
+fn every_unet_of_the_family_has_as_many_parameters_as_published() {
+    for (name, config, millions) in published() {
+        let all = arch::required(&networks(&config)).unwrap();
+        let unet = all.iter().filter(|(name, _)| name.starts_with("unet."));
+        let count: usize = unet.map(|(_, shape)| shape.iter().product::<usize>()).sum();
+        assert!((count as f64 / 1e6 - millions).abs() < 0.51e-1 * (millions / 1000.0).max(1.0), "{name}: {count}");
+    }
+}
+
+#[test]
+fn names_and_shapes_alone_tell_every_unet_of_the_family() {
+    for (name, config, _) in published() {
+        let want = networks(&config);
+        arch::sane(&want).unwrap();
+        let model = Model::random(name, want.clone());
+        let mut found = arch::unet(&*model.source, unet_of(&want).linear).unwrap();
+        arch::fit_added(&mut found, &want.text).unwrap();
+        assert_eq!(&found, unet_of(&want), "{name}");
+        // The configuration that is written into files says the same.
+        let again = config::unet_json(unet_of(&want));
+        let mut again = config::unet(&again).unwrap();
+        arch::fit_added(&mut again, &want.text).unwrap();
+        assert_eq!(&again, unet_of(&want), "{name}: {}", config::unet_json(unet_of(&want)));
+        // And back from the original layout's numbers.
+        let layout = names::Original::new(&want);
+        let ours: Vec<&str> = model.source.names().into_iter().filter(|n| n.starts_with("unet.")).collect();
+        let original: Vec<String> = ours.iter().map(|n| layout.name(n).unwrap()).collect();
+        let back = names::single_file(&original.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+        for ((name, original), back) in ours.iter().zip(&original).zip(back.names) {
+            assert_eq!(back, [Canonical { name: (*name).to_owned(), view: Portion::Whole }], "{original}");
+        }
+    }
+}
+
+#[test]
+fn one_resnet_a_level_is_read_with_gaps_in_the_numbers_and_with_leftover_names() {
+    let unet = "model.diffusion_model.";
+    for (original, ours) in [
+        ("input_blocks.4.0.in_layers.2.weight", "down_blocks.1.resnets.0.conv1.weight"),
+        ("input_blocks.6.0.op.bias", "down_blocks.1.downsamplers.0.conv.bias"),
+        ("input_blocks.7.1.norm.weight", "down_blocks.2.attentions.0.norm.weight"),
+        ("output_blocks.2.1.conv.weight", "up_blocks.0.upsamplers.0.conv.weight"),
+        ("output_blocks.4.0.out_layers.3.bias", "up_blocks.1.resnets.1.conv2.bias"),
+        ("up_blocks.0.attentions.1.proj_in.weight", "up_blocks.0.attentions.1.proj_in.weight"),
+    ] {
+        let gaps = ["input_blocks.3.0.op.bias", "input_blocks.6.0.op.bias", "output_blocks.5.1.conv.weight"];
+        let all: Vec<String> =
+            gaps.iter().chain(&["output_blocks.2.1.conv.weight", original]).map(|n| format!("{unet}{n}")).collect();
+        let names = names::single_file(&all.iter().map(String::as_str).collect::<Vec<_>>()).unwrap().names;
+        assert_eq!(names[4].first().map(|n| n.name.as_str()), Some(format!("unet.{ours}").as_str()), "{original}");
+    }
+}
+
+#[test]
+fn openclips_fused_and_turned_tensors_are_taken_apart() {
+    let prefix = "conditioner.embedders.1.model.";
+    let names = [
+        "model.diffusion_model.out.0.bias",
+        "conditioner.embedders.1.model.transformer.resblocks.3.attn.in_proj_weight",
+        "conditioner.embedders.1.model.text_projection",
+        "conditioner.embedders.1.model.positional_embedding",
+        "conditioner.embedders.0.transformer.text_model.final_layer_norm.weight",
+    ];
+    let naming = names::single_file(&names).unwrap();
+    assert_eq!(naming.openclip, [false, true], "{prefix}");
+    let third = |i, p: &str| Canonical {
+        name: format!("text_encoder_2.encoder.layers.3.self_attn.{p}_proj.weight"),
+        view: Portion::Third(i),
+    };
+    assert_eq!(naming.names[1], [third(0, "q"), third(1, "k"), third(2, "v")]);
+    let turned = Canonical { name: "text_encoder_2.text_projection.weight".into(), view: Portion::Transposed };
+    assert_eq!(naming.names[2], [turned]);
+    assert_eq!(naming.names[3][0].name, "text_encoder_2.embeddings.position_embedding.weight");
+    assert_eq!(naming.names[4][0].name, "text_encoder.final_layer_norm.weight");
+}
