@@ -11,7 +11,7 @@ pub mod preview;
 pub mod prompt;
 mod request;
 
-pub use request::{Event, Listener, Request, SIZES, possible_side};
+pub use request::{Event, Listener, Phase, Request, SIZES, Start, possible_side};
 
 use crate::checkpoint::Model;
 use crate::error::{Error, Kind, Result};
@@ -83,9 +83,9 @@ pub fn generate(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, list
     } else {
         stages
     };
-    tell(listen, Event::Stage { name: "text", image: 0, units: Some(1) })?;
+    tell(listen, Event::Stage { phase: Phase::Text, image: 0, units: Some(1) })?;
     let prompts = prompt::embed(stages, tokens, request, listen)?;
-    match &request.outpaint {
+    match request.start.outpaint() {
         Some(outpaint) => outpaint::generate(stages, &prompts, request, outpaint, listen),
         None => pictures(stages, &prompts, request, listen),
     }
@@ -96,8 +96,8 @@ fn pictures(stages: &dyn Stages, prompts: &Prompts, request: &Request, listen: &
     let model = stages.model();
     let plan = Plan::new(&Schedule::new(&model.schedule)?, &inpaint::settings(request, model))?;
     let size = request.latent_size(model);
-    if request.init.is_some() || inpaint::told(model) {
-        tell(listen, Event::Stage { name: "encode", image: 0, units: Some(1) })?;
+    if request.start.init().is_some() || inpaint::told(model) {
+        tell(listen, Event::Stage { phase: Phase::Encode, image: 0, units: Some(1) })?;
     }
     let prepared = Prepared::new(stages, request)?;
     let mut work = Work {
@@ -111,10 +111,10 @@ fn pictures(stages: &dyn Stages, prompts: &Prompts, request: &Request, listen: &
         unet: None,
     };
     for batch in request.batches() {
-        tell(listen, Event::Stage { name: "denoise", image: batch.start, units: plan.evaluations() })?;
+        tell(listen, Event::Stage { phase: Phase::Denoise, image: batch.start, units: plan.evaluations() })?;
         let latents = work.denoise(stages, &batch, listen)?;
         for (index, latents) in batch.clone().zip(latents.chunks_exact(latents.len() / batch.len())) {
-            tell(listen, Event::Stage { name: "decode", image: index, units: Some(1) })?;
+            tell(listen, Event::Stage { phase: Phase::Decode, image: index, units: Some(1) })?;
             let image = request.finished(decode(stages, size, latents)?);
             tell(listen, Event::Picture { index, seed: request.seeds(index).0, image })?;
         }

@@ -57,9 +57,10 @@ impl Backend for Counting {
     }
 }
 
-fn request(seed: u64, count: usize) -> Request {
-    let sampler = samplers::find_named("euler_a").expect("a sampler").sampler;
-    Request { seed, count, ..Request::new("a red apple", (64, 64), Settings::new(sampler, 2)) }
+fn request(model: &Model, seed: u64, count: usize) -> Request {
+    let sampling = Settings::new(samplers::find_named("euler_a").expect("a sampler").sampler, 2);
+    let own = Request::new(model, "a red apple").expect("a request");
+    Request { seed, count, width: 64, height: 64, sampling, ..own }
 }
 
 /// The embedded model and one from a folder.
@@ -90,13 +91,13 @@ fn callers_share_what_is_loaded_and_each_hears_of_its_own_work() {
     let backend = Counting::new(2);
     let engine = Engine::new(backend.clone());
     let model = Arc::new(Model::embedded().expect("the embedded model"));
-    let (want, ..) = heard(|listen| Engine::new(Counting::new(1)).draw(&model, &request(1, 1), listen), |_| ());
+    let (want, ..) = heard(|listen| Engine::new(Counting::new(1)).draw(&model, &request(&model, 1, 1), listen), |_| ());
     let (together, said) = (Barrier::new(4), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 together.wait();
-                let (got, notes, result) = heard(|listen| engine.draw(&model, &request(1, 1), listen), |_| ());
+                let (got, notes, result) = heard(|listen| engine.draw(&model, &request(&model, 1, 1), listen), |_| ());
                 result.expect("it draws");
                 assert!(got == want && want.len() == 1);
                 said.lock().expect("no panic").extend(notes);
@@ -110,7 +111,7 @@ fn callers_share_what_is_loaded_and_each_hears_of_its_own_work() {
     // A text is known by then, and its encoder not even loaded again where nothing is kept.
     let cancel = AtomicBool::new(false);
     let session = engine.session(&model, &cancel).keeping(Keep::Phase);
-    let (got, notes, result) = heard(|listen| session.draw(&request(1, 1), listen), |_| ());
+    let (got, notes, result) = heard(|listen| session.draw(&request(&model, 1, 1), listen), |_| ());
     result.expect("it draws");
     assert!(got == want && !notes.contains(&"loaded text".to_owned()), "{notes:?}");
 }
@@ -124,7 +125,7 @@ fn neighbours_that_stop_each_other_change_no_picture() {
     let alone = Engine::new(Counting::new(2));
     let want: Vec<Vec<Vec<Vec<u8>>>> = models
         .iter()
-        .map(|model| (0..3).map(|seed| heard(|l| alone.draw(model, &request(seed, 2), l), |_| ()).0).collect())
+        .map(|model| (0..3).map(|seed| heard(|l| alone.draw(model, &request(model, seed, 2), l), |_| ()).0).collect())
         .collect();
     assert!(want.iter().flatten().all(|pictures| pictures.len() == 2));
     for budget in [None, Some(12_000_000)] {
@@ -148,7 +149,7 @@ fn neighbours_that_stop_each_other_change_no_picture() {
                         flags[me].store(false, Ordering::Relaxed);
                         let session = engine.session(&models[which], &flags[me]).keeping(keep);
                         let (got, _, result) = heard(
-                            |listen| session.draw(&request(seed, 2), listen),
+                            |listen| session.draw(&request(&models[which], seed, 2), listen),
                             |event| {
                                 if matches!(event, Event::Done(_)) && roll(12) == 0 {
                                     flags[(me + 1) % 3].store(true, Ordering::Relaxed);

@@ -37,7 +37,8 @@ fn draw(engine: &Engine, model: &Arc<Model>) -> Heard {
 
 fn draw_within(budget: Option<u64>, engine: &Engine, model: &Arc<Model>) -> Heard {
     let sampler = samplers::find_named("euler").expect("a sampler").sampler;
-    let request = Request { count: 2, ..Request::new("a red apple", (64, 64), Settings::new(sampler, 2)) };
+    let (sampling, own) = (Settings::new(sampler, 2), Request::new(model, "a red apple").expect("a request"));
+    let request = Request { count: 2, width: 64, height: 64, sampling, ..own };
     let (mut pictures, mut notes) = (Vec::new(), Vec::new());
     let cancel = AtomicBool::new(false);
     let session = engine.session(model, &cancel).within(budget);

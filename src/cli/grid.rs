@@ -78,8 +78,8 @@ impl Grid<'_> {
         let result = session.draw(request, &mut |event| {
             match event {
                 Event::Note(note) => say!("note: {note}"),
-                Event::Stage { name, units, .. } => {
-                    progress.begin(&format!("{name} {}/{of}", cell + 1), units.unwrap_or(0));
+                Event::Stage { phase, units, .. } => {
+                    progress.begin(&format!("{} {}/{of}", phase.name(), cell + 1), units.unwrap_or(0));
                 }
                 Event::Done(units) => progress.at(units),
                 // Refused together with a grid.

@@ -7,7 +7,7 @@ use super::denoise::guided::Masked;
 use super::denoise::noise::Noise;
 use super::denoise::plan::{Plan, Settings};
 use super::denoise::run::{self, Denoiser, Listener};
-use super::{Request, Stages, img2img};
+use super::{Request, Stages, Start, img2img};
 use crate::checkpoint::Model;
 use crate::error::{Error, Result, escape};
 use crate::image::Image;
@@ -127,7 +127,7 @@ impl Inpaint {
 
 /// The sampling of a request: an inpainting model that may change everything begins with nothing but noise.
 pub fn settings(request: &Request, model: &Model) -> Settings {
-    let masked = request.inpaint.is_some() || request.outpaint.is_some();
+    let masked = matches!(request.start, Start::Masked(..) | Start::Grown(_));
     let everything = told(model) && masked && request.sampling.strength.is_some_and(|s| s >= 1.0);
     let strength = request.sampling.strength.filter(|_| !everything);
     Settings { strength, ..request.sampling.clone() }
@@ -159,12 +159,12 @@ impl Prepared {
         let (h, w) = request.latent_size(model);
         let told = told(model);
         let begins = settings(request, model).strength.is_some();
-        let init = request.init.as_ref().filter(|_| begins || !told);
-        let plane = request.inpaint.as_ref().map(|i| i.mask.latents((h, w), i.soft));
+        let init = request.start.init().filter(|_| begins || !told);
+        let plane = request.start.inpaint().map(|i| i.mask.latents((h, w), i.soft));
         Ok(Self {
             init: init.map(|init| img2img::encode(stages, &init.image)).transpose()?,
             mask: plane.map(|plane| plane.repeat(model.networks.latents().channels)),
-            fill: request.inpaint.as_ref().map(|i| i.fill).unwrap_or_default(),
+            fill: request.start.inpaint().map(|i| i.fill).unwrap_or_default(),
             mixed: !told,
             inputs: UnetInputs { masked: if told { Some(masked_picture(stages, request)?) } else { None } },
         })
@@ -198,7 +198,7 @@ impl Prepared {
 fn masked_picture(stages: &dyn Stages, request: &Request) -> Result<Vec<f32>> {
     let (h, w) = request.latent_size(stages.model());
     let (height, width) = (request.height, request.width);
-    let Some((inpaint, init)) = request.inpaint.as_ref().zip(request.init.as_ref()) else {
+    let Start::Masked(init, inpaint) = &request.start else {
         let grey = img2img::encode_values(stages, (height, width), vec![0.0; height * width * 3])?;
         return Ok([vec![1.0; h * w], grey].concat());
     };

@@ -45,7 +45,7 @@ impl Itinerary {
         let evaluations = plan.evaluations().unwrap_or(request.sampling.steps);
         let timesteps = plan.times().map_or(1, <[f32]>::len).max(1);
         let demand = Demand::new(request, tokens, model)?;
-        let windows = request.outpaint.as_ref().map(|o| outpaint::windows(o, (request.width, request.height)));
+        let windows = request.start.outpaint().map(|o| outpaint::windows(o, (request.width, request.height)));
         let painted = windows.unwrap_or(1);
         // How many pictures go together, and how often: windows come one at a time.
         let mut batches: Vec<(usize, usize)> = Vec::new();
@@ -173,17 +173,20 @@ impl Stages for Followed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diffusion::Start;
     use crate::diffusion::denoise::plan::Settings;
     use crate::diffusion::denoise::samplers;
     use crate::diffusion::img2img::Init;
     use crate::diffusion::outpaint::{Outpaint, Sides};
     use crate::image::Image;
     use crate::image::resize::ResizeMode;
+    use std::sync::Arc;
 
     fn of(change: impl FnOnce(Request) -> Request) -> Itinerary {
         let model = Model::embedded().unwrap();
-        let sampler = samplers::find_named("euler").unwrap().sampler;
-        let request = change(Request::new("a red apple", (64, 64), Settings::new(sampler, 3)));
+        let sampling = Settings::new(samplers::find_named("euler").unwrap().sampler, 3);
+        let request = Request::new(&model, "a red apple").unwrap();
+        let request = change(Request { width: 64, height: 64, sampling, ..request });
         Itinerary::new(&model, &request, &model.tokenizer().unwrap()).unwrap()
     }
 
@@ -212,7 +215,7 @@ mod tests {
         let image = Image { width: 64, height: 64, rgb: vec![9; 64 * 64 * 3] };
         let picture = Init { image, size: (64, 64), hash: String::new(), mode: ResizeMode::default() };
         let sides = Sides::parse("left=32,right=64").unwrap();
-        let grown = of(|r| Request { count: 2, outpaint: Some(Outpaint { picture, sides }), ..r });
+        let grown = of(|r| Request { count: 2, start: Start::Grown(Arc::new(Outpaint { picture, sides })), ..r });
         assert_eq!(grown.again, Again::Windows);
         // Three strips, of one window each, for two pictures.
         for part in [Part::Decode { size: (1, 8, 8) }, Part::Encode { size: (1, 64, 64) }] {

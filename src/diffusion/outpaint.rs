@@ -9,7 +9,7 @@
 use super::img2img::Init;
 use super::inpaint::{Fill, Inpaint, MaskSettings};
 use super::prompt::Prompts;
-use super::{Event, Listener, Request, Stages, tell};
+use super::{Event, Listener, Request, Stages, Start, tell};
 use crate::error::{Error, Result, escape};
 use crate::image::Image;
 use crate::image::cut::fitting;
@@ -19,6 +19,7 @@ use crate::image::membrane::{continued, joined};
 use crate::image::resize::{ResizeMode, window};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// How far each side grows, in pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -257,22 +258,16 @@ fn window_request(request: &Request, index: usize, tile: u64, (image, mask): (Im
     add_texture(&mut filled, &mask, seed.wrapping_add(shift));
     let size = (image.width, image.height);
     let init = Init { image: filled, size, hash: String::new(), mode: ResizeMode::default() };
+    // Borders lie between latents. Each is painted or kept: mixing some was measured, and made twice the step.
+    let (soft, fill, settings) = (false, Fill::Original, MaskSettings::default());
+    let inpaint = Inpaint { mask, soft, fill, overlay: None, settings };
     Request {
         count: 1,
         batch_size: 1,
         skip: BTreeSet::new(),
         seed: seed.wrapping_add(shift),
         variation: request.variation.map(|(own, strength)| (second.unwrap_or(own).wrapping_add(shift), strength)),
-        init: Some(init),
-        // Borders lie between latents. Each is painted or kept: mixing some was measured, and made twice the step.
-        inpaint: Some(Inpaint {
-            mask,
-            soft: false,
-            fill: Fill::Original,
-            overlay: None,
-            settings: MaskSettings::default(),
-        }),
-        outpaint: None,
+        start: Start::Masked(Arc::new(init), Arc::new(inpaint)),
         ..request.clone()
     }
 }
@@ -300,12 +295,12 @@ fn paint(
             canvas.lay(at, &image);
             listen(Event::Preview { index, done, image: canvas.image.clone() })
         }
-        Event::Stage { name, units, .. } => listen(Event::Stage { name, image: index, units }),
+        Event::Stage { phase, units, .. } => listen(Event::Stage { phase, image: index, units }),
         other => listen(other),
     };
     super::pictures(stages, prompts, one, &mut hear)?;
     let painted = painted.ok_or_else(|| Error::other("outpainting: a window was not painted"))?;
-    let filled = one.init.as_ref().map_or(&image, |init| &init.image);
+    let filled = one.start.init().map_or(&image, |init| &init.image);
     // Compared without its grain.
     let fits = fitting(&continued(&image, &mask), &painted, &mask, (stages.model().networks.factor() / 2).max(1));
     canvas.lay(at, &joined(filled, &painted, &fits, size.0.min(size.1) / 2));

@@ -1,6 +1,7 @@
 //! Everything that decides a picture, what is possible, and what is told while it is made.
 
 use super::denoise::plan::Settings;
+use super::denoise::samplers::find_named;
 use super::img2img::Init;
 use super::inpaint::Inpaint;
 use super::outpaint::Outpaint;
@@ -46,12 +47,8 @@ pub struct Request {
     /// A second seed and how far the noise is turned towards its noise. All pictures then have the same seed, and
     /// picture i has this second seed + i, as in the webui.
     pub variation: Option<(u64, f32)>,
-    /// img2img: the picture to begin with, for which `sampling.strength` is set.
-    pub init: Option<Init>,
-    /// Inpainting: which part of that picture is painted anew.
-    pub inpaint: Option<Inpaint>,
-    /// Outpainting: the picture that grows; width and height are those of the windows that are painted.
-    pub outpaint: Option<Outpaint>,
+    /// What it begins with; `sampling.strength` is set where that is a picture.
+    pub start: Start,
     /// What the U-Net predicts, where the model's own word is not to be trusted.
     pub prediction: Option<Prediction>,
     /// Which pictures are shown while they are made.
@@ -62,15 +59,79 @@ pub struct Request {
     pub embeddings: Arc<Vec<Embedding>>,
 }
 
+/// What a request begins with. Pictures are shared: a request that is cloned for another size or seed owns no copy.
+#[derive(Clone, Debug, Default)]
+pub enum Start {
+    /// Nothing but noise.
+    #[default]
+    Noise,
+    /// img2img: a picture of the request's size.
+    Picture(Arc<Init>),
+    /// Inpainting: a picture, and which part of it is painted anew.
+    Masked(Arc<Init>, Arc<Inpaint>),
+    /// Outpainting: a picture that grows; the request's size is that of the windows that are painted.
+    Grown(Arc<Outpaint>),
+}
+
+impl Start {
+    /// The picture that is encoded, as it is.
+    pub fn init(&self) -> Option<&Init> {
+        match self {
+            Self::Picture(init) | Self::Masked(init, _) => Some(init),
+            Self::Noise | Self::Grown(_) => None,
+        }
+    }
+
+    /// Which part is painted anew.
+    pub fn inpaint(&self) -> Option<&Inpaint> {
+        if let Self::Masked(_, inpaint) = self { Some(inpaint) } else { None }
+    }
+
+    /// What grows.
+    pub fn outpaint(&self) -> Option<&Outpaint> {
+        if let Self::Grown(outpaint) = self { Some(outpaint) } else { None }
+    }
+
+    /// The picture that the work begins with, and what the result is made of.
+    pub fn picture(&self) -> Option<&Init> {
+        self.outpaint().map(|o| &o.picture).or(self.init())
+    }
+}
+
+/// What is worked on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Prompts to embeddings.
+    Text,
+    /// A picture to latents.
+    Encode,
+    /// Noise to latents, evaluation by evaluation.
+    Denoise,
+    /// Latents to a picture.
+    Decode,
+}
+
+impl Phase {
+    /// In one word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Encode => "encode",
+            Self::Denoise => "denoise",
+            Self::Decode => "decode",
+        }
+    }
+}
+
 /// What happens while a request is worked on.
 #[derive(Debug)]
 pub enum Event {
     /// Something the user should know.
     Note(String),
-    /// A stage begins: `text`, `denoise`, `decode`.
+    /// A phase begins.
     Stage {
-        /// Its name.
-        name: &'static str,
+        /// Which.
+        phase: Phase,
         /// Which picture, from 0.
         image: usize,
         /// Units of work: evaluations of the U-Net, or 1. None where nobody knows.
@@ -118,14 +179,24 @@ pub fn possible_side(name: &str, side: usize, step: usize) -> Result<()> {
 }
 
 impl Request {
-    /// One picture from a prompt, without anything that can be left out: guidance 7.5, seed 0.
-    pub fn new(prompt: impl Into<String>, (width, height): (usize, usize), sampling: Settings) -> Self {
-        Self {
+    /// One picture from a prompt, with the model's own size, steps, guidance and sampler, and seed 0.
+    ///
+    /// # Errors
+    /// The model's file names a sampler that nobody knows.
+    pub fn new(model: &Model, prompt: impl Into<String>) -> Result<Self> {
+        let own = &model.defaults;
+        let named = find_named(&own.sampler)?;
+        let sampling = Settings {
+            schedule: named.schedule.unwrap_or_default(),
+            timesteps: named.timesteps.unwrap_or_default(),
+            ..Settings::new(named.sampler, own.steps)
+        };
+        Ok(Self {
             prompt: prompt.into(),
             negative_prompt: String::new(),
-            width,
-            height,
-            guidance: 7.5,
+            width: own.size,
+            height: own.size,
+            guidance: own.guidance,
             guidance_rescale: 0.0,
             clip_skip: 1,
             sampling,
@@ -135,13 +206,11 @@ impl Request {
             embeddings: Arc::default(),
             batch_size: 1,
             variation: None,
-            init: None,
-            inpaint: None,
-            outpaint: None,
+            start: Start::Noise,
             prediction: None,
             preview: None,
             skip: BTreeSet::new(),
-        }
+        })
     }
 
     /// Refuses what cannot be drawn, naming what can.
@@ -171,9 +240,11 @@ impl Request {
         if let Some((_, strength)) = self.variation.filter(|(_, strength)| !(0.0..=1.0).contains(strength)) {
             return Err(Error::usage(format!("variation strength {strength} is out of range: use 0 to 1")));
         }
-        if let Some(init) = self.init.as_ref().filter(|i| (i.image.width, i.image.height) != (self.width, self.height))
-        {
+        if let Some(init) = self.start.init().filter(|i| (i.image.width, i.image.height) != (self.width, self.height)) {
             return Err(Error::other(format!("{:?} to begin a picture of {}x{}", init.image, self.width, self.height)));
+        }
+        if self.start.picture().is_some() != self.sampling.strength.is_some() {
+            return Err(Error::usage("a picture to begin with and a strength belong together: give both, or neither"));
         }
         Ok(())
     }
@@ -210,15 +281,15 @@ impl Request {
 
     /// The picture that the work begins with, and what the result is made of.
     pub fn picture(&self) -> Option<&Init> {
-        self.outpaint.as_ref().map(|o| &o.picture).or(self.init.as_ref())
+        self.start.picture()
     }
 
     /// A decoded picture as the user gets it: without what was added to its edges, laid into the original.
     pub(super) fn finished(&self, mut image: Image) -> Image {
-        if let Some(init) = &self.init {
+        if let Some(init) = self.start.init() {
             image = init.cropped(image);
         }
-        match &self.inpaint {
+        match self.start.inpaint() {
             Some(inpaint) => inpaint.finished(image),
             None => image,
         }

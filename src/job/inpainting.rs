@@ -5,15 +5,16 @@ use super::note::{Fault, Field, Phrase, phrase};
 use super::order::Order;
 use super::picture::{Found, Shelf, fitted, init, shown};
 use crate::checkpoint::Model;
-use crate::diffusion::SIZES;
 use crate::diffusion::img2img::Init;
 use crate::diffusion::inpaint::{Fill, Inpaint, MaskSettings, Overlay, told};
 use crate::diffusion::outpaint::{Outpaint, Sides, window_size};
+use crate::diffusion::{SIZES, Start};
 use crate::image::Image;
 use crate::image::extend::fill;
 use crate::image::mask::{Mask, Region};
 use crate::image::resize::{ResizeMode, fit, window};
 use std::path::Path;
+use std::sync::Arc;
 
 /// The blur, and the margin of the masked part, where none is asked for.
 const BLUR: usize = 4;
@@ -22,10 +23,8 @@ const PADDING: usize = 32;
 /// What a request begins with.
 #[derive(Default)]
 pub(super) struct Beginning {
-    pub init: Option<Init>,
-    pub inpaint: Option<Inpaint>,
-    pub outpaint: Option<Outpaint>,
-    /// The size, where it does not follow from `init`.
+    pub start: Start,
+    /// The size, where it does not follow from the picture.
     pub size: Option<(usize, usize)>,
     /// The strength where none is asked for, if it is not img2img's.
     pub strength: Option<f32>,
@@ -49,9 +48,15 @@ pub(super) fn begin(
     }
     match &order.mask {
         Some(mask) => job.masked(mask, notes),
-        None => Ok(Beginning { init: init(order, shelf)?, ..Beginning::default() }),
+        None => {
+            let start = init(order, shelf)?.map_or(Start::Noise, |init| Start::Picture(Arc::new(init)));
+            Ok(Beginning { start, ..Beginning::default() })
+        }
     }
 }
+
+/// A picture, which part of it is painted anew, and the size where it does not follow from the picture.
+type Masked = (Init, Inpaint, Option<(usize, usize)>);
 
 struct Job<'a> {
     order: &'a Order,
@@ -73,17 +78,16 @@ impl Job<'_> {
             only_masked: only.then(|| order.only_masked_padding.unwrap_or(PADDING)),
             hash,
         };
-        let mut begin = match settings.only_masked {
+        let (mut init, mut inpaint, size) = match settings.only_masked {
             Some(padding) => self.masked_part(picture, &drawn.blurred(settings.blur), padding, settings)?,
             None => self.whole_picture(&picture, &drawn, settings)?,
         };
-        if let (Some(init), Some(inpaint)) = (&mut begin.init, &mut begin.inpaint) {
-            (inpaint.fill, inpaint.soft) = (kind, order.soft_mask.unwrap_or_default());
-            if kind != Fill::Original {
-                init.image = fill(&init.image, &inpaint.mask);
-            }
+        (inpaint.fill, inpaint.soft) = (kind, order.soft_mask.unwrap_or_default());
+        if kind != Fill::Original {
+            init.image = fill(&init.image, &inpaint.mask);
         }
-        Ok(begin)
+        let start = Start::Masked(Arc::new(init), Arc::new(inpaint));
+        Ok(Beginning { start, size, ..Beginning::default() })
     }
 
     /// The mask in the picture's size, and its hash.
@@ -117,7 +121,7 @@ impl Job<'_> {
     }
 
     /// All of the picture, in the size that was asked for.
-    fn whole_picture(&self, picture: &Found<Image>, mask: &Mask, settings: MaskSettings) -> Result<Beginning, Fault> {
+    fn whole_picture(&self, picture: &Found<Image>, mask: &Mask, settings: MaskSettings) -> Result<Masked, Fault> {
         let hint = |fault: Fault| {
             let sentence = fault.to_string();
             Fault::usage(phrase![sentence, ", or ", Field::OnlyMasked, ", which keeps the picture's size"])
@@ -131,7 +135,7 @@ impl Job<'_> {
         overlay.values.iter_mut().for_each(|v| *v = v.saturating_mul(2));
         let overlay = Some(Overlay { picture: init.cropped(init.image.clone()), mask: overlay, region });
         let inpaint = Inpaint { mask, soft: false, fill: Fill::Original, overlay, settings };
-        Ok(Beginning { init: Some(init), inpaint: Some(inpaint), ..Beginning::default() })
+        Ok((init, inpaint, None))
     }
 
     /// The masked part and what is around it, brought to the size that was asked for.
@@ -141,7 +145,7 @@ impl Job<'_> {
         mask: &Mask,
         padding: usize,
         settings: MaskSettings,
-    ) -> Result<Beginning, Fault> {
+    ) -> Result<Masked, Fault> {
         let Found { pixels: picture, hash } = picture;
         let (full, own) = ((picture.width, picture.height), self.model.defaults.size);
         let size = (self.order.width.unwrap_or(own), self.order.height.unwrap_or(own));
@@ -154,7 +158,7 @@ impl Job<'_> {
         let overlay = Some(Overlay { picture, mask: mask.clone(), region });
         let mask = mask.cut(region).resized(size);
         let inpaint = Inpaint { mask, soft: false, fill: Fill::Original, overlay, settings };
-        Ok(Beginning { init: Some(init), inpaint: Some(inpaint), size: Some(size), ..Beginning::default() })
+        Ok((init, inpaint, Some(size)))
     }
 
     fn outpainted(&self, sides: Sides) -> Result<Beginning, Fault> {
@@ -177,8 +181,8 @@ impl Job<'_> {
         let size = window_size(full, own.size, SIZES.0);
         let strength = Some(if told(self.model) { 1.0 } else { OUTPAINT_STRENGTH });
         let guidance = (own.size < SMALL).then(|| own.guidance.min(SMALL_GUIDANCE));
-        let outpaint = Some(Outpaint { picture, sides });
-        Ok(Beginning { outpaint, size: Some(size), strength, guidance, ..Beginning::default() })
+        let start = Start::Grown(Arc::new(Outpaint { picture, sides }));
+        Ok(Beginning { start, size: Some(size), strength, guidance })
     }
 }
 

@@ -98,7 +98,7 @@ impl<'e> Metadata<'e> {
         let (seed, variation_seed) = request.seeds(index);
         put("Seed", seed.to_string());
         let (width, height) = request.picture().map_or((request.width, request.height), |init| init.size);
-        let (width, height) = request.outpaint.as_ref().map_or((width, height), |o| o.sides.grown((width, height)));
+        let (width, height) = request.start.outpaint().map_or((width, height), |o| o.sides.grown((width, height)));
         put("Size", format!("{width}x{height}"));
         if let Some(known) = &self.known {
             put("Model hash", known.model.clone());
@@ -174,10 +174,10 @@ fn arithmetic(numerics: Numerics, put: &mut impl FnMut(&str, String)) {
 
 /// The webui's words for a mask, and our own for what it has none for.
 fn inpainting(request: &Request, put: &mut impl FnMut(&str, String)) {
-    if let Some(outpaint) = &request.outpaint {
+    if let Some(outpaint) = request.start.outpaint() {
         put("Outpaint", outpaint.sides.to_string());
     }
-    let Some(inpaint) = &request.inpaint else { return };
+    let Some(inpaint) = request.start.inpaint() else { return };
     let settings = &inpaint.settings;
     put("Mask blur", settings.blur.to_string());
     if let Some(padding) = settings.only_masked {

@@ -31,10 +31,10 @@ pub fn resolve(
 ) -> Result<Request, Fault> {
     let own = &model.defaults;
     let start = begin(order, model, shelf, notes)?;
-    let init = start.init;
-    let (width, height) = start.size.or(init.as_ref().map(|i| (i.image.width, i.image.height))).unzip();
+    let init = start.start.init();
+    let (width, height) = start.size.or(init.map(|i| (i.image.width, i.image.height))).unzip();
     let side = |asked: Option<usize>, init: Option<usize>| init.or(asked).unwrap_or(own.size);
-    let picture = init.is_some() || start.outpaint.is_some();
+    let picture = start.start.picture().is_some();
     Ok(Request {
         prompt,
         negative_prompt,
@@ -50,9 +50,7 @@ pub fn resolve(
         embeddings: Arc::default(),
         batch_size: order.batch_size.unwrap_or(1),
         variation: variation(order),
-        init,
-        inpaint: start.inpaint,
-        outpaint: start.outpaint,
+        start: start.start,
         prediction: order.prediction.and_then(Auto::told),
         preview: order.preview,
         skip: BTreeSet::new(),
@@ -83,7 +81,7 @@ fn sampling(order: &Order, model: &Model, strength: Option<f32>) -> Result<Setti
 /// What an asker should know of a request before waiting for it.
 pub fn remarks(order: &Order, request: &Request, model: &Model) -> Vec<Phrase> {
     let mut out = ignored(order, request);
-    if request.outpaint.is_some() && request.batch_size > 1 {
+    if request.start.outpaint().is_some() && request.batch_size > 1 {
         out.push(phrase![Field::BatchSize, " is ignored: outpainting takes one picture at a time"]);
     }
     let own = model.defaults.size;
@@ -192,7 +190,7 @@ mod tests {
         assert_eq!(request.picture().unwrap().hash, "0123456789");
         let masked = Order { mask: Some("m".into()), ..order.clone() };
         let (request, notes) = resolved(&masked, &Shelved((64, 64), (128, 128))).unwrap();
-        assert_eq!(request.inpaint.unwrap().settings.hash, "abcdef0123");
+        assert_eq!(request.start.inpaint().unwrap().settings.hash, "abcdef0123");
         assert!(notes[0].to_string().contains("the mask is resized"));
         let skewed = resolved(&masked, &Shelved((64, 64), (128, 64))).unwrap_err();
         assert!(skewed.to_string().contains("in other proportions"));

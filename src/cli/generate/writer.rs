@@ -1,7 +1,7 @@
 //! Events go in, progress on the terminal and files come out.
 
 use super::super::terminal::{Progress, puts, say};
-use lienzo::diffusion::{Event, Request};
+use lienzo::diffusion::{Event, Phase, Request};
 use lienzo::engine::Session;
 use lienzo::error::{Error, Result};
 use lienzo::image::{Image, png_bytes};
@@ -51,10 +51,10 @@ impl<'a> Writer<'a> {
     fn hear(&mut self, event: Event) -> ControlFlow<()> {
         match event {
             Event::Note(note) => say!("note: {note}"),
-            Event::Stage { name, image, units } => {
-                let several = self.request.count > 1 && name != "text";
+            Event::Stage { phase, image, units } => {
+                let several = self.request.count > 1 && phase != Phase::Text;
                 let which = if several { format!(" {}/{}", image + 1, self.request.count) } else { String::new() };
-                self.progress.begin(&format!("{name}{which}"), units.unwrap_or(0));
+                self.progress.begin(&format!("{}{which}", phase.name()), units.unwrap_or(0));
             }
             Event::Done(units) => self.progress.at(units),
             Event::Preview { index, done, image } => self.preview(index, done, &image),

@@ -93,7 +93,8 @@ impl UnetCall for Sums {
 
 fn request(prompt: &str, negative: &str, steps: usize) -> Request {
     let sampling = Settings::new(samplers::find("euler").unwrap(), steps);
-    Request { negative_prompt: negative.into(), seed: 1, ..Request::new(prompt, (64, 64), sampling) }
+    let own = Request::new(&Model::embedded().unwrap(), prompt).unwrap();
+    Request { negative_prompt: negative.into(), seed: 1, width: 64, height: 64, guidance: 7.5, sampling, ..own }
 }
 
 fn embedded(fake: &Fake, request: &Request) -> Prompts {
