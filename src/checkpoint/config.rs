@@ -462,7 +462,14 @@ pub fn unet_json(u: &UnetConfig) -> Value {
     }
     let deep = u.down.iter().chain(&u.up).chain(&u.middle).any(|b| b.depths.iter().any(|d| *d > 1));
     let depths = |blocks: &[UnetBlock]| blocks.iter().map(|b| b.depths.clone()).collect::<Vec<_>>();
-    put("transformer_layers_per_block", deep, json!(depths(&u.down)));
+    let mut down_depths = depths(&u.down);
+    if let (Some(last), Some(middle)) = (down_depths.last_mut(), &u.middle)
+        && last.iter().all(|d| *d == 0)
+    {
+        // Where the last level has no attention, its number is the middle's.
+        last.fill(middle.depths.first().copied().unwrap_or(0));
+    }
+    put("transformer_layers_per_block", deep, json!(down_depths));
     put("reverse_transformer_layers_per_block", deep, json!(depths(&u.up)));
     let middle = u.middle.as_ref().map(|b| b.depths.as_slice());
     let plain = if middle == Some(&[0]) { json!("UNetMidBlock2D") } else { Value::Null };

@@ -117,7 +117,7 @@ fn tiny_ckpt(zip64: bool, descriptors: bool) -> Vec<u8> {
     let mut zip = Zip { zip64, descriptors, ..Zip::default() };
     let mut items = Vec::new();
     let mut data = Vec::new();
-    for (i, (name, shape)) in arch::required_of(&model).into_iter().enumerate() {
+    for (i, (name, mut shape)) in arch::required_of(&model).into_iter().enumerate() {
         model.source.read(&name, &mut data).unwrap();
         let count = data.len() as i64 / 2;
         let mut strides: Vec<usize> = (0..shape.len()).map(|d| shape[d + 1..].iter().product()).collect();
@@ -129,6 +129,11 @@ fn tiny_ckpt(zip64: bool, descriptors: bool) -> Vec<u8> {
         }
         let key = i.to_string();
         items.push(text(&names::Original::new(&model.networks).name(&name).unwrap()));
+        if name.contains(".proj_in.weight") || name.contains(".proj_out.weight") {
+            // 1x1 kernels, as these models are published.
+            shape.extend([1, 1]);
+            strides.extend([1, 1]);
+        }
         items.push(tensor("HalfStorage", &key, count, 0, &shape, &strides));
         zip.add(&format!("m/data/{key}"), &data);
     }
