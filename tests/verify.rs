@@ -2,6 +2,7 @@
 //! against diffusers' values for it.
 
 use crate::common::{Temp, golden, lienzo, stderr};
+use lienzo::Result;
 use lienzo::backend::cpu::{Cpu, WeightType};
 use lienzo::checkpoint::{self, Model};
 use lienzo::dtype::Dtype;
@@ -9,6 +10,7 @@ use lienzo::engine::Engine;
 use lienzo::simd::Isa;
 use lienzo::verify::reference::Reference;
 use lienzo::verify::{Check, Options, Status, verify};
+use lienzo::weights::{SourceId, TensorInfo, WeightSource};
 use safetensors::SafeTensors;
 use std::fs;
 use std::sync::Arc;
@@ -111,6 +113,79 @@ fn a_wrong_weight_is_noticed() {
     let reference = Reference::open(&golden("")).expect("the golden folder");
     let all = checks(checkpoint::open(&path).expect("the file"), &reference, Isa::best());
     assert!(all.iter().any(|c| c.status == Status::Fail), "a changed weight passes");
+}
+
+/// A model's weights, with one row of some tensors 0.1% too large: what a kernel does that gets one column of a matmul
+/// wrong.
+struct OneColumn {
+    own: Arc<dyn WeightSource>,
+    wrong: fn(&str) -> bool,
+}
+
+impl OneColumn {
+    fn change(&self, name: &str, first: usize, bytes: &mut [u8]) {
+        let Some(info) = self.own.info(name).filter(|_| (self.wrong)(name)) else { return };
+        let row = info.shape.iter().skip(1).product::<usize>();
+        let values = bytes.chunks_exact_mut(4).enumerate();
+        for (_, value) in values.filter(|(i, _)| first + i / row == 5) {
+            let old = f32::from_le_bytes([value[0], value[1], value[2], value[3]]);
+            value.copy_from_slice(&(old * 1.001).to_le_bytes());
+        }
+    }
+}
+
+impl WeightSource for OneColumn {
+    fn id(&self, name: &str) -> SourceId {
+        self.own.id(name)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.own.names()
+    }
+
+    fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.own.info(name)
+    }
+
+    fn read(&self, name: &str, out: &mut Vec<u8>) -> Result<()> {
+        self.own.read(name, out)?;
+        self.change(name, 0, out);
+        Ok(())
+    }
+
+    fn read_rows(&self, name: &str, first: usize, count: usize, out: &mut Vec<u8>) -> Result<()> {
+        self.own.read_rows(name, first, count, out)?;
+        self.change(name, first, out);
+        Ok(())
+    }
+}
+
+#[test]
+fn one_column_off_by_a_thousandth_is_noticed() {
+    let dir = Temp::new();
+    let path = dir.join("tiny.safetensors");
+    let folder = checkpoint::open(&golden("tiny-sd")).expect("the tiny model");
+    checkpoint::save_safetensors(&folder, &path, Dtype::F32).expect("a single file");
+    let reference = Reference::open(&golden("")).expect("the golden folder");
+    let failing = |wrong: fn(&str) -> bool| {
+        let mut model = checkpoint::open(&path).expect("the file");
+        model.source = Arc::new(OneColumn { own: model.source, wrong });
+        let engine = Engine::new(Arc::new(Cpu::new(2, Isa::best(), WeightType::F32).expect("two threads")));
+        let (model, cancel) = (Arc::new(model), AtomicBool::new(false));
+        let tokens = model.tokenizer().expect("a tokenizer");
+        let options = Options { only: vec!["unet".into()], ..Options::default() };
+        let mut failed = 0;
+        let session = engine.session(&model, &cancel);
+        verify(&session, &tokens, &reference, &options, &mut |c| failed += usize::from(c.status == Status::Fail))
+            .expect("verify runs");
+        failed
+    };
+    assert_eq!(failing(|_| false), 0, "the model itself");
+    // A wrong kernel does it to all; one weight alone must show in the middle of the network and at its end.
+    assert!(failing(|name| name.contains(".attentions.") && name.ends_with(".weight")) > 0, "every attention");
+    assert!(failing(|name| name == "unet.up_blocks.1.attentions.2.proj_in.weight") > 0, "one matmul on the way up");
+    assert!(failing(|name| name == "unet.up_blocks.3.attentions.0.proj_out.weight") > 0, "one matmul near the end");
+    assert!(failing(|name| name == "unet.down_blocks.2.resnets.0.conv2.weight") > 0, "one convolution on the way down");
 }
 
 #[test]
