@@ -24,7 +24,7 @@ use crate::models::training::Prediction;
 use crate::tensor::{Shape, Tensor};
 use denoise::guided::Guided;
 use denoise::noise::{ImageNoise, Variation};
-use denoise::plan::Plan;
+use denoise::plan::Timetable;
 use denoise::run::Progress;
 use denoise::schedule::Schedule;
 use inpaint::{Kept, Prepared};
@@ -94,7 +94,7 @@ pub fn generate(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, list
 /// Embedded prompts to pictures; one that grows is painted by this window for window.
 fn pictures(stages: &dyn Stages, prompts: &Prompts, request: &Request, listen: &mut Listener<'_>) -> Result<()> {
     let model = stages.model();
-    let plan = Plan::new(&Schedule::new(&model.schedule)?, &inpaint::settings(request, model))?;
+    let plan = Timetable::new(&Schedule::new(&model.schedule)?, &inpaint::settings(request, model))?;
     let size = request.latent_size(model);
     if request.start.init().is_some() || inpaint::told(model) {
         tell(listen, Event::Stage { phase: Phase::Encode, image: 0, units: Some(1) })?;
@@ -125,7 +125,7 @@ fn pictures(stages: &dyn Stages, prompts: &Prompts, request: &Request, listen: &
 /// What all batches of a request share.
 struct Work<'a> {
     request: &'a Request,
-    plan: &'a Plan,
+    plan: &'a Timetable,
     prompts: &'a Prompts,
     prepared: &'a Prepared,
     /// Height and width of the latents.

@@ -83,7 +83,6 @@ const TWINS: &[&str] = &[
     "Parameters",
     "Part",
     "Piece",
-    "Plan",
     "Prepared",
     "Progress",
     "Request",

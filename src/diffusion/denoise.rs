@@ -1,6 +1,6 @@
 //! Noise to latents: schedules, samplers and the loop that calls the U-Net.
 //!
-//! [`samplers::find`] gives a sampler, [`plan::Plan::new`] its tables for a model's [`schedule::Schedule`], and
+//! [`samplers::find`] gives a sampler, [`plan::Timetable::new`] its tables for a model's [`schedule::Schedule`], and
 //! [`run::sample`] the final latents, drawing from a [`noise::Noise`] and asking a [`run::Denoiser`], which is mostly a
 //! [`guided::Guided`] around the U-Net. A new sampler is one function in one file and one entry of
 //! [`samplers::SAMPLERS`]; one that walks along tables of its own has a second function for them beside the first.
@@ -44,7 +44,7 @@ mod references;
 #[cfg(test)]
 mod tests;
 
-pub use plan::{Plan, Settings};
+pub use plan::{Settings, Timetable};
 pub use run::{At, Denoiser, Progress, run, sample};
 pub use samplers::{SAMPLERS, SamplerInfo, find};
 pub use schedule::Schedule;

@@ -5,7 +5,7 @@
 
 use super::denoise::guided::Masked;
 use super::denoise::noise::Noise;
-use super::denoise::plan::{Plan, Settings};
+use super::denoise::plan::{Settings, Timetable};
 use super::denoise::run::{self, Denoiser, Listener};
 use super::{Request, Stages, Start, img2img};
 use crate::checkpoint::Model;
@@ -225,7 +225,7 @@ pub struct Kept<'a> {
 
 /// [`run::sample`], with what is kept mixed into every answer and into the result.
 pub fn sample(
-    plan: &Plan,
+    plan: &Timetable,
     (images, len): (usize, usize),
     start: Option<&[f32]>,
     kept: Option<Kept<'_>>,

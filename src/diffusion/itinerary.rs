@@ -3,7 +3,7 @@
 //! The one place that knows: [`super::generate`] follows it (and a debug build says where it does not), memory and time
 //! are estimated from it, and the engine decides from it what stays loaded. No weight is read.
 
-use super::denoise::plan::Plan;
+use super::denoise::plan::Timetable;
 use super::denoise::schedule::Schedule;
 use super::preview::PATCH;
 use super::prompt::Demand;
@@ -41,7 +41,7 @@ impl Itinerary {
     /// # Errors
     /// Usage: a prompt that cannot be read, or steps that cannot be taken.
     pub fn new(model: &Model, request: &Request, tokens: &Tokenizer) -> Result<Self> {
-        let plan = Plan::new(&Schedule::new(&model.schedule)?, &inpaint::settings(request, model))?;
+        let plan = Timetable::new(&Schedule::new(&model.schedule)?, &inpaint::settings(request, model))?;
         let evaluations = plan.evaluations().unwrap_or(request.sampling.steps);
         let timesteps = plan.times().map_or(1, <[f32]>::len).max(1);
         let demand = Demand::new(request, tokens, model)?;

@@ -5,7 +5,7 @@
 
 use super::reference;
 use crate::diffusion::denoise::lcm;
-use crate::diffusion::denoise::plan::{Plan, Settings};
+use crate::diffusion::denoise::plan::{Settings, Timetable};
 use crate::diffusion::denoise::samplers::find;
 use crate::diffusion::denoise::schedule::Schedule;
 use crate::diffusion::denoise::sigmas::{ScheduleKind, timesteps_of, turbo};
@@ -45,7 +45,7 @@ pub struct LoopConfig {
 /// One loop, ready to run: `plan.start` on unit noise gives its first latents, in the sampler's own scale.
 pub struct Loop {
     /// Tables and sampler.
-    pub plan: Plan,
+    pub plan: Timetable,
     /// diffusers' `scheduler.timesteps`: where the U-Net is asked, in order.
     pub timesteps: Vec<f32>,
     /// diffusers' `scheduler.sigmas`, with its repetitions; empty for DDIM, PNDM, LCM and TCD.
@@ -196,7 +196,7 @@ impl LoopConfig {
             return Err(Error::usage(format!("{steps} steps: use 1 to 1000")));
         }
         let sampler = find(NAMES.iter().find(|(_, kind, ..)| *kind == self.kind).map_or("Euler", |(.., name)| name))?;
-        let mut plan = Plan::bare(schedule, sampler);
+        let mut plan = Timetable::bare(schedule, sampler);
         if let Some(eta) = self.eta {
             plan = plan.with_eta(eta);
         }
@@ -217,7 +217,7 @@ impl LoopConfig {
             Scheduler::WebuiSgm | Scheduler::WebuiLcm => {
                 let sgm = self.kind == Scheduler::WebuiSgm;
                 let kind = if sgm { ScheduleKind::SgmUniform } else { ScheduleKind::Automatic };
-                let plan = Plan::new(schedule, &Settings { schedule: kind, ..Settings::new(sampler, steps) })?;
+                let plan = Timetable::new(schedule, &Settings { schedule: kind, ..Settings::new(sampler, steps) })?;
                 let sigmas = plan.sigmas().to_vec();
                 let init = plan.start_factors().1;
                 Ok(finished(plan, sigmas, init))
@@ -227,7 +227,7 @@ impl LoopConfig {
     }
 
     /// LCM: unit noise in variance-preserving scale, which is sqrt(sigma^2 + 1) here.
-    fn consistency(&self, schedule: &Schedule, plan: Plan, n: usize) -> Loop {
+    fn consistency(&self, schedule: &Schedule, plan: Timetable, n: usize) -> Loop {
         let places = lcm::places(schedule, n, 1.0).into_iter().map(|t| t as f32);
         let asked: Vec<f32> = if self.given.is_empty() { places.collect() } else { self.given.clone() };
         let mut sigmas: Vec<f32> = asked.iter().map(|&t| schedule.sigma_linear(f64::from(t))).collect();
@@ -237,7 +237,7 @@ impl LoopConfig {
     }
 
     /// Euler, Heun, LMS and KDPM2: fractional timesteps, sigma linear between table entries.
-    fn k_like(&self, schedule: &Schedule, plan: Plan, n: usize) -> Loop {
+    fn k_like(&self, schedule: &Schedule, plan: Timetable, n: usize) -> Loop {
         let times = timesteps_of(schedule, self.spacing, n, self.steps_offset);
         let mut asked: Vec<f32> = times.into_iter().map(|t| t as f32).collect();
         let mut sigmas: Vec<f32> = asked.iter().map(|&t| schedule.sigma_linear(f64::from(t))).collect();
@@ -259,7 +259,7 @@ impl LoopConfig {
     }
 
     /// DPMSolverMultistep and UniPC: integer timesteps, and latents in variance-preserving scale.
-    fn multistep(&self, schedule: &Schedule, plan: Plan, n: usize) -> Loop {
+    fn multistep(&self, schedule: &Schedule, plan: Timetable, n: usize) -> Loop {
         let times = spaced_multistep(schedule, self.spacing, n, self.steps_offset);
         let mut asked: Vec<f32> = times.into_iter().map(|t| t as f32).collect();
         let mut sigmas: Vec<f32> = asked.iter().map(|&t| schedule.sigma_linear(f64::from(t))).collect();
@@ -310,7 +310,7 @@ pub fn table(schedule: &Schedule, name: &str) -> Result<Vec<f32>> {
     }
 }
 
-fn finished(plan: Plan, sigmas: Vec<f32>, init: f64) -> Loop {
+fn finished(plan: Timetable, sigmas: Vec<f32>, init: f64) -> Loop {
     let timesteps = plan.times().map(<[f32]>::to_vec).unwrap_or_default();
     Loop { plan, timesteps, sigmas, init_noise_sigma: init as f32 }
 }

@@ -4,7 +4,7 @@
 use super::{Bench, error};
 use crate::diffusion::denoise::guided::Guided;
 use crate::diffusion::denoise::noise::FixedNoise;
-use crate::diffusion::denoise::plan::Plan;
+use crate::diffusion::denoise::plan::Timetable;
 use crate::diffusion::denoise::run::Progress;
 use crate::diffusion::denoise::samplers;
 use crate::diffusion::inpaint::{Kept, sample};
@@ -27,7 +27,7 @@ impl Bench<'_> {
         if mask.data.len() != n * h * w || init.data.len() != noise.data.len() {
             return Err(Error::other("init, noise and mask do not belong together"));
         }
-        let plan = Plan::on_sigmas(&self.schedule()?, samplers::find("euler")?, self.table("discrete")?, None)?;
+        let plan = Timetable::on_sigmas(&self.schedule()?, samplers::find("euler")?, self.table("discrete")?, None)?;
         let masks: Vec<f32> = mask.data.chunks_exact(h * w).flat_map(|m| m.repeat(c)).collect();
         let told = name.starts_with("inpaint9");
         let pictures = init.data.chunks_exact(c * h * w).zip(mask.data.chunks_exact(h * w));

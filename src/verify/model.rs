@@ -4,7 +4,7 @@ use super::reference::Values;
 use super::{Bench, error};
 use crate::diffusion::denoise::guided::Guided;
 use crate::diffusion::denoise::noise::FixedNoise;
-use crate::diffusion::denoise::plan::{Plan, Settings};
+use crate::diffusion::denoise::plan::{Settings, Timetable};
 use crate::diffusion::denoise::run::{Progress, sample};
 use crate::diffusion::denoise::samplers;
 use crate::diffusion::denoise::schedule::Schedule;
@@ -46,7 +46,7 @@ impl Bench<'_> {
     }
 
     /// Runs a sampler's plan, guided, from `noise`, over `init`.
-    pub(super) fn guided(&self, plan: &Plan, cfg: f32, noise: &Values, init: Option<&[f32]>) -> Result<Vec<f32>> {
+    pub(super) fn guided(&self, plan: &Timetable, cfg: f32, noise: &Values, init: Option<&[f32]>) -> Result<Vec<f32>> {
         let &[n, _, h, w] = noise.shape.as_slice() else {
             return Err(Error::other(format!("noise of shape {:?} is not a batch of latents", noise.shape)));
         };
@@ -70,10 +70,10 @@ impl Bench<'_> {
             let moments = self.stages.encode(nhwc(self.reference.get("img2img.image")?)?)?;
             let kind = self.stages.model().networks.latents();
             let init = kind.to_sampler(&columns(&moments, 0, kind.channels)?.to_nchw());
-            let latents = self.guided(&Plan::new(&schedule, &settings)?, 7.5, noise, Some(&init))?;
+            let latents = self.guided(&Timetable::new(&schedule, &settings)?, 7.5, noise, Some(&init))?;
             return error(&latents, want);
         }
-        let latents = self.guided(&Plan::new(&schedule, &Settings::new(ddim, 6))?, 7.5, noise, None)?;
+        let latents = self.guided(&Timetable::new(&schedule, &Settings::new(ddim, 6))?, 7.5, noise, None)?;
         if part == "latents" {
             return error(&latents, want);
         }

@@ -4,7 +4,7 @@ use super::reference::Loop;
 use super::{Bench, error};
 use crate::diffusion::denoise::guided::Guided;
 use crate::diffusion::denoise::noise::FixedNoise;
-use crate::diffusion::denoise::plan::Plan;
+use crate::diffusion::denoise::plan::Timetable;
 use crate::diffusion::denoise::run::{At, Denoiser, Progress, run, sample};
 use crate::diffusion::denoise::samplers;
 use crate::diffusion::denoise::schedule::Schedule;
@@ -89,7 +89,7 @@ impl Bench<'_> {
         let mean = self.reference.get("k.mean")?.data.clone();
         let draws = &self.reference.get("k.noise")?.data;
         let noise = draws.chunks_exact(mean.len().max(1)).map(<[f32]>::to_vec).collect();
-        let plan = Plan::on_sigmas(&self.schedule()?, samplers::find(sampler)?, self.table(table)?, eta)?;
+        let plan = Timetable::on_sigmas(&self.schedule()?, samplers::find(sampler)?, self.table(table)?, eta)?;
         let mut x = self.reference.get(&format!("k.{table}.x0"))?.data.clone();
         let mut heard = |_: &Progress<'_>| ControlFlow::Continue(());
         run(&plan, &mut x, 1, &mut FixedNoise::new(noise), &mut Analytic { mean }, &mut heard)?;

@@ -91,7 +91,7 @@ pub(super) struct Tables {
 
 /// A sampler's run, before it happens: a pure function of the schedule and the settings.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct Timetable {
     sampler: &'static SamplerInfo,
     pub(super) method: Method,
     schedule: Schedule,
@@ -108,7 +108,7 @@ pub struct Plan {
     times: Option<Vec<f32>>,
 }
 
-impl Plan {
+impl Timetable {
     /// Works out the tables; steps outside of 1 to 1000 or a strength outside of 0 to 1 are usage errors.
     pub fn new(schedule: &Schedule, settings: &Settings) -> Result<Self> {
         settings.check()?;

@@ -7,7 +7,7 @@ use std::ops::{ControlFlow, Range};
 use super::golden::relative_error;
 use super::guided::{Guided, Unet};
 use super::noise::FixedNoise;
-use super::plan::Plan;
+use super::plan::Timetable;
 use super::run::{At, Progress, run};
 use super::samplers::find;
 use super::schedule::Schedule;
@@ -74,7 +74,7 @@ impl Values {
     }
 
     /// Runs a plan on its start, and gives the error.
-    fn error(&self, plan: &Plan, entry: &Value, (guidance, rescale): (f32, f32), prediction: Prediction) -> f64 {
+    fn error(&self, plan: &Timetable, entry: &Value, (guidance, rescale): (f32, f32), prediction: Prediction) -> f64 {
         let draws: Vec<Vec<f32>> = serde_json::from_value(self.0["draws"].clone()).unwrap();
         let mut network = Gaussians { cond: self.list("mean"), uncond: self.list("uncond"), prediction };
         let mut guided = Guided::new(&mut network, prediction, guidance).with_rescale(rescale);
@@ -93,7 +93,7 @@ fn the_papers_samplers() {
     let schedule = Schedule::new(&ScheduleConfig::default()).unwrap();
     let mut seen = 0;
     for (name, entry) in values.entries("own") {
-        let plan = Plan::on_sigmas(&schedule, find(name).unwrap(), values.list("sigmas"), None).unwrap();
+        let plan = Timetable::on_sigmas(&schedule, find(name).unwrap(), values.list("sigmas"), None).unwrap();
         let guidance = entry["guidance"].as_f64().unwrap() as f32;
         let error = values.error(&plan, entry, (guidance, 0.0), Prediction::Epsilon);
         assert!(error < 1e-5, "{name}: {error:e}");

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::{ControlFlow, Range};
 
 use super::noise::Noise;
-use super::plan::Plan;
+use super::plan::Timetable;
 use super::timesteps::Point;
 use crate::error::{Error, Kind, Result};
 
@@ -92,7 +92,7 @@ pub type Listener<'a> = dyn FnMut(&Progress<'_>) -> ControlFlow<()> + 'a;
 
 /// A sampler's view of its run.
 pub(crate) struct Run<'a> {
-    pub plan: &'a Plan,
+    pub plan: &'a Timetable,
     denoiser: &'a mut dyn Denoiser,
     noise: &'a mut dyn Noise,
     listener: &'a mut Listener<'a>,
@@ -211,7 +211,7 @@ pub(super) fn combine(x: &mut [f32], a: f64, terms: &[(f64, &[f32])]) {
 /// `images` is the batch size, of which `x` is `[images][c][h][w]`. The adaptive sampler takes one image after the
 /// other, because its step size follows from all it sees; so a batch always equals its single images.
 pub fn run(
-    plan: &Plan,
+    plan: &Timetable,
     x: &mut [f32],
     images: usize,
     noise: &mut dyn Noise,
@@ -250,7 +250,7 @@ pub fn run(
 ///
 /// `init` is the latents of img2img, `[images][c][h][w]` like the result, whose length is `images * len`.
 pub fn sample(
-    plan: &Plan,
+    plan: &Timetable,
     (images, len): (usize, usize),
     init: Option<&[f32]>,
     noise: &mut dyn Noise,

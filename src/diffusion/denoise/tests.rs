@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use super::golden::{Golden, relative_error};
 use super::noise::{FixedNoise, ImageNoise};
-use super::plan::{Plan, Settings};
+use super::plan::{Settings, Timetable};
 use super::run::{At, Denoiser, Progress, run, sample};
 use super::samplers::{Calls, Draws, Family, SAMPLERS, SamplerInfo, find};
 use super::schedule::Schedule;
@@ -95,7 +95,7 @@ fn k_diffusions_samplers() {
     for table in ["discrete", "karras", "exponential"] {
         for name in names {
             let sigmas = golden.f32(&format!("k.sigmas.{table}"));
-            let plan = Plan::on_sigmas(&schedule(), find(name).unwrap(), sigmas, None).unwrap();
+            let plan = Timetable::on_sigmas(&schedule(), find(name).unwrap(), sigmas, None).unwrap();
             let mut x = golden.f32(&format!("k.{table}.x0"));
             let mut noise = FixedNoise::new(draws.clone());
             run(&plan, &mut x, 1, &mut noise, &mut Analytic::new(golden.f32("k.mean")), &mut quiet).unwrap();
@@ -104,7 +104,7 @@ fn k_diffusions_samplers() {
     }
     for name in ["dpm_fast", "dpm_adaptive"] {
         let sigmas = golden.f32("k.sigmas.discrete");
-        let plan = Plan::on_sigmas(&schedule(), find(name).unwrap(), sigmas, Some(0.0)).unwrap();
+        let plan = Timetable::on_sigmas(&schedule(), find(name).unwrap(), sigmas, Some(0.0)).unwrap();
         let mut x = golden.f32("k.discrete.x0");
         let mut noise = FixedNoise::new(Vec::new());
         run(&plan, &mut x, 1, &mut noise, &mut Analytic::new(golden.f32("k.mean")), &mut quiet).unwrap();
@@ -122,7 +122,7 @@ fn deterministic_samplers_reach_the_exact_solution() {
     for info in SAMPLERS.iter().filter(|s| !s.distilled).filter(deterministic) {
         for timesteps in [Timesteps::Auto, Timesteps::Webui] {
             let settings = Settings { eta: Some(0.0), timesteps, ..Settings::new(info, 400) };
-            let plan = Plan::new(&schedule, &settings).unwrap();
+            let plan = Timetable::new(&schedule, &settings).unwrap();
             let noise = [1.0f32, -0.5, 0.3, 2.0];
             let mut x = noise;
             plan.start(&mut x, None).unwrap();
@@ -160,7 +160,8 @@ fn unipc_is_of_second_order() {
         // Even in lambda, where the method's theory is; between two levels well inside of the table.
         let level = |i: usize| 8.0f32 * (0.1f32 / 8.0).powf(i as f32 / steps as f32);
         let points: Vec<Point> = (0..=steps).map(|i| Point::from_sigma(schedule.time_of(level(i)), level(i))).collect();
-        let plan = Plan::bare(&schedule, find("unipc").unwrap()).with_method(kind.method()).with_points(points.clone());
+        let plan =
+            Timetable::bare(&schedule, find("unipc").unwrap()).with_method(kind.method()).with_points(points.clone());
         let (top, end) = (points[0].sigma(), points[steps].sigma());
         let mut x = [2.0f32];
         run(&plan, &mut x, 1, &mut FixedNoise::new(Vec::new()), &mut Analytic::new(vec![0.5]), &mut quiet).unwrap();
@@ -181,7 +182,7 @@ fn stochastic_samplers_keep_the_distribution() {
     for info in SAMPLERS.iter().filter(|s| s.draws != Draws::None && !s.distilled) {
         // A multistep method made for no noise takes some of it for a trend; the error falls with the step.
         let steps = if info.name.starts_with("RES") { 400 } else { 60 };
-        let plan = Plan::new(&schedule(), &Settings { eta: Some(1.0), ..Settings::new(info, steps) }).unwrap();
+        let plan = Timetable::new(&schedule(), &Settings { eta: Some(1.0), ..Settings::new(info, steps) }).unwrap();
         let mut noise = ImageNoise::new(RngKind::Nv, &[3]);
         let x = sample(&plan, (1, 2048), None, &mut noise, &mut Analytic::new(mean.clone()), &mut quiet).unwrap();
         let average = x.iter().map(|&v| f64::from(v)).sum::<f64>() / 2048.0;
@@ -195,7 +196,7 @@ fn a_batch_is_its_single_images_and_runs_as_often_as_planned() {
     let schedule = schedule();
     for info in SAMPLERS {
         for steps in [1, 2, 3, 6, 25, 40] {
-            let plan = Plan::new(&schedule, &Settings::new(info, steps)).unwrap();
+            let plan = Timetable::new(&schedule, &Settings::new(info, steps)).unwrap();
             let mut denoiser = Analytic::new(vec![0.1; 16]);
             let seeds = [8, 9];
             let both =
@@ -239,7 +240,7 @@ fn every_sampler_with_every_schedule_and_count_stays_finite() {
 }
 
 fn check_finite(schedule: &Schedule, settings: &Settings) {
-    let plan = Plan::new(schedule, settings).unwrap();
+    let plan = Timetable::new(schedule, settings).unwrap();
     let mut noise = ImageNoise::new(RngKind::Nv, &[1]);
     let result = sample(&plan, (1, 4), None, &mut noise, &mut Analytic::new(vec![0.5; 4]), &mut quiet);
     assert!(result.is_ok(), "{settings:?}: {}", result.unwrap_err());
@@ -253,7 +254,7 @@ fn every_sampler_works_from_no_signal_at_all() {
             ScheduleConfig { zero_snr: Some(convention), spacing: Spacing::Trailing, ..ScheduleConfig::default() };
         let schedule = Schedule::new(&config).unwrap();
         for info in SAMPLERS {
-            let plan = Plan::new(&schedule, &Settings::new(info, 12)).unwrap();
+            let plan = Timetable::new(&schedule, &Settings::new(info, 12)).unwrap();
             assert!(plan.times().is_none_or(|t| t[0] == 999.0), "{}", info.name);
             let mut noise = ImageNoise::new(RngKind::Nv, &[3]);
             let x = sample(&plan, (1, 512), None, &mut noise, &mut Analytic::new(vec![0.4]), &mut quiet).unwrap();
@@ -269,7 +270,7 @@ fn one_timestep_alone() {
     let schedule = schedule();
     for name in ["lcm", "euler", "ddim", "tcd", "unipc"] {
         let settings = Settings { timesteps: Timesteps::Only(800), ..Settings::new(find(name).unwrap(), 1) };
-        let plan = Plan::new(&schedule, &settings).unwrap();
+        let plan = Timetable::new(&schedule, &settings).unwrap();
         assert_eq!(plan.times().unwrap(), [800.0], "{name}");
         let mut x = [1.0f32];
         plan.start(&mut x, None).unwrap();
@@ -277,7 +278,7 @@ fn one_timestep_alone() {
         let wanted = if plan.sigmas().is_empty() { 1.0 } else { (sigma * sigma + 1.0).sqrt() };
         assert!((f64::from(x[0]) - wanted).abs() < 1e-6, "{name}");
         let settings = Settings { steps: 4, ..settings };
-        assert!(Plan::new(&schedule, &settings).unwrap_err().to_string().contains("1 step"));
+        assert!(Timetable::new(&schedule, &settings).unwrap_err().to_string().contains("1 step"));
     }
 }
 
@@ -286,7 +287,7 @@ fn the_places_of_consistency_models_count_with_strength() {
     let schedule = schedule();
     for (name, kind) in [("lcm", ScheduleKind::Lcm), ("tcd", ScheduleKind::Automatic)] {
         let settings = Settings { schedule: kind, strength: Some(0.6), ..Settings::new(find(name).unwrap(), 4) };
-        let plan = Plan::new(&schedule, &settings).unwrap();
+        let plan = Timetable::new(&schedule, &settings).unwrap();
         assert_eq!(plan.times().unwrap(), [599.0, 459.0, 299.0, 159.0], "{name}");
     }
 }
@@ -296,7 +297,7 @@ fn image_to_image_counts() {
     let schedule = schedule();
     let evaluations = |name: &str, steps, strength, timesteps| {
         let settings = Settings { strength: Some(strength), timesteps, ..Settings::new(find(name).unwrap(), steps) };
-        Plan::new(&schedule, &settings).map(|p| p.evaluations().unwrap())
+        Timetable::new(&schedule, &settings).map(|p| p.evaluations().unwrap())
     };
     // The webui: int(0.75 * 20) + 1; diffusers and the original script: int(10 * 0.6).
     assert_eq!(evaluations("euler_a", 20, 0.75, Timesteps::Auto).unwrap(), 16);
@@ -309,7 +310,7 @@ fn image_to_image_counts() {
         assert_eq!(evaluations(name, 10, 0.05, Timesteps::Auto).unwrap_err().kind(), &Kind::Usage);
     }
     let settings = Settings { strength: Some(0.6), ..Settings::new(find("ddim").unwrap(), 10) };
-    let plan = Plan::new(&schedule, &settings).unwrap();
+    let plan = Timetable::new(&schedule, &settings).unwrap();
     assert_eq!(plan.times().unwrap(), [501.0, 401.0, 301.0, 201.0, 101.0, 1.0]);
     let mut x = [1.0f32];
     plan.start(&mut x, Some(&[2.0])).unwrap();
@@ -336,7 +337,7 @@ impl Denoiser for Broken {
 #[test]
 fn a_nan_ends_the_run_and_names_the_step() {
     for info in SAMPLERS {
-        let plan = Plan::new(&schedule(), &Settings::new(info, 20)).unwrap();
+        let plan = Timetable::new(&schedule(), &Settings::new(info, 20)).unwrap();
         let mut noise = ImageNoise::new(RngKind::Nv, &[1]);
         let error = sample(&plan, (1, 4), None, &mut noise, &mut Broken, &mut quiet).unwrap_err();
         // Three evaluations are one step of those that group them.
@@ -348,7 +349,7 @@ fn a_nan_ends_the_run_and_names_the_step() {
 #[test]
 fn the_listener_hears_every_evaluation_and_may_stop() {
     for name in ["euler", "ddim"] {
-        let plan = Plan::new(&schedule(), &Settings::new(find(name).unwrap(), 10)).unwrap();
+        let plan = Timetable::new(&schedule(), &Settings::new(find(name).unwrap(), 10)).unwrap();
         let mut heard = Vec::new();
         let mut listener = |p: &Progress<'_>| {
             assert_eq!((p.evaluations, p.denoised().len()), (Some(10), 4));

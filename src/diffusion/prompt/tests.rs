@@ -4,7 +4,7 @@ use super::*;
 use crate::diffusion::UnetCall;
 use crate::diffusion::denoise::guided::Unet as _;
 use crate::diffusion::denoise::noise::ImageNoise;
-use crate::diffusion::denoise::plan::{Plan, Settings};
+use crate::diffusion::denoise::plan::{Settings, Timetable};
 use crate::diffusion::denoise::run::{self, At, Denoiser, Progress};
 use crate::diffusion::denoise::samplers;
 use crate::diffusion::denoise::schedule::Schedule;
@@ -201,7 +201,7 @@ fn held(sampler: &str, prompt: &str, strength: Option<f32>) -> Vec<usize> {
     asked.sampling.sampler = samplers::find(sampler).unwrap();
     asked.sampling.strength = strength;
     let prompts = embedded(&fake, &asked);
-    let plan = Plan::new(&Schedule::new(&ScheduleConfig::default()).unwrap(), &asked.sampling).unwrap();
+    let plan = Timetable::new(&Schedule::new(&ScheduleConfig::default()).unwrap(), &asked.sampling).unwrap();
     let mut denoiser = Held { prompts: &prompts, seen: Vec::new() };
     let (mut noise, init) = (ImageNoise::new(RngKind::Nv, &[1]), [0.0; 4]);
     let mut heard = |_: &Progress<'_>| ControlFlow::Continue(());
