@@ -38,12 +38,12 @@ pub trait Stages {
     /// The model.
     fn model(&self) -> &Model;
 
-    /// Token rows `[chunks, 1, 77, width]` to hidden states.
-    fn text(&self, tokens: Tensor, clip_skip: usize) -> Result<Tensor>;
+    /// Token rows `[chunks, 1, 77, width]` of one of the text encoders to its hidden states.
+    fn text(&self, encoder: usize, tokens: Tensor, clip_skip: usize) -> Result<Tensor>;
 
-    /// The U-Net for these sizes with `context [contexts, 1, tokens, width]` set. `times` are the timesteps that will
+    /// The U-Net for these sizes with a prompt set. `times` are the timesteps that will
     /// be asked for, if they are known.
-    fn unet(&self, shape: StepShape, context: Tensor, times: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>>;
+    fn unet(&self, shape: StepShape, told: Conditioning, times: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>>;
 
     /// Latents `[b, h, w, 4]`, already divided by the scaling factor, to pixels in [-1, 1].
     fn decode(&self, latents: Tensor) -> Result<Tensor>;
@@ -65,6 +65,18 @@ pub trait Stages {
         let _ = (part, networks, inputs, outputs);
         Err(Error::other("single parts are run by a session on an engine"))
     }
+}
+
+/// What the network that predicts is told of a prompt.
+#[derive(Clone, Debug)]
+pub struct Conditioning {
+    /// `[contexts, 1, tokens, width]`: the hidden states of all text encoders side by side.
+    pub context: Tensor,
+    /// What is embedded beside a timestep, one row a context: pooled text and sizes. Nothing where the model takes
+    /// none.
+    pub added: Vec<f32>,
+    /// The embedding of a guidance scale, the same for all contexts. Nothing where the model takes none.
+    pub guidance: Vec<f32>,
 }
 
 /// The U-Net with a prompt in it.
@@ -148,7 +160,9 @@ impl<'a> Work<'a> {
             }
         };
         let weights = self.prompts.weights().to_vec();
-        let mut guided = Guided::new(unet, self.prediction, request.guidance).with_branches(weights);
+        let told = stages.model().networks.guidance().is_some();
+        let guidance = if told { 1.0 } else { request.guidance };
+        let mut guided = Guided::new(unet, self.prediction, guidance).with_branches(weights);
         guided = guided.with_rescale(request.guidance_rescale);
         let previewer = &mut self.previewer;
         let mut heard = |p: &Progress<'_>| {

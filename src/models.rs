@@ -169,6 +169,11 @@ impl Networks {
         }
     }
 
+    /// Rows of a timestep in one call: one for all contexts, or one for each.
+    pub fn times(&self, contexts: usize) -> usize {
+        if self.conditions_time() { contexts } else { 1 }
+    }
+
     /// Whether the rows of a timestep are others for each context.
     pub fn conditions_time(&self) -> bool {
         self.added().is_some() || self.guidance().is_some()

@@ -281,12 +281,12 @@ fn a_real_device_that_is_lost_says_so() {
     };
     let alone = Engine::new(gpu.clone());
     let behind = Engine::new(gpu).or(Arc::new(cpu()));
-    let before = alone.session(&model, &cancel).text(tokens(0.0), 1).expect("it works");
-    behind.session(&model, &cancel).text(tokens(1.0), 1).expect("it works");
+    let before = alone.session(&model, &cancel).text(0, tokens(0.0), 1).expect("it works");
+    behind.session(&model, &cancel).text(0, tokens(1.0), 1).expect("it works");
     device.lose();
     // A program that is loaded, and one that is not.
     for result in [
-        alone.session(&model, &cancel).text(tokens(1.0), 1),
+        alone.session(&model, &cancel).text(0, tokens(1.0), 1),
         alone.session(&model, &cancel).decode(Tensor::zeros(Shape::new(1, 4, 4, 4))),
     ] {
         let error = result.expect_err("the device is lost");
@@ -297,7 +297,7 @@ fn a_real_device_that_is_lost_says_so() {
         }
     }
     let session = behind.session(&model, &cancel);
-    let after = session.text(tokens(0.0), 1).expect("the CPU goes on");
+    let after = session.text(0, tokens(0.0), 1).expect("the CPU goes on");
     let most = before.data().iter().zip(after.data()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(most < 1e-3, "the CPU's text differs by {most}");
     assert!(behind.notes().join("\n").contains("going on with cpu"));

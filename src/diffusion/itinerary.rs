@@ -7,10 +7,12 @@ use super::denoise::plan::Timetable;
 use super::denoise::schedule::Schedule;
 use super::preview::PATCH;
 use super::prompt::Demand;
-use super::{Request, Stages, UnetCall, inpaint, outpaint};
+use super::{Conditioning, Request, Stages, UnetCall, inpaint, outpaint};
 use crate::checkpoint::Model;
 use crate::engine::residency::Again;
 use crate::error::Result;
+use crate::graph::{Input, Output};
+use crate::models::Networks;
 use crate::models::part::{Part, StepShape};
 use crate::models::tokenizer::Tokenizer;
 use crate::tensor::Tensor;
@@ -75,7 +77,8 @@ impl Itinerary {
         }
         visit(Part::Time { timesteps }, demand.ready * if windows.is_some() { pictures } else { 1 });
         for ((samples, times), (contexts, tokens)) in calls() {
-            let shape = StepShape { samples, contexts: contexts * samples, times: 1, h, w, tokens };
+            let contexts = contexts * samples;
+            let shape = StepShape { samples, contexts, times: model.networks.times(contexts), h, w, tokens };
             visit(Part::Step(shape), evaluations * times);
         }
         if let Some(preview) = request.preview {
@@ -146,15 +149,15 @@ impl Stages for Followed<'_> {
         self.stages.model()
     }
 
-    fn text(&self, tokens: Tensor, clip_skip: usize) -> Result<Tensor> {
-        self.visit(Part::Text { encoder: 0, chunks: tokens.shape().b, clip_skip });
-        self.stages.text(tokens, clip_skip)
+    fn text(&self, encoder: usize, tokens: Tensor, clip_skip: usize) -> Result<Tensor> {
+        self.visit(Part::Text { encoder, chunks: tokens.shape().b, clip_skip });
+        self.stages.text(encoder, tokens, clip_skip)
     }
 
-    fn unet(&self, shape: StepShape, context: Tensor, times: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>> {
+    fn unet(&self, shape: StepShape, told: Conditioning, times: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>> {
         self.visit(Part::Context { contexts: shape.contexts, tokens: shape.tokens });
         self.visit(Part::Step(shape));
-        self.stages.unet(shape, context, times)
+        self.stages.unet(shape, told, times)
     }
 
     fn decode(&self, latents: Tensor) -> Result<Tensor> {
@@ -167,6 +170,16 @@ impl Stages for Followed<'_> {
         let s = image.shape();
         self.visit(Part::Encode { size: (s.b, s.h, s.w) });
         self.stages.encode(image)
+    }
+
+    fn run(
+        &self,
+        part: Part,
+        networks: Option<&Networks>,
+        inputs: Vec<(Input, Tensor)>,
+        outputs: &[Output],
+    ) -> Result<Vec<Tensor>> {
+        self.stages.run(part, networks, inputs, outputs)
     }
 }
 

@@ -17,6 +17,8 @@ pub use unet::PromptedUnet;
 use super::{Event, Listener, Request, Stages, tell};
 use crate::checkpoint::Model;
 use crate::error::{Error, Result};
+use crate::models::Networks;
+use crate::models::part::{self, Part};
 use crate::models::tokenizer::Tokenizer;
 use crate::tensor::{Shape, Tensor};
 use crate::weights::decode_f32;
@@ -30,6 +32,10 @@ use std::collections::HashMap;
 pub struct Prompts {
     /// The distinct embeddings, each `[1, 1, tokens, width]`.
     embeddings: Vec<Tensor>,
+    /// The pooled vector of each, where the model takes one.
+    pooled: Vec<Vec<f32>>,
+    /// What a network that takes it is told of guidance.
+    guidance: f32,
     /// The distinct sets of them that some step needs.
     contexts: Vec<Contexts>,
     /// The last step (from 1) of each span, and the number of its set.
@@ -55,7 +61,13 @@ impl Prompts {
     pub fn plain(uncond: Option<Tensor>, cond: Tensor) -> Self {
         let contexts = Contexts { uncond: uncond.is_some().then_some(1), conds: vec![0] };
         let embeddings = std::iter::once(cond).chain(uncond).collect();
-        Self { embeddings, contexts: vec![contexts], spans: vec![(1, 0)], weights: vec![1.0] }
+        let (pooled, guidance) = (Vec::new(), 1.0);
+        Self { embeddings, pooled, guidance, contexts: vec![contexts], spans: vec![(1, 0)], weights: vec![1.0] }
+    }
+
+    /// The pooled vector of a text; nothing where the model takes none.
+    fn pooled(&self, text: usize) -> &[f32] {
+        self.pooled.get(text).map_or(&[], Vec::as_slice)
     }
 
     /// The same without the negative prompt, for guidance 1.
@@ -106,7 +118,7 @@ impl Prompts {
 pub fn embed(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, listen: &mut Listener<'_>) -> Result<Prompts> {
     let positions = stages.model().networks.positions();
     let lexicon = Lexicon { tokens, embeddings: &request.embeddings, positions };
-    let (cond, uncond) = readings(request, lexicon)?;
+    let (cond, uncond) = readings(request, &stages.model().networks, lexicon)?;
     let weights = cond.branches.iter().map(|b| b.weight).collect();
     let negative = uncond.as_ref().and_then(|read| read.note("the negative prompt", positions));
     for note in cond.note("the prompt", positions).into_iter().chain(negative) {
@@ -118,18 +130,31 @@ pub fn embed(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, listen:
     }
     let mut encoder = Encoder { stages, lexicon, clip_skip: request.clip_skip, known: HashMap::new() };
     let texts = cond.texts.iter().chain(uncond.iter().flat_map(|r| &r.texts));
-    let embeddings = texts.map(|text| encoder.encode(&text.chunks)).collect::<Result<_>>()?;
+    let (mut embeddings, mut pooled) = (Vec::new(), Vec::new());
+    for text in texts {
+        embeddings.push(encoder.encode(&text.chunks)?);
+        pooled.push(encoder.pooled(&text.chunks)?);
+    }
+    if stages.model().networks.added().is_some() && request.negative_prompt.trim().is_empty() {
+        // An empty negative prompt is nothing at all to these models, as in the webui.
+        for n in cond.texts.len()..embeddings.len() {
+            embeddings[n].data_mut().fill(0.0);
+            pooled[n].fill(0.0);
+        }
+    }
     let (contexts, spans) = Prompts::schedule(&cond, uncond.as_ref());
-    Ok(Prompts { embeddings, contexts, spans, weights })
+    Ok(Prompts { embeddings, pooled, guidance: request.guidance, contexts, spans, weights })
 }
 
 /// A request's prompt and, where it is needed, its negative prompt.
-fn readings(request: &Request, lexicon: Lexicon<'_>) -> Result<(Reading, Option<Reading>)> {
+fn readings(request: &Request, networks: &Networks, lexicon: Lexicon<'_>) -> Result<(Reading, Option<Reading>)> {
     let steps = request.sampling.steps;
     let cond = read::read(&request.prompt, false, steps, lexicon).map_err(|e| e.at("prompt"))?;
     // Branches add up as differences from the unconditional answer, so they need it even at guidance 1.
     let alone = cond.branches.len() == 1 && cond.branches.iter().all(|b| b.weight == 1.0);
-    if !request.guided() && alone {
+    // A network that is told the guidance scale answers for both at once.
+    let told = networks.guidance().is_some() && !request.sampling.sampler.both_halves;
+    if (!request.guided() || told) && alone {
         return Ok((cond, None));
     }
     let uncond = read::read(&request.negative_prompt, true, steps, lexicon).map_err(|e| e.at("negative prompt"))?;
@@ -141,36 +166,70 @@ struct Encoder<'a> {
     stages: &'a dyn Stages,
     lexicon: Lexicon<'a>,
     clip_skip: usize,
-    known: HashMap<Vec<Token>, Tensor>,
+    /// By encoder and chunk.
+    known: HashMap<(usize, Vec<Token>), Tensor>,
 }
 
 impl Encoder<'_> {
-    /// Chunks, each encoded alone, side by side: `[1, 1, chunks 77, width]`.
+    /// Chunks, each encoded alone, side by side: `[1, 1, chunks 77, width]`, the encoders' channels beside each other.
     fn encode(&mut self, chunks: &[Chunk]) -> Result<Tensor> {
-        let Lexicon { tokens, embeddings, positions } = self.lexicon;
-        let padding = self.stages.model().networks.encoder(0)?.padding.id(tokens.end());
+        let positions = self.lexicon.positions;
+        let encoders = self.stages.model().networks.text.len();
         let mut all = Vec::new();
         for chunk in chunks {
-            let padded = chunk.padded(tokens, positions, padding);
-            if !self.known.contains_key(&padded) {
-                let rows = token_rows(self.stages.model(), 0, &padded, embeddings)?;
-                self.known.insert(padded.clone(), self.stages.text(rows, self.clip_skip)?);
+            let hidden = (0..encoders).map(|n| self.hidden(n, chunk)).collect::<Result<Vec<Tensor>>>()?;
+            for position in 0..positions {
+                for one in &hidden {
+                    let width = one.shape().c;
+                    all.extend_from_slice(&one.data()[position * width..(position + 1) * width]);
+                }
             }
-            let mut hidden = self.known[&padded].clone();
-            if let Some(weights) = chunk.weights(positions) {
-                emphasise(&mut hidden, &weights);
-            }
-            all.extend_from_slice(hidden.data());
         }
         let width = self.stages.model().networks.text_width();
         Tensor::new(Shape::tokens(1, chunks.len() * positions, width), all)
+    }
+
+    /// One chunk by one encoder, with its weights.
+    fn hidden(&mut self, encoder: usize, chunk: &Chunk) -> Result<Tensor> {
+        let padded = self.padded(encoder, chunk)?;
+        let key = (encoder, padded);
+        if !self.known.contains_key(&key) {
+            let rows = token_rows(self.stages.model(), encoder, &key.1, self.lexicon.embeddings)?;
+            self.known.insert(key.clone(), self.stages.text(encoder, rows, self.clip_skip)?);
+        }
+        let mut hidden = self.known[&key].clone();
+        if let Some(weights) = chunk.weights(self.lexicon.positions) {
+            emphasise(&mut hidden, &weights);
+        }
+        Ok(hidden)
+    }
+
+    fn padded(&self, encoder: usize, chunk: &Chunk) -> Result<Vec<Token>> {
+        let Lexicon { tokens, positions, .. } = self.lexicon;
+        let padding = self.stages.model().networks.encoder(encoder)?.padding.id(tokens.end());
+        Ok(chunk.padded(tokens, positions, padding))
+    }
+
+    /// The first chunk's pooled vector by the last encoder, where the model takes one: its first end token's row.
+    fn pooled(&mut self, chunks: &[Chunk]) -> Result<Vec<f32>> {
+        let model = self.stages.model();
+        let Some((added, first)) = model.networks.added().zip(chunks.first()) else { return Ok(Vec::new()) };
+        let encoder = model.networks.text.len().saturating_sub(1);
+        let padded = self.padded(encoder, first)?;
+        let end = Token::Id(self.lexicon.tokens.end());
+        let row = padded.iter().position(|token| *token == end).unwrap_or(padded.len().saturating_sub(1));
+        let rows = token_rows(model, encoder, &padded, self.lexicon.embeddings)?;
+        let part = Part::Text { encoder, chunks: 1, clip_skip: self.clip_skip };
+        let pooled = self.stages.run(part, None, vec![(part::text::TOKENS, rows)], &[part::text::POOLED])?;
+        let pooled = pooled.first().and_then(|t| t.data().get(row * added.pooled..(row + 1) * added.pooled));
+        Ok(pooled.ok_or_else(|| Error::other("the text encoder gave no pooled vector"))?.to_vec())
     }
 }
 
 /// One chunk of ids to its embedding `[1, 1, positions, width]`.
 pub fn encode(stages: &dyn Stages, ids: &[u32], clip_skip: usize) -> Result<Tensor> {
     let tokens: Vec<Token> = ids.iter().copied().map(Token::Id).collect();
-    stages.text(token_rows(stages.model(), 0, &tokens, &[])?, clip_skip)
+    stages.text(0, token_rows(stages.model(), 0, &tokens, &[])?, clip_skip)
 }
 
 /// Multiplies each token's vector by its weight, then all by what brings the mean of the whole chunk back to where it

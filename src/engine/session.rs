@@ -7,7 +7,7 @@ use super::{Engine, Loaded, lock, plan_on};
 use crate::backend::{Backend, Program, Run, Value};
 use crate::checkpoint::Model;
 use crate::diffusion::itinerary::Itinerary;
-use crate::diffusion::{self, Event, Listener, Request, Stages, UnetCall};
+use crate::diffusion::{self, Conditioning, Event, Listener, Request, Stages, UnetCall};
 use crate::error::{Error, Kind, Result};
 use crate::graph::{Input, Output};
 use crate::models::Networks;
@@ -241,18 +241,20 @@ impl Stages for Session<'_> {
         self.model
     }
 
-    fn text(&self, tokens: Tensor, clip_skip: usize) -> Result<Tensor> {
+    fn text(&self, encoder: usize, tokens: Tensor, clip_skip: usize) -> Result<Tensor> {
         let chunks = tokens.shape().b;
-        let stage = Part::Text { encoder: 0, chunks, clip_skip };
-        self.engine.texts.embedding(self.model.id(), (0, clip_skip), tokens, |tokens| {
+        let stage = Part::Text { encoder, chunks, clip_skip };
+        self.engine.texts.embedding(self.model.id(), (encoder, clip_skip), tokens, |tokens| {
             self.once(stage, part::text::TOKENS, &tokens.into(), part::text::HIDDEN).map_err(|e| e.at("text"))
         })
     }
 
-    fn unet(&self, shape: StepShape, context: Tensor, times: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>> {
+    fn unet(&self, shape: StepShape, told: Conditioning, times: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>> {
         let width = self.model.networks.row_width();
+        let Conditioning { context, added, guidance } = told;
+        let context = context.into();
         let mut call =
-            SessionUnet { session: *self, shape, context: context.into(), kv: None, rows: HashMap::new(), width };
+            SessionUnet { session: *self, shape, context, added, guidance, kv: None, rows: HashMap::new(), width };
         self.retried(|| call.keys_values().map(drop))?;
         if let Some(times) = times.filter(|t| !t.is_empty()) {
             call.announce(times)?;
@@ -303,8 +305,12 @@ struct SessionUnet<'a> {
     session: Session<'a>,
     shape: StepShape,
     context: Value,
+    /// One row a context, where something is embedded beside a timestep.
+    added: Vec<f32>,
+    /// One row for all.
+    guidance: Vec<f32>,
     kv: Option<KeysValues>,
-    /// Time rows by the timestep's bits.
+    /// Time rows by the timestep's bits: one, or one for each context.
     rows: HashMap<u32, Vec<f32>>,
     width: usize,
 }
@@ -339,11 +345,25 @@ impl SessionUnet<'_> {
         if new.is_empty() {
             return Ok(());
         }
-        let timesteps = Tensor::new(Shape::tokens(1, new.len(), 1), new.clone())?;
-        let stage = Part::Time { timesteps: new.len() };
-        let rows = self.session.once(stage, part::time::TIMESTEPS, &timesteps.into(), part::time::ROWS);
+        let each = self.session.model.networks.times(self.shape.contexts);
+        let count = new.len() * each;
+        let timesteps = new.iter().flat_map(|t| std::iter::repeat_n(*t, each)).collect();
+        let mut inputs = vec![(part::time::TIMESTEPS, Tensor::new(Shape::tokens(1, count, 1), timesteps)?)];
+        // The same for every timestep.
+        let repeated = |one: &[f32], times: usize| {
+            let all = one.repeat(times);
+            Tensor::new(Shape::tokens(1, count, all.len() / count.max(1)), all)
+        };
+        if self.session.model.networks.added().is_some() {
+            inputs.push((part::time::ADDED, repeated(&self.added, new.len())?));
+        }
+        if self.session.model.networks.guidance().is_some() {
+            inputs.push((part::time::GUIDANCE, repeated(&self.guidance, count)?));
+        }
+        let rows = self.session.run(Part::Time { timesteps: count }, None, inputs, &[part::time::ROWS]);
         let rows = rows.map_err(|e| e.at("time"))?;
-        for (t, row) in new.iter().zip(rows.data().chunks_exact(self.width)) {
+        let rows = rows.first().ok_or_else(|| Error::other("no rows of timesteps"))?;
+        for (t, row) in new.iter().zip(rows.data().chunks_exact(self.width * each)) {
             self.rows.insert(t.to_bits(), row.to_vec());
         }
         Ok(())
@@ -354,9 +374,14 @@ impl UnetCall for SessionUnet<'_> {
     fn predict(&mut self, latents: &Tensor, times: &[f32]) -> Result<Tensor> {
         self.announce(times)?;
         let missing = || Error::other("a timestep has no row");
-        let rows = times.iter().map(|t| self.rows.get(&t.to_bits()).ok_or_else(missing)).collect::<Result<Vec<_>>>()?;
-        let time =
-            Tensor::new(Shape::new(times.len(), 1, 1, self.width), rows.into_iter().flatten().copied().collect())?;
+        let count = times.len().max(self.session.model.networks.times(self.shape.contexts));
+        let mut time = Vec::with_capacity(count * self.width);
+        for n in 0..count {
+            let rows = self.rows.get(&times[n % times.len().max(1)].to_bits()).ok_or_else(missing)?;
+            let each = (rows.len() / self.width.max(1)).max(1);
+            time.extend_from_slice(&rows[n % each * self.width..][..self.width]);
+        }
+        let time = Tensor::new(Shape::new(count, 1, 1, self.width), time)?;
         let (latents, time) = (latents.clone().into(), time.into());
         let session = self.session;
         session.retried(|| {

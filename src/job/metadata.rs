@@ -281,7 +281,7 @@ mod tests {
             model.networks.positions(),
             model.networks.text_width(),
         ));
-        crate::diffusion::Stages::text(&engine.session(&model, &cancel), tokens, 1).unwrap();
+        crate::diffusion::Stages::text(&engine.session(&model, &cancel), 0, tokens, 1).unwrap();
         assert_eq!(says(&mut metadata, "Tensor cores").as_deref(), Some("True"));
         let before = metadata.text(&request, 0).unwrap();
         // It is lost.

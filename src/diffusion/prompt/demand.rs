@@ -30,7 +30,7 @@ impl Demand {
     pub fn new(request: &Request, tokens: &Tokenizer, model: &Model) -> Result<Self> {
         let positions = model.networks.positions();
         let lexicon = Lexicon { tokens, embeddings: &request.embeddings, positions };
-        let (cond, uncond) = readings(request, lexicon)?;
+        let (cond, uncond) = readings(request, &model.networks, lexicon)?;
         let texts = cond.texts.iter().chain(uncond.iter().flat_map(|r| &r.texts));
         let lengths: Vec<usize> = texts.map(|t| t.chunks.len() * positions).collect();
         let mut demand = Self { text_tokens: lengths.iter().sum(), ..Self::default() };

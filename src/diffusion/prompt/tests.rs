@@ -1,13 +1,13 @@
 //! Weights in the embedding, schedules, branches and embeddings, with a text encoder that hands back what it was given.
 
 use super::*;
-use crate::diffusion::UnetCall;
 use crate::diffusion::denoise::guided::Unet as _;
 use crate::diffusion::denoise::noise::ImageNoise;
 use crate::diffusion::denoise::plan::{Settings, Timetable};
 use crate::diffusion::denoise::run::{self, At, Denoiser, Progress};
 use crate::diffusion::denoise::samplers;
 use crate::diffusion::denoise::schedule::Schedule;
+use crate::diffusion::{Conditioning, UnetCall};
 use crate::models::Networks;
 use crate::models::autoencoder::kl::KlConfig;
 use crate::models::part::StepShape;
@@ -58,14 +58,14 @@ impl Stages for Fake {
         &self.model
     }
 
-    fn text(&self, tokens: Tensor, _: usize) -> Result<Tensor> {
+    fn text(&self, _: usize, tokens: Tensor, _: usize) -> Result<Tensor> {
         *self.encoded.borrow_mut() += 1;
         Ok(tokens)
     }
 
-    fn unet(&self, shape: StepShape, context: Tensor, _: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>> {
+    fn unet(&self, shape: StepShape, told: Conditioning, _: Option<&[f32]>) -> Result<Box<dyn UnetCall + '_>> {
         self.unets.borrow_mut().push(shape);
-        Ok(Box::new(Sums { shape, context }))
+        Ok(Box::new(Sums { shape, context: told.context }))
     }
 
     fn decode(&self, latents: Tensor) -> Result<Tensor> {

@@ -2,11 +2,12 @@
 
 use super::{Contexts, Prompts};
 use crate::diffusion::denoise::guided::Unet;
+use crate::diffusion::denoise::guided::embedded_guidance;
 use crate::diffusion::denoise::run::At;
-use crate::diffusion::{Stages, UnetCall};
+use crate::diffusion::{Conditioning, Stages, UnetCall};
 use crate::error::{Error, Result};
 use crate::models::part::StepShape;
-use crate::models::unet::UnetInputs;
+use crate::models::unet::{AddedEmbedding, UnetInputs, size_embedding};
 use crate::tensor::{Shape, Tensor};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -24,6 +25,8 @@ pub struct PromptedUnet<'a> {
     size: (usize, usize, usize),
     times: Option<Vec<f32>>,
     inputs: UnetInputs,
+    /// What a network that was distilled to take it is told of guidance.
+    guidance: f32,
     calls: HashMap<usize, Vec<Call<'a>>>,
 }
 
@@ -43,7 +46,7 @@ impl<'a> PromptedUnet<'a> {
         times: Option<&[f32]>,
     ) -> Result<Self> {
         let (times, inputs) = (times.map(<[f32]>::to_vec), UnetInputs::default());
-        let mut unet = Self { stages, prompts, size, times, inputs, calls: HashMap::new() };
+        let mut unet = Self { stages, prompts, size, times, inputs, guidance: prompts.guidance, calls: HashMap::new() };
         unet.prepare(prompts.at(0))?;
         Ok(unet)
     }
@@ -87,16 +90,41 @@ impl<'a> PromptedUnet<'a> {
     fn calls_for(&self, contexts: &Contexts) -> Result<Vec<Call<'a>>> {
         let all: Vec<&Tensor> = contexts.all().map(|i| &self.prompts.embeddings[i]).collect();
         let tokens: Vec<usize> = all.iter().map(|t| t.shape().w).collect();
-        let made = |group: Range<usize>| Ok(Call { call: self.call(&all[group.clone()])?, outputs: group.collect() });
+        let pooled: Vec<&[f32]> = contexts.all().map(|i| self.prompts.pooled(i)).collect();
+        let made = |group: Range<usize>| {
+            Ok(Call { call: self.call(&all[group.clone()], &pooled[group.clone()])?, outputs: group.collect() })
+        };
         groups(&tokens).into_iter().map(made).collect()
     }
 
-    fn call(&self, group: &[&Tensor]) -> Result<Box<dyn UnetCall + 'a>> {
+    fn call(&self, group: &[&Tensor], pooled: &[&[f32]]) -> Result<Box<dyn UnetCall + 'a>> {
         let ((n, h, w), one) = (self.size, group[0].shape());
         let contexts = group.len() * n;
-        let shape = StepShape { samples: n, contexts, times: 1, h, w, tokens: one.w };
+        let networks = &self.stages.model().networks;
+        let shape = StepShape { samples: n, contexts, times: networks.times(contexts), h, w, tokens: one.w };
         let data = group.iter().flat_map(|t| t.data().repeat(n)).collect();
-        self.stages.unet(shape, Tensor::new(Shape::tokens(contexts, one.w, one.c), data)?, self.times.as_deref())
+        let context = Tensor::new(Shape::tokens(contexts, one.w, one.c), data)?;
+        let mut added = Vec::new();
+        if let Some(kind) = networks.added() {
+            let sizes = self.sizes(kind, networks.factor());
+            for pooled in pooled {
+                let row: Vec<f32> = pooled.iter().chain(&sizes).copied().collect();
+                added.extend(row.repeat(n));
+            }
+        }
+        let guidance = networks.guidance().map_or_else(Vec::new, |width| embedded_guidance(self.guidance, width));
+        self.stages.unet(shape, Conditioning { context, added, guidance }, self.times.as_deref())
+    }
+
+    /// The sinusoids of the sizes that a picture is told: as large as it is, with nothing cut off, as the webui has it;
+    /// a refiner's fifth number is the aesthetic score.
+    fn sizes(&self, kind: AddedEmbedding, factor: usize) -> Vec<f32> {
+        let (h, w) = ((self.size.1 * factor) as f32, (self.size.2 * factor) as f32);
+        let numbers = match kind.numbers {
+            5 => vec![h, w, 0.0, 0.0, 6.0],
+            _ => vec![h, w, 0.0, 0.0, h, w],
+        };
+        numbers.into_iter().flat_map(|x| size_embedding(x, kind.each)).collect()
     }
 }
 
