@@ -9,12 +9,13 @@ pub mod generate;
 pub mod grid;
 pub mod inspect;
 pub mod prompt;
+mod refused;
 pub mod samplers;
 mod terminal;
 pub mod verify;
 pub mod words;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use device::DeviceArgs;
 use lienzo::checkpoint::Model;
 use lienzo::error::{Error, Result};
@@ -117,13 +118,11 @@ fn open_model(file: Option<&Path>, vae: Option<&Path>) -> Result<Model> {
 
 /// Parses the arguments, runs the command, prints an error as one line.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let mut command = refused::short_help(Cli::command());
+    let read = command.try_get_matches_from_mut(std::env::args_os()).and_then(|m| Cli::from_arg_matches(&m));
+    let cli = match read {
         Ok(cli) => cli,
-        Err(e) => {
-            // clap prints help to stdout with code 0 and mistakes to stderr with code 2.
-            let _ = e.print();
-            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
-        }
+        Err(e) => return refused::print(e, &command),
     };
     let result = match cli.command {
         Command::Generate(args) => generate::run(&args),

@@ -6,11 +6,13 @@
 //! the fields that they speak of as data.
 //!
 //! An order's way: [`recipe`] fills its gaps from a picture, [`order::Order::check`] refuses what no model can do,
-//! [`styles`] dress its prompts, [`resolve`] makes the request of it (with [`picture`] and [`inpainting`]), [`axes`]
+//! [`dynamic`] choices are made and [`styles`] dress
+//! its prompts, [`resolve`] makes the request of it (with [`picture`] and [`inpainting`]), [`axes`]
 //! many requests; [`fit`] says whether they fit into memory; [`metadata`] writes what was done, [`resume`] knows what
 //! was done before, [`sheet`] lays a grid's pictures out.
 
 pub mod axes;
+pub mod dynamic;
 pub mod fit;
 pub mod hints;
 mod inpainting;

@@ -24,7 +24,9 @@ enum Naming {
     /// `%d`, `{index}` or `{seed}` in the name.
     Pattern(String),
     /// The one file, or `stem_1.png`, `stem_2.png`, ... for several.
-    Plain { stem: String, several: bool },
+    Plain { stem: String, ending: String, several: bool },
+    /// One picture, to stdout.
+    Stdout,
     /// A free name per picture, found when the plan was made (and again when another process was faster).
     Free(Vec<String>),
 }
@@ -36,6 +38,12 @@ impl OutputPlan {
     /// `spec` is a file name, one with `%d`, `%03d`, `{index}` (1, 2, ...) or `{seed}`, or a folder (one that exists,
     /// or with a slash at its end). Without `spec`, and in a folder, `output.png` takes the next free number.
     pub fn new(spec: Option<&str>, count: usize, overwrite: bool) -> Result<Self> {
+        if spec == Some(STDOUT) {
+            return match count {
+                1 => Ok(Self { folder: PathBuf::from("."), naming: Naming::Stdout, overwrite: true }),
+                _ => Err(Error::usage(format!("-o -: only one picture goes to stdout, not {count}"))),
+            };
+        }
         let named = spec.map_or(Ok(None), split_name)?;
         let folder = match &named {
             Some((folder, _)) => folder.clone(),
@@ -68,6 +76,11 @@ impl OutputPlan {
         self.check_free((0..count).map(|i| (i, seed.wrapping_add(i as u64))))
     }
 
+    /// Whether the picture goes to stdout, where no name is to be printed then.
+    pub fn is_stdout(&self) -> bool {
+        matches!(self.naming, Naming::Stdout)
+    }
+
     /// From now on files that are there are replaced, or not.
     pub fn set_overwrite(&mut self, overwrite: bool) {
         self.overwrite = overwrite;
@@ -77,8 +90,9 @@ impl OutputPlan {
     pub fn path(&self, index: usize, seed: u64) -> PathBuf {
         let name = match &self.naming {
             Naming::Pattern(pattern) => expand(pattern, index as u64 + 1, seed),
-            Naming::Plain { stem, several: true } => format!("{stem}_{}.png", index + 1),
-            Naming::Plain { stem, .. } => format!("{stem}.png"),
+            Naming::Plain { stem, ending, several: true } => format!("{stem}_{}{ending}", index + 1),
+            Naming::Plain { stem, ending, .. } => format!("{stem}{ending}"),
+            Naming::Stdout => STDOUT.to_owned(),
             Naming::Free(names) => names.get(index).cloned().unwrap_or_else(|| numbered(index as u64 + 1)),
         };
         in_folder(&self.folder, &name)
@@ -87,6 +101,11 @@ impl OutputPlan {
     /// Writes picture `index`; gives the path that it has now.
     pub fn write(&self, index: usize, seed: u64, bytes: &[u8]) -> Result<PathBuf> {
         let path = self.path(index, seed);
+        if matches!(self.naming, Naming::Stdout) {
+            let mut out = std::io::stdout().lock();
+            let written = out.write_all(bytes).and_then(|()| out.flush());
+            return written.map(|()| path).map_err(|e| cannot_write(Path::new("stdout"), &e));
+        }
         if !matches!(self.naming, Naming::Free(_)) {
             return write_png(&path, bytes, self.overwrite);
         }
@@ -105,18 +124,71 @@ impl OutputPlan {
         }
     }
 
+    /// Refuses names that the file system cannot take, and those of files that are there, unless they may go.
     fn check_free(&self, pictures: impl Iterator<Item = (usize, u64)>) -> Result<()> {
-        if self.overwrite || matches!(self.naming, Naming::Free(_)) {
+        if matches!(self.naming, Naming::Free(_) | Naming::Stdout) {
             return Ok(());
         }
         for (index, seed) in pictures {
             let path = self.path(index, seed);
-            if path.symlink_metadata().is_ok() {
-                return Err(taken(&path));
+            match path.symlink_metadata() {
+                Ok(_) if !self.overwrite => return Err(taken(&path)),
+                Ok(_) => {}
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) => return Err(Error::usage(cannot_write(&path, &e).to_string())),
             }
         }
         Ok(())
     }
+
+    /// Refuses names of previews that the file system cannot take: `count` pictures, the first of the seed `seed`.
+    ///
+    /// # Errors
+    /// Usage: the name is too long.
+    pub fn check_previews(&self, seed: u64, count: usize) -> Result<()> {
+        for index in 0..count {
+            let path = preview_path(&self.path(index, seed.wrapping_add(index as u64)));
+            if let Err(e) = path.symlink_metadata().map(drop).or_else(|e| match e.kind() {
+                ErrorKind::NotFound => Ok(()),
+                _ => Err(e),
+            }) {
+                return Err(Error::usage(cannot_write(&path, &e).to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Files that may be picture `index` of some seed: those whose names fit, where the seed is a part of the name.
+    pub fn candidates(&self, index: usize) -> Vec<PathBuf> {
+        let pattern = match &self.naming {
+            Naming::Pattern(pattern) if pattern.contains(SEED) => pattern,
+            _ => return vec![self.path(index, 0)],
+        };
+        // What stands before the first seed and behind the last one is known.
+        let name = |text: &str| expand(text, index as u64 + 1, 0);
+        let (before, rest) = pattern.split_once(SEED).unwrap_or((pattern, ""));
+        let after = rest.rsplit_once(SEED).map_or(rest, |(_, after)| after);
+        let (before, after) = (name(before), name(after));
+        let fits = |file: &Path| {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            name.len() > before.len() + after.len() && name.starts_with(&before) && name.ends_with(&after)
+        };
+        let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
+        let names = entries.flatten().map(|entry| in_folder(&self.folder, &entry.file_name().to_string_lossy()));
+        let mut found: Vec<PathBuf> = names.filter(|path| fits(path)).collect();
+        found.sort();
+        found
+    }
+}
+
+/// The name of stdout.
+const STDOUT: &str = "-";
+/// The seed's place in a pattern.
+const SEED: &str = "{seed}";
+
+/// Where a picture is shown while it is made.
+pub fn preview_path(picture: &Path) -> PathBuf {
+    picture.with_extension("preview.png")
 }
 
 /// Writes a whole file under `path`, or nothing; a file that is there stays, unless `overwrite`.
@@ -148,8 +220,9 @@ fn split_name(spec: &str) -> Result<Option<(PathBuf, String)>> {
 }
 
 fn plain(name: &str, count: usize) -> Naming {
-    let stem = name.get(..name.len() - 4).unwrap_or(name).to_string();
-    Naming::Plain { stem, several: count > 1 }
+    // `.png` in whatever case: it stays as it was typed.
+    let (stem, ending) = name.split_at_checked(name.len().saturating_sub(4)).unwrap_or((name, ""));
+    Naming::Plain { stem: stem.into(), ending: ending.into(), several: count > 1 }
 }
 
 fn check_folder(folder: &Path) -> Result<()> {

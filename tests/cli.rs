@@ -193,3 +193,162 @@ fn contradictions_and_strangers_are_told() {
     }
     assert!(lienzo(&dir, &["generate", "x", "--steps", "2", "--plms", "--sampling-method", "pndm"]).status.success());
 }
+
+#[test]
+fn what_cannot_be_said_loses_no_picture() {
+    let dir = Temp::new();
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").ok();
+    let Some(_) = full() else { return };
+    let run = |name: &str, out: bool, err: bool| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lienzo"));
+        command.current_dir(dir.join(".")).env("LIENZO_CACHE_DIR", dir.join(".cache"));
+        command.args(["generate", "a red apple", "-s", "1", "--steps", "1", "-b", "2", "-o", name]);
+        let sink = |lost: bool| if lost { full().expect("a full device").into() } else { std::process::Stdio::piped() };
+        command.stdout(sink(out)).stderr(sink(err)).output().expect("the binary runs")
+    };
+    let silent = run("a%d.png", false, true);
+    assert!(silent.status.success() && stdout(&silent).lines().count() == 2);
+    let unheard = run("b%d.png", true, false);
+    assert_eq!(unheard.status.code(), Some(1));
+    assert_eq!(stderr(&unheard).matches("not all could be printed").count(), 1, "{}", stderr(&unheard));
+    for name in ["a1.png", "a2.png", "b1.png", "b2.png"] {
+        assert!(dir.join(name).exists(), "{name} is lost: {:?}", dir.names());
+    }
+    let input = golden("tiny-sd");
+    let mut convert = std::process::Command::new(env!("CARGO_BIN_EXE_lienzo"));
+    convert.current_dir(dir.join(".")).arg("convert").arg(&input).arg("c.safetensors");
+    let output = convert.stdout(full().expect("a full device")).output().expect("the binary runs");
+    assert!(output.status.code() == Some(1) && dir.join("c.safetensors").exists(), "{}", stderr(&output));
+}
+
+#[test]
+fn a_name_that_no_file_can_have_is_refused_before_the_work() {
+    let long = "word_".repeat(60);
+    refused(&["generate", "x", "-o", &long], 2, &["too long"]);
+    refused(&["generate", "x", "-o", &format!("{long}{{seed}}")], 2, &["too long"]);
+    // The picture's name would do, its preview's would not.
+    let name = format!("{}.png", "n".repeat(248));
+    refused(&["generate", "x", "--preview", "every=1", "-o", &name], 2, &["too long"]);
+    refused(&["generate", "x", "-b", "1000000000"], 2, &["1000000000 pictures", "1000000"]);
+}
+
+#[test]
+fn an_ending_keeps_its_case() {
+    let dir = Temp::new();
+    let drawn = lienzo(&dir, &["generate", "x", "--steps", "1", "-b", "2", "-o", "a.PNG"]);
+    assert!(drawn.status.success(), "{}", stderr(&drawn));
+    assert!(dir.join("a_1.PNG").exists() && dir.join("a_2.PNG").exists(), "{:?}", dir.names());
+}
+
+#[test]
+fn words_of_other_programs_are_understood() {
+    let dir = Temp::new();
+    let base = ["generate", "x", "-s", "1", "--overwrite"];
+    let drawn = |more: &[&str]| {
+        let output = lienzo(&dir, &[&base[..], more, &["-o", "a.png"]].concat());
+        assert!(output.status.success(), "{more:?}: {}", stderr(&output));
+        std::fs::read(dir.join("a.png")).expect("a picture")
+    };
+    let want = drawn(&["--steps", "2", "--cfg-scale", "4"]);
+    assert!(drawn(&["--num-inference-steps", "2", "--guidance-scale", "4", "-t", "-1"]) == want);
+    assert!(drawn(&["--ddim_steps", "2", "--cfg", "4", "--clip-skip", "-1", "-M", "img_gen"]) == want);
+    let help = stdout(&lienzo(&dir, &["generate", "--help"]));
+    assert!(help.contains("--guidance-scale") && help.contains("Sampling:") && help.contains("Output:"), "{help}");
+    let short = stdout(&lienzo(&dir, &["generate", "-h"]));
+    assert!(short.lines().count() < help.lines().count() / 2 && !short.contains("--only-masked-padding"), "{short}");
+}
+
+#[test]
+fn tips_help() {
+    refused(&["generate", "a", "red", "apple"], 2, &["needs quotes"]);
+    for (args, word, not) in [
+        (&["--hr-scale", "2"][..], "no second pass", "'--scale'"),
+        (&["--upscale-model", "x"], "upscalers are not here", "'--scale'"),
+        (&["--tiling"], "no tiling", "init_img"),
+        (&["--control-net", "x"], "ControlNet is not here", "similar"),
+        (&["--lcm"], "unexpected", "plms"),
+        (&["--guidance_scal", "3"], "'--cfg-scale'", "'--scale'"),
+        (&["-M", "vid_gen"], "vid_gen is not here", "panicked"),
+    ] {
+        let dir = Temp::new();
+        let output = lienzo(&dir, &[&["generate", "x"], args].concat());
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {text}");
+        assert!(text.contains(word) && !text.contains(not), "{args:?}: {text}");
+    }
+}
+
+#[test]
+fn tags_that_would_change_the_model_are_no_words() {
+    refused(&["generate", "a red apple <lora:add_detail:0.8>"], 2, &["<lora:add_detail:0.8>", "--ignore-unsupported"]);
+    refused(&["generate", "x", "-n", "<hypernet:a:1>"], 2, &["<hypernet:a:1>"]);
+    let dir = Temp::new();
+    let draw = |prompt: &str, more: &[&str], name: &str| {
+        let args = [&["generate", prompt, "-s", "1", "--steps", "2", "-o", name], more].concat();
+        let output = lienzo(&dir, &args);
+        assert!(output.status.success(), "{}", stderr(&output));
+        (std::fs::read(dir.join(name)).expect("a picture"), stderr(&output))
+    };
+    let (plain, _) = draw("a red apple", &[], "a.png");
+    let (without, told) = draw("a red apple <lora:add_detail:0.8>", &["--ignore-unsupported"], "b.png");
+    assert!(plain == without && told.contains("taken out of the prompt: <lora:add_detail:0.8>"), "{told}");
+}
+
+#[test]
+fn previews_leave_alone_what_was_there() {
+    let dir = Temp::new();
+    for name in ["s.preview.png", "k.preview-001.png"] {
+        std::fs::write(dir.join(name), b"precious").expect("a file");
+    }
+    for (out, preview) in [("s.png", "every=1"), ("k.png", "every=1,keep")] {
+        let output = lienzo(&dir, &["generate", "x", "-s", "1", "--steps", "3", "--preview", preview, "-o", out]);
+        assert!(output.status.success() && stderr(&output).contains("was there before"), "{}", stderr(&output));
+    }
+    for name in ["s.preview.png", "k.preview-001.png"] {
+        assert_eq!(std::fs::read(dir.join(name)).expect("the file"), b"precious");
+    }
+    assert!(dir.join("k.preview-001_2.png").exists() && !dir.join("s.preview_2.png").exists(), "{:?}", dir.names());
+}
+
+#[test]
+fn prompts_come_from_a_file_and_choices_are_made_by_the_seed() {
+    let dir = Temp::new();
+    std::fs::write(dir.join("p.txt"), "a red apple\n\na blue ball\n").expect("a file");
+    let run = |args: &[&str]| {
+        let output = lienzo(&dir, &[&["generate"], args, &["--steps", "1", "--overwrite"]].concat());
+        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+        stdout(&output).lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let text = |name: &str| {
+        let (_, texts) = lienzo::image::read_png(&dir.join(name), lienzo::image::Limits::default()).expect("a PNG");
+        texts[0].1.clone()
+    };
+    assert_eq!(run(&["-p", "@p.txt", "-s", "5", "-o", "f%d.png"]), ["f1.png", "f2.png"]);
+    assert!(text("f1.png").starts_with("a red apple\n") && text("f2.png").starts_with("a blue ball\n"));
+    assert!(text("f2.png").contains("Seed: 6"));
+    // Each is the picture that its prompt and seed make alone.
+    run(&["a blue ball", "-s", "6", "-o", "alone.png"]);
+    let bytes = |name: &str| std::fs::read(dir.join(name)).expect("a picture");
+    assert!(bytes("alone.png") == bytes("f2.png"));
+    run(&["a {red|blue|green|yellow} ball", "-s", "1", "-b", "6", "-o", "d%d.png"]);
+    let first: Vec<String> =
+        (1..=6).map(|i| text(&format!("d{i}.png")).lines().next().expect("a prompt").into()).collect();
+    assert!(first.iter().all(|p| !p.contains('{')) && first.iter().any(|p| *p != first[0]), "{first:?}");
+    run(&["--from-image", "d3.png", "-o", "again.png"]);
+    assert!(bytes("again.png") == bytes("d3.png"));
+    refused(&["generate", "-p", "@none.txt"], 2, &["none.txt"]);
+    refused(&["generate", "a {red|blue} ball", "--preview", "every=1"], 2, &["--preview", "choices"]);
+}
+
+#[test]
+fn a_picture_goes_to_stdout() {
+    let dir = Temp::new();
+    let base = ["generate", "x", "--steps", "1", "-s", "1", "-o"];
+    let output = lienzo(&dir, &[&base[..], &["-"]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(lienzo(&dir, &[&base[..], &["a.png"]].concat()).status.success());
+    assert!(output.stdout == std::fs::read(dir.join("a.png")).expect("a picture"));
+    assert!(!dir.names().iter().any(|n| n.starts_with('-')), "{:?}", dir.names());
+    refused(&["generate", "x", "-o", "-", "-b", "2"], 2, &["only one picture"]);
+    refused(&["generate", "x", "-o", "-", "--resume"], 2, &["--resume"]);
+}

@@ -110,3 +110,20 @@ fn resume_makes_what_is_missing_and_replaces_nothing() {
     assert!(stderr(&output).contains("p1.png") && stderr(&output).contains("--overwrite"), "{}", stderr(&output));
     assert!(output.stdout.is_empty() && read(1) == want[0]);
 }
+
+#[test]
+fn a_seed_in_the_name_is_found_again() {
+    let dir = Temp::new();
+    let command = ["generate", "two cats", "-b", "3", "--steps", "2", "-o", "q_{seed}.png"];
+    let with = |more: &[&'static str]| lienzo(&dir, &[&command[..], more].concat());
+    assert!(with(&[]).status.success());
+    let names: Vec<String> = dir.names().into_iter().filter(|n| n.ends_with(".png")).collect();
+    let want: Vec<_> = names.iter().map(|n| std::fs::read(dir.join(n)).expect("a picture")).collect();
+    std::fs::remove_file(dir.join(&names[1])).expect("a removal");
+    let output = with(&["--resume"]);
+    assert!(stderr(&output).contains("2 of 3 pictures are there"), "{}", stderr(&output));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), names[1]);
+    for (name, want) in names.iter().zip(want) {
+        assert!(std::fs::read(dir.join(name)).is_ok_and(|bytes| bytes == want), "{name}");
+    }
+}

@@ -23,7 +23,7 @@ use lienzo::job::picture::Files;
 use lienzo::job::recipe::{Lacking, Recipe, listed};
 use lienzo::job::resolve::{remarks, resolve};
 use lienzo::job::styles::Styling;
-use lienzo::job::{resume, tags};
+use lienzo::job::{dynamic, resume, tags};
 use lienzo::output::OutputPlan;
 use lienzo::system::format_bytes;
 use std::collections::BTreeSet;
@@ -38,6 +38,7 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
     if args.prompts.words.list()? {
         return Ok(ExitCode::SUCCESS);
     }
+    args.mode()?;
     let begun = Instant::now();
     let cancel = cancel_on_ctrl_c("step");
     let asked = Asked::new(args, &cancel)?;
@@ -61,13 +62,14 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
         }
     }
     let session = engine.session(model, &cancel).keeping(*keep).within(args.memory.allowed().budget());
-    if let Some(axes) = &order.grid {
+    if order.grid.is_some() || asked.several.is_some() {
+        let axes = order.grid.as_ref();
         let grid = Grid { axes, requests, output: &output, metadata, overwrite: args.output.overwrite };
         grid.run(&session)?;
         say!("{} pictures, total {:.2} s", asked.count, begun.elapsed().as_secs_f64());
         return Ok(ExitCode::SUCCESS);
     }
-    Writer::new(Progress::new(), &output, metadata, &request).run(&session)?;
+    Writer::new(Progress::new(), &output, metadata, &request, args.output.overwrite).run(&session)?;
     say!("seed {}, total {:.2} s", request.seed, begun.elapsed().as_secs_f64());
     if let Some(peak) = lienzo::system::peak_resident().filter(|_| args.output.verbose) {
         say!("peak memory {}", format_bytes(peak));
@@ -84,6 +86,8 @@ struct Asked {
     typed: String,
     /// Prompt and negative prompt in their styles.
     prompts: (String, String),
+    /// Prompts of which each is drawn, with choices in them.
+    several: Option<Vec<String>>,
     /// All pictures together.
     count: usize,
     output: Option<OutputPlan>,
@@ -102,9 +106,21 @@ impl Asked {
         if let Some(axes) = &order.grid {
             axes.check(args.memory.force).map_err(error)?;
         }
+        let several = args.prompts.several()?;
+        let flags = [
+            (args.output.resume, "--resume"),
+            (order.preview.is_some(), "--preview"),
+            (order.grid.is_some(), "--grid"),
+        ];
+        if let (Some(_), Some((_, flag))) = (&several, flags.iter().find(|(given, _)| *given)) {
+            return Err(Error::usage(format!("{flag} takes one prompt without choices, not - or @FILE or {{a|b}}")));
+        }
         let count = order.grid.as_ref().map_or(order.count(), |axes| axes.cells());
+        let count = count.saturating_mul(several.as_ref().map_or(1, Vec::len));
         let styling = args.prompts.words.styling(&order.styles)?;
-        let typed = match order.grid.as_ref().and_then(|axes| axes.prompt()).or(order.prompt.as_deref()) {
+        let first = several.as_ref().and_then(|all| all.first()).map(String::as_str);
+        let own = first.or(order.prompt.as_deref());
+        let typed = match order.grid.as_ref().and_then(|axes| axes.prompt()).or(own) {
             Some(prompt) => prompt.to_owned(),
             None => {
                 let try_this = "no prompt given; try: lienzo generate \"a red apple on a blue background\"";
@@ -113,20 +129,35 @@ impl Asked {
         };
         let typed = untagged(args, &typed)?;
         let against = untagged(args, order.negative_prompt.as_deref().unwrap_or(""))?;
-        let prompts = styling.apply(&typed, &against)?;
+        let (prompt, negative) = styling.apply(&typed, &against)?;
+        // Styles may bring tags of their own.
+        let prompts = (untagged(args, &prompt)?, untagged(args, &negative)?);
         let overwrite = args.output.overwrite || args.output.resume;
         let spec = args.output.spec();
+        let flags = [
+            (args.output.resume, "--resume"),
+            (order.preview.is_some(), "--preview"),
+            (order.grid.is_some(), "--grid"),
+        ];
+        if let (Some("-"), Some((_, flag))) = (spec.as_deref(), flags.iter().find(|(given, _)| *given)) {
+            return Err(Error::usage(format!("{flag} needs names of files: -o - writes one picture to stdout")));
+        }
+        if spec.as_deref() == Some("-") && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+            return Err(Error::usage(
+                "-o - writes a PNG to stdout, and that is a terminal: send it to a file or a program",
+            ));
+        }
         let output = if args.memory.plan { None } else { Some(OutputPlan::new(spec.as_deref(), count, overwrite)?) };
         if let Some(output) = output.as_ref().filter(|_| args.output.resume) {
             let is = |path: &std::path::Path, index, seed| output.path(index, seed) == path;
-            resume::adopt_seed(&mut order, count, &|index| vec![output.path(index, 0)], &is);
+            resume::adopt_seed(&mut order, count, &|index| output.candidates(index), &is);
         }
         let wish = DeviceWish {
             precision: order.precision.unwrap_or_default(),
             weights: order.weight_type.unwrap_or_default(),
             ..args.device.wish()?
         };
-        Ok(Self { order, recipe, styling, typed, prompts, count, output, wish })
+        Ok(Self { order, recipe, styling, typed, prompts, several, count, output, wish })
     }
 }
 
@@ -150,10 +181,11 @@ impl Ready {
         let mut notes = Vec::new();
         let base = resolve(order, asked.prompts.clone(), &model, &Files, &mut notes).map_err(error)?;
         said(&mut notes);
-        let styled = |prompt: &str| Ok(asked.styling.apply(&untagged(args, prompt)?, "")?.0);
-        let mut requests = match &order.grid {
-            Some(axes) => axes.requests(&base, &styled).map_err(error)?,
-            None => vec![base],
+        let styled = |prompt: &str| Ok(untagged(args, &asked.styling.apply(prompt, "")?.0)?);
+        let mut requests = match (&order.grid, &asked.several) {
+            (Some(axes), _) => axes.requests(&base, &styled).map_err(error)?,
+            (None, Some(prompts)) => each(args, prompts, &base, &styled)?,
+            (None, None) => vec![base],
         };
         args.prompts.words.embed(&model, &mut requests)?;
         let largest = requests.iter().max_by_key(|r| r.width * r.height);
@@ -164,8 +196,16 @@ impl Ready {
         }
         request.check(&model)?;
         match &asked.output {
-            Some(output) if order.grid.is_some() => grid::check(&requests, output, &model, args.output.overwrite)?,
-            Some(output) => output.check_seeds(resume::name_seed(&request, 0), asked.count)?,
+            Some(output) if order.grid.is_some() || asked.several.is_some() => {
+                grid::check(&requests, output, &model, args.output.overwrite)?
+            }
+            Some(output) => {
+                let seed = resume::name_seed(&request, 0);
+                output.check_seeds(seed, asked.count)?;
+                if request.preview.is_some() {
+                    output.check_previews(seed, asked.count)?;
+                }
+            }
             None => {}
         }
         let tokenizer = model.tokenizer()?;
@@ -191,6 +231,26 @@ impl Ready {
         let Some(output) = asked.output.clone() else { return Ok(None) };
         Ok(Some(Self { model, requests, request, engine, keep, output }))
     }
+}
+
+/// A request for each picture of several prompts; picture n has the first seed + n, which also chooses its words.
+fn each(
+    args: &GenerateArgs,
+    prompts: &[String],
+    base: &Request,
+    styled: &dyn Fn(&str) -> Result<String, lienzo::job::note::Fault>,
+) -> Result<Vec<Request>> {
+    let mut out = Vec::new();
+    for prompt in prompts {
+        for _ in 0..base.count {
+            let (seed, second) = base.seeds(out.len());
+            let variation = second.zip(base.variation.map(|(_, strength)| strength));
+            let text = dynamic::chosen(prompt, second.unwrap_or(seed), args.prompts.wildcard_dir.as_deref())?;
+            let prompt = styled(&text).map_err(error)?;
+            out.push(Request { prompt, seed, variation, count: 1, ..base.clone() });
+        }
+    }
+    Ok(out)
 }
 
 /// Fills an order from the picture of `--from-image`.

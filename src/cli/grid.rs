@@ -1,4 +1,5 @@
-//! `--grid`: one request and some axes go in; a picture for every cell and a labelled contact sheet come out.
+//! Requests of one picture each go in: the cells of `--grid`, or a prompt each; their pictures come out, and of a grid
+//! a labelled contact sheet.
 
 use super::terminal::{Progress, puts, say};
 use lienzo::checkpoint::Model;
@@ -16,8 +17,8 @@ use std::path::{Path, PathBuf};
 
 /// What a grid is made with, all of it ready.
 pub struct Grid<'a> {
-    /// What varies.
-    pub axes: &'a Axes,
+    /// What varies, where there is to be a sheet.
+    pub axes: Option<&'a Axes>,
     /// The cells, columns fastest.
     pub requests: &'a [Request],
     /// Where the single pictures go.
@@ -32,14 +33,12 @@ pub struct Grid<'a> {
 pub fn check(requests: &[Request], output: &OutputPlan, model: &Model, overwrite: bool) -> Result<()> {
     let mut taken = HashMap::new();
     for (cell, request) in requests.iter().enumerate() {
-        request.check(model).map_err(|e| e.at("--grid"))?;
+        request.check(model).map_err(|e| e.at(format_args!("picture {}", cell + 1)))?;
         let path = output.path(cell, request.seed);
         let shown = escape(&path.to_string_lossy());
         if let Some(other) = taken.insert(path.clone(), cell) {
             let (a, b) = (other + 1, cell + 1);
-            return Err(Error::usage(format!(
-                "pictures {a} and {b} of the grid would both be {shown}: use {{index}} in -o"
-            )));
+            return Err(Error::usage(format!("pictures {a} and {b} would both be {shown}: use {{index}} in -o")));
         }
         if !overwrite && path.symlink_metadata().is_ok() {
             return Err(Error::usage(format!("'{shown}' exists: choose another -o, or give --overwrite")));
@@ -55,11 +54,13 @@ impl Grid<'_> {
         let (mut pictures, mut first) = (Vec::new(), None);
         for (cell, request) in self.requests.iter().enumerate() {
             let (image, text, path) = self.cell(cell, request, session, &mut progress)?;
-            pictures.push(image);
-            first.get_or_insert((path, text));
+            if self.axes.is_some() {
+                pictures.push(image);
+                first.get_or_insert((path, text));
+            }
         }
-        let Some((path, text)) = first else { return Ok(()) };
-        let image = sheet::sheet(self.axes, &pictures)?;
+        let (Some(axes), Some((path, text))) = (self.axes, first) else { return Ok(()) };
+        let image = sheet::sheet(axes, &pictures)?;
         let path = write_png(&sheet_path(&path, self.overwrite), &png_bytes(&image, text.as_deref())?, self.overwrite)?;
         puts!("{}", path.display());
         Ok(())

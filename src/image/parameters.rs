@@ -133,8 +133,42 @@ fn value(text: &str) -> (String, &str) {
         let value = serde_json::from_str(raw).unwrap_or_else(|_| raw.to_string());
         return (value, text[end..].strip_prefix(',').unwrap_or_default());
     }
+    if let Some(end) = nested_end(text) {
+        let after = text[end..].trim_start();
+        if after.is_empty() || after.starts_with(',') {
+            return (text[..end].to_string(), after.strip_prefix(',').unwrap_or_default());
+        }
+    }
     let (raw, after) = text.split_once(',').unwrap_or((text, ""));
     (raw.trim_end().to_string(), after)
+}
+
+/// The longest array or object that counts as one value: hostile texts may open many and close none.
+const MAX_NESTED: usize = 16 << 10;
+
+/// Where the JSON array or object at the front of `text` ends, as Civitai writes them.
+fn nested_end(text: &str) -> Option<usize> {
+    if !text.starts_with(['[', '{']) {
+        return None;
+    }
+    let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
+    for (at, byte) in text.bytes().enumerate().take(MAX_NESTED) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ if quoted => {}
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(at + 1);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Where the JSON string at the front of `text` ends, its closing quote included.
@@ -235,7 +269,7 @@ mod tests {
              SDCPP: {\"a\": 1, \"bb\": [2]}",
         );
         assert_eq!((p.get("Sampler"), p.get("RNG")), (Some("euler_a karras"), Some("cuda")));
-        assert_eq!(p.get("SDCPP"), Some("{\"a\": 1"));
+        assert_eq!(p.get("SDCPP"), Some("{\"a\": 1, \"bb\": [2]}"));
         // A broken quote reads up to the comma, and a key is found behind garbage.
         let p = Parameters::parse("x\nModel: \"a, ((Steps: 3, Seed: \"1\"2, Size: 8x8");
         assert_eq!(p.entries, entries(&[("Model", "\"a"), ("Steps", "3"), ("Seed", "\"1\"2"), ("Size", "8x8")]));
@@ -252,7 +286,21 @@ mod tests {
 
     #[test]
     fn hostile_texts_are_bounded() {
-        for unit in ["aa:\"b,", "aa:\"\\\",", "aa, ", "aa:", "\n", " ", "\"", "Negative prompt:", "-", "a ", ":\\\""] {
+        for unit in [
+            "aa:[,",
+            "aa:{\"",
+            "aa:\"b,",
+            "aa:\"\\\",",
+            "aa, ",
+            "aa:",
+            "\n",
+            " ",
+            "\"",
+            "Negative prompt:",
+            "-",
+            "a ",
+            ":\\\"",
+        ] {
             let p = Parameters::parse(&unit.repeat(500_000));
             assert!(p.entries.len() <= MAX_ENTRIES);
         }

@@ -122,6 +122,8 @@ pub struct Order {
 
 /// Pixels of a mask's blur at most.
 const MAX_BLUR: usize = 64;
+/// Pictures of one job at most: their names alone are looked up one by one.
+const MAX_COUNT: usize = 1_000_000;
 /// Pictures computed together at most.
 const MAX_BATCH: usize = 64;
 
@@ -139,6 +141,9 @@ impl Order {
     pub fn check(&self) -> Result<(), Fault> {
         if self.count == Some(0) {
             return Err(Fault::usage("0 pictures asked for: use at least 1".into()));
+        }
+        if let Some(count) = self.count.filter(|n| *n > MAX_COUNT) {
+            return Err(Fault::usage(format!("{count} pictures asked for: use 1 to {MAX_COUNT}").into()));
         }
         if self.grid.is_some() && self.count() != 1 {
             return Err(Fault::usage(phrase![
@@ -298,9 +303,13 @@ mod tests {
 
     #[test]
     fn what_no_model_can_do_is_refused_without_one() {
-        let wrong: [(Order, &str); 14] = [
+        let wrong: [(Order, &str); 15] = [
             (Order { steps: Some(0), ..Order::default() }, "0 steps: use 1 to 1000"),
             (Order { count: Some(0), ..Order::default() }, "0 pictures"),
+            (
+                Order { count: Some(1_000_000_000), ..Order::default() },
+                "1000000000 pictures asked for: use 1 to 1000000",
+            ),
             (
                 Order { count: Some(2), grid: Axes::parse("seed=1,2").ok(), ..Order::default() },
                 "grid makes one picture",

@@ -8,6 +8,7 @@ use super::order::Order;
 use super::word::{Seed, Word};
 use crate::checkpoint::{Model, legacy_hash, model_hash, sha256_file, vae_hash};
 use crate::diffusion::denoise::samplers::Family;
+use crate::diffusion::denoise::sigmas::ScheduleKind;
 use crate::diffusion::denoise::timesteps::Timesteps;
 use crate::engine::devices::{NumberKind, WeightType};
 use crate::error::{Error, Result, escape};
@@ -18,7 +19,8 @@ use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
 
 /// Settings that change no picture here, or are looked at elsewhere in this file.
-const HARMLESS: [&str; 19] = [
+const HARMLESS: [&str; 20] = [
+    "Created Date",
     "Device",
     "Tensor cores",
     "TI hashes",
@@ -40,7 +42,9 @@ const HARMLESS: [&str; 19] = [
     "Variation seed",
 ];
 /// Settings that change nothing while they have this value.
-const NEUTRAL: [(&str, &str); 7] = [
+const NEUTRAL: [(&str, &str); 9] = [
+    ("Civitai metadata", "{}"),
+    ("Civitai resources", "[]"),
     ("ENSD", "0"),
     ("Emphasis", "Original"),
     ("FP8 weight", "Disable"),
@@ -57,6 +61,10 @@ pub struct Recipe(Parameters);
 /// What of a recipe cannot be honoured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lacking {
+    /// A share of noise that the program's version decides the meaning of.
+    Eta(String),
+    /// A schedule that the text does not tell: the sampler's name.
+    Schedule(String),
     /// A setting that nobody here understands.
     Setting(String),
     /// Another model: its name and hash, and whether one was given.
@@ -77,6 +85,19 @@ impl Lacking {
     /// In words.
     pub fn phrase(&self) -> Phrase {
         match self {
+            Self::Eta(value) => phrase![
+                format!(
+                    "Eta: {} (which older versions of stable-diffusion.cpp wrote without using it: give ",
+                    escape(value)
+                ),
+                Field::Eta,
+                " 1 or 0)"
+            ],
+            Self::Schedule(sampler) => phrase![
+                format!("the schedule of {} (its text does not tell it: give it with ", escape(sampler)),
+                Field::Schedule,
+                ")"
+            ],
             Self::Setting(text) => escape(text).into(),
             Self::Model(wanted, true) => phrase![escape(wanted), " (the file of ", Field::Model, " is another)"],
             Self::Model(wanted, false) => phrase![escape(wanted), " (give its file with ", Field::Model, ")"],
@@ -138,6 +159,7 @@ impl Recipe {
     fn settings(&self, order: &mut Order) -> Result<Vec<Lacking>> {
         let p = &self.0;
         let mut lacking = Vec::new();
+        let (own_sampler, own_schedule, own_eta) = (order.sampler, order.schedule, order.eta);
         // A sampler that was asked for by a name like `DPM++ 2M Karras` has its schedule.
         let scheduled = order.sampler.is_some_and(|named| named.schedule.is_some());
         for (key, value) in &p.entries {
@@ -172,6 +194,12 @@ impl Recipe {
         if let Some(seed) = p.get("Variation seed").filter(|_| order.variation_strength.is_some()) {
             number(&mut order.variation_seed, "Variation seed", seed)?;
         }
+        if own_sampler.is_none() && own_schedule.is_none() {
+            lacking.extend(self.untold_schedule(order));
+        }
+        if own_eta.is_none() && self.is_sdcpp() {
+            lacking.extend(untold_eta(order, p.get("Eta")));
+        }
         let stepped = !order.sampler.is_some_and(|named| named.sampler.family == Family::Sigma);
         if order.timesteps.is_none() && stepped && p.get("Version").is_some_and(is_webui) {
             order.timesteps = Some(Timesteps::Webui);
@@ -179,6 +207,31 @@ impl Recipe {
         order.prompt.get_or_insert_with(|| p.prompt.clone());
         order.negative_prompt.get_or_insert_with(|| p.negative_prompt.clone());
         Ok(lacking)
+    }
+
+    fn is_sdcpp(&self) -> bool {
+        self.0.get("Version").is_some_and(|version| version.starts_with("stable-diffusion.cpp"))
+    }
+
+    /// The schedule where the text has none: programs that write none mean the uniform one, whatever the sampler's own
+    /// is today. Who wrote it must be known.
+    fn untold_schedule(&self, order: &mut Order) -> Option<Lacking> {
+        let named = order.sampler.filter(|named| named.schedule.is_none() && order.schedule.is_none())?;
+        let uniform = matches!(named.sampler.schedule, ScheduleKind::Uniform | ScheduleKind::Automatic);
+        if named.sampler.family != Family::Sigma || named.sampler.distilled || uniform {
+            return None;
+        }
+        let version = self.0.get("Version").unwrap_or_default();
+        let before = webui_version(version).is_some_and(|(major, minor)| (major, minor) < (1, 9));
+        // The only one that had a schedule of its own then.
+        let fixed = named.sampler.name == "Restart";
+        match (self.is_sdcpp(), before) {
+            (true, _) => order.schedule = Some(ScheduleKind::Uniform),
+            (false, true) if fixed => {}
+            (false, true) => order.schedule = Some(ScheduleKind::Uniform),
+            (false, false) => return Some(Lacking::Schedule(named.sampler.name.into())),
+        }
+        None
     }
 
     /// Chooses the model among some files, and tells if none of them is the picture's.
@@ -308,6 +361,24 @@ fn author<'t>(text: &impl Fn(&str) -> Option<&'t str>) -> Option<&'static str> {
     }
 }
 
+/// stable-diffusion.cpp writes an eta with every picture, and only later versions give it to samplers that draw noise.
+fn untold_eta(order: &mut Order, eta: Option<&str>) -> Option<Lacking> {
+    let eta = eta.filter(|eta| eta.trim().parse() == Ok(0.0_f32))?;
+    // With the webui's samplers 0 is no noise, and without noise of its own a sampler does not ask.
+    let own = order.sampler.is_some_and(|named| named.sampler.family == Family::Sigma && named.sampler.takes_eta());
+    order.eta = None;
+    own.then(|| Lacking::Eta(eta.to_owned()))
+}
+
+/// Major and minor number of the webui's version, or of the one that Forge was made from.
+fn webui_version(version: &str) -> Option<(u32, u32)> {
+    if !is_webui(version) {
+        return None;
+    }
+    let mut numbers = version[version.find('v')? + 1..].split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
 /// `v1.10.1`, or Forge's `f2.0.1v1.10.1-...`; others name themselves.
 fn is_webui(version: &str) -> bool {
     let digits = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
@@ -397,11 +468,73 @@ mod tests {
         assert_eq!(p.unwrap().prompt, "x");
     }
 
+    /// The order that a text gives, and what it lacks.
+    fn filled(text: &str) -> (Order, Vec<String>) {
+        let recipe =
+            Recipe::read(&texts(&[("parameters", &format!("x\nSteps: 4, Seed: 1, Size: 64x64, {text}"))])).unwrap();
+        let mut order = Order::default();
+        let lacking = recipe.fill(&mut order, &[], &AtomicBool::new(false)).unwrap();
+        (order, lacking.iter().map(|l| l.phrase().to_string()).collect())
+    }
+
+    #[test]
+    fn a_schedule_that_was_not_written_is_what_its_program_meant() {
+        let schedule = |text: &str| (filled(text).0.schedule, filled(text).1.len());
+        let uniform = (Some(ScheduleKind::Uniform), 0);
+        assert_eq!(schedule("Sampler: dpm++2m, Version: stable-diffusion.cpp"), uniform);
+        assert_eq!(schedule("Sampler: DPM++ 2M, Version: v1.6.0"), uniform);
+        assert_eq!(schedule("Sampler: DPM++ SDE, Version: f2.0.1v1.8.0-x"), uniform);
+        // What is told, or was the same then.
+        assert_eq!(schedule("Sampler: DPM++ 2M Karras, Version: v1.6.0"), (None, 0));
+        assert_eq!(schedule("Sampler: Restart, Version: v1.6.0"), (None, 0));
+        assert_eq!(schedule("Sampler: Euler a"), (None, 0));
+        let told = "Sampler: DPM++ 2M, Schedule type: Karras, Version: v1.10.1";
+        assert_eq!(schedule(told), (Some(ScheduleKind::Karras), 0));
+        // Nobody can know.
+        for text in ["Sampler: DPM++ 2M", "Sampler: dpmpp_2m, Version: ComfyUI"] {
+            let lacking = filled(text).1;
+            assert!(lacking.len() == 1 && lacking[0].contains("the schedule of DPM++ 2M"), "{lacking:?}");
+        }
+    }
+
+    #[test]
+    fn an_eta_that_may_mean_nothing_is_not_guessed() {
+        let sdcpp = |sampler: &str, eta: &str| {
+            filled(&format!("Eta: {eta}, Sampler: {sampler}, Version: stable-diffusion.cpp"))
+        };
+        let (order, lacking) = sdcpp("euler_a", "0.000000");
+        assert!(order.eta.is_none() && lacking[0].starts_with("Eta: 0.000000"), "{lacking:?}");
+        assert_eq!(sdcpp("euler", "0.000000").1, Vec::<String>::new());
+        assert_eq!((sdcpp("euler_a", "0.500000").0.eta, sdcpp("euler_a", "0.5").1.len()), (Some(0.5), 0));
+        assert_eq!(filled("Eta: 0, Sampler: Euler a, Version: v1.10.1").0.eta, Some(0.0));
+    }
+
+    #[test]
+    fn what_changes_nothing_stops_nothing() {
+        let text = "Sampler: Euler, Created Date: 2025-01-01T10:00:00.1Z, Civitai resources: [], Civitai metadata: {}";
+        assert_eq!(filled(text).1, Vec::<String>::new());
+        let resources = "[{\"type\":\"lora\",\"weight\":0.8,\"modelVersionId\":7}]";
+        let lacking = filled(&format!("Sampler: Euler, Civitai resources: {resources}, Created Date: x")).1;
+        assert_eq!(lacking, [format!("Civitai resources: {resources}")]);
+    }
+
+    #[test]
+    fn seeds_of_64_bits_are_repeated() {
+        let recipe =
+            Recipe::read(&texts(&[("parameters", "x\nSteps: 4, Seed: 12345678901234567890, Size: 64x64")])).unwrap();
+        let mut order = Order::default();
+        recipe.fill(&mut order, &[], &AtomicBool::new(false)).unwrap();
+        assert_eq!(order.seed, Some(Seed::Fixed(12_345_678_901_234_567_890)));
+    }
+
     #[test]
     fn versions_of_the_webui() {
         for version in ["v1.10.1", "v1.6.0-2-g4afaaf8a", "f2.0.1v1.10.1-previous-664-gd557aef9"] {
             assert!(is_webui(version), "{version}");
         }
+        assert_eq!(webui_version("v1.6.0-2-g4afaaf8a"), Some((1, 6)));
+        assert_eq!(webui_version("f2.0.1v1.10.1-previous-664-gd557aef9"), Some((1, 10)));
+        assert_eq!(webui_version("stable-diffusion.cpp"), None);
         for version in ["Lienzo v0.1.0", "stable-diffusion.cpp", "ComfyUI", "f", ""] {
             assert!(!is_webui(version), "{version}");
         }

@@ -44,7 +44,7 @@ fn names_follow_the_pattern() {
     for (spec, count, index, expected) in [
         ("a.png", 1, 0, "a.png"),
         ("a.png", 3, 2, "a_3.png"),
-        ("a.PNG", 1, 0, "a.png"),
+        ("a.PNG", 1, 0, "a.PNG"),
         ("a", 1, 0, "a.png"),
         ("v1.5", 2, 0, "v1.5_1.png"),
         ("%d.png", 2, 1, "2.png"),

@@ -13,11 +13,13 @@ use lienzo::diffusion::preview::Preview;
 use lienzo::error::{Error, Result};
 use lienzo::image::resize::ResizeMode;
 use lienzo::job::axes::Axes;
+use lienzo::job::dynamic;
 use lienzo::job::fit::Allowed;
 use lienzo::job::order::Order;
 use lienzo::job::word::{Auto, ByteCount, Seed};
 use lienzo::models::training::Prediction;
 use lienzo::rng::RngKind;
+use std::io::Read as _;
 use std::path::PathBuf;
 
 /// Flags follow stable-diffusion.cpp's names; those of the original scripts, of the webui and of diffusers are aliases.
@@ -43,7 +45,8 @@ pub struct GenerateArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Prompt and model")]
 pub struct PromptFlags {
-    /// What to draw
+    /// What to draw; {a|b} chooses one of its words for each picture. - reads prompts from stdin and @FILE from a file,
+    /// one a line
     #[arg(value_name = "PROMPT", conflicts_with = "prompt_flag")]
     prompt: Option<String>,
     /// What to draw, as a flag
@@ -52,6 +55,9 @@ pub struct PromptFlags {
     /// What to stay away from
     #[arg(short, long, value_name = "PROMPT", allow_hyphen_values = true)]
     negative_prompt: Option<String>,
+    /// Folder of wildcards: a line of its fruit.txt is chosen for __fruit__ in a prompt
+    #[arg(long, value_name = "DIR")]
+    pub wildcard_dir: Option<PathBuf>,
     #[command(flatten)]
     pub words: WordArgs,
     #[command(flatten)]
@@ -226,7 +232,8 @@ pub struct MemoryFlags {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Output")]
 pub struct OutputFlags {
-    /// Output file; %d, %03d, {index} and {seed} are replaced [default: output.png, or the next free number]
+    /// Output file, or - for stdout; %d, %03d, {index} and {seed} are replaced [default: output.png, or the next free
+    /// number]
     #[arg(short, long, value_name = "FILE")]
     output: Option<String>,
     /// Output folder, as -o FOLDER/
@@ -248,6 +255,9 @@ pub struct OutputFlags {
     /// Say more
     #[arg(short, long)]
     pub verbose: bool,
+    // stable-diffusion.cpp's: what else it can do has other commands here, or none.
+    #[arg(short = 'M', long, hide = true, value_name = "MODE")]
+    mode: Option<String>,
 }
 
 impl OutputFlags {
@@ -264,7 +274,46 @@ impl MemoryFlags {
     }
 }
 
+impl PromptFlags {
+    /// The prompts where there are several: those of `-` and `@FILE`, and one whose words are chosen for each picture.
+    ///
+    /// # Errors
+    /// Usage: what keeps them from being read.
+    pub fn several(&self) -> Result<Option<Vec<String>>> {
+        let Some(prompt) = self.prompt.as_deref().or(self.prompt_flag.as_deref()) else { return Ok(None) };
+        if prompt == "-" {
+            let mut text = String::new();
+            let read = std::io::stdin().lock().take(MAX_STDIN).read_to_string(&mut text);
+            read.map_err(|e| Error::usage(format!("-p -: stdin cannot be read: {e}")))?;
+            return dynamic::lines(&text).map(Some).map_err(|e| e.at("-p -"));
+        }
+        if let Some(path) = prompt.strip_prefix('@').filter(|path| !path.is_empty()) {
+            let text = dynamic::read(std::path::Path::new(path)).map_err(|e| e.at("-p @FILE"))?;
+            return dynamic::lines(&text).map(Some).map_err(|e| e.at(lienzo::error::escape(path)));
+        }
+        Ok(dynamic::is_dynamic(prompt, self.wildcard_dir.is_some()).then(|| vec![prompt.to_owned()]))
+    }
+}
+
+/// Bytes of stdin at most.
+const MAX_STDIN: u64 = 4 << 20;
+
 impl GenerateArgs {
+    /// Takes stable-diffusion.cpp's word for what this command does.
+    ///
+    /// # Errors
+    /// Usage: another one.
+    pub fn mode(&self) -> Result<()> {
+        match self.output.mode.as_deref() {
+            None | Some("img_gen" | "txt2img" | "img2img") => Ok(()),
+            Some("convert") => Err(Error::usage("-M convert is a command of its own: lienzo convert IN OUT")),
+            Some(other) => {
+                let other = lienzo::error::escape(other);
+                Err(Error::usage(format!("-M {other} is not here: `generate` makes pictures (img_gen)")))
+            }
+        }
+    }
+
     /// The order that these flags give; what is not given stays open.
     ///
     /// # Errors

@@ -3,14 +3,14 @@
 use super::super::terminal::{Progress, puts, say};
 use lienzo::diffusion::{Event, Phase, Request};
 use lienzo::engine::Session;
-use lienzo::error::{Error, Result};
+use lienzo::error::{Error, Result, escape};
 use lienzo::image::{Image, png_bytes};
 use lienzo::job::metadata::Metadata;
 use lienzo::job::resume::name_seed;
-use lienzo::output::{OutputPlan, write_png};
-use std::collections::BTreeSet;
+use lienzo::output::{OutputPlan, preview_path, write_png};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Turns events into progress lines and files.
 pub struct Writer<'a> {
@@ -19,8 +19,10 @@ pub struct Writer<'a> {
     /// None where pictures are to say nothing of themselves.
     metadata: Option<Metadata<'a>>,
     request: &'a Request,
-    /// Previews that are on the disk, by the picture's number.
-    previews: BTreeSet<usize>,
+    /// This run's previews that are on the disk, by the picture's number.
+    previews: BTreeMap<usize, PathBuf>,
+    /// Whether files that were there may be replaced.
+    overwrite: bool,
     /// Why the listener stopped the work.
     error: Option<Error>,
 }
@@ -32,8 +34,9 @@ impl<'a> Writer<'a> {
         output: &'a OutputPlan,
         metadata: Option<Metadata<'a>>,
         request: &'a Request,
+        overwrite: bool,
     ) -> Self {
-        Self { progress, output, metadata, request, previews: BTreeSet::new(), error: None }
+        Self { progress, output, metadata, request, previews: BTreeMap::new(), overwrite, error: None }
     }
 
     /// Draws and writes all pictures.
@@ -72,32 +75,62 @@ impl<'a> Writer<'a> {
     /// Writes a preview; one that cannot be written costs a note, not the picture.
     fn preview(&mut self, index: usize, done: usize, image: &Image) {
         let keep = self.request.preview.is_some_and(|p| p.keep);
-        let mut path = self.preview_path(index);
-        if keep {
-            path.set_extension("");
-            path.set_extension(format!("preview-{done:03}.png"));
+        let bytes = match png_bytes(image, None) {
+            Ok(bytes) => bytes,
+            Err(e) => return say!("note: preview: {e}"),
+        };
+        // This run's own one makes room for the next; a file that was there before stays.
+        if let Some(own) = self.previews.get(&index).filter(|_| !keep) {
+            if let Err(e) = write_png(own, &bytes, true) {
+                say!("note: preview: {e}");
+            }
+            return;
         }
-        match png_bytes(image, None).and_then(|bytes| write_png(&path, &bytes, true)) {
-            Ok(_) if keep => {}
-            Ok(_) => drop(self.previews.insert(index)),
+        let picture = self.output.path(index, name_seed(self.request, index));
+        let name = preview_path(&picture);
+        let name = if keep { picture.with_extension(format!("preview-{done:03}.png")) } else { name };
+        match self.new_file(&name, &bytes) {
+            Ok(path) if !keep => drop(self.previews.insert(index, path)),
+            Ok(_) => {}
             Err(e) => say!("note: preview: {e}"),
         }
     }
 
-    fn preview_path(&self, index: usize) -> PathBuf {
-        self.output.path(index, name_seed(self.request, index)).with_extension("preview.png")
+    /// Writes under a name, or under the next that is free, which is told.
+    fn new_file(&self, name: &Path, bytes: &[u8]) -> Result<PathBuf> {
+        let stem = name.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let numbered = (2..10).map(|n| name.with_file_name(format!("{stem}_{n}.png")));
+        let mut names = std::iter::once(name.to_path_buf()).chain(numbered);
+        let free = names.find(|path| self.overwrite || path.symlink_metadata().is_err());
+        let shown = |path: &Path| escape(&path.to_string_lossy());
+        let path = free.ok_or_else(|| Error::other(format!("'{}' was there before", shown(name))))?;
+        if path != name {
+            say!("note: preview: '{}' was there before; this one is '{}'", shown(name), shown(&path));
+        }
+        write_png(&path, bytes, self.overwrite)
     }
 
     fn write(&mut self, index: usize, image: &Image) -> Result<()> {
         let text = self.metadata.as_mut().map(|m| m.text(self.request, index)).transpose()?;
         let seed = name_seed(self.request, index);
         let path = self.output.write(index, seed, &png_bytes(image, text.as_deref())?)?;
-        if self.previews.remove(&index) {
+        if let Some(preview) = self.previews.remove(&index) {
             // The picture itself is there now; a preview that stays behind does no harm.
-            let _ = std::fs::remove_file(self.preview_path(index));
+            let _ = std::fs::remove_file(preview);
         }
         // The only thing on stdout: what a script wants to know.
-        puts!("{}", path.display());
+        if !self.output.is_stdout() {
+            puts!("{}", path.display());
+        }
         Ok(())
+    }
+}
+
+impl Drop for Writer<'_> {
+    /// A run that was stopped leaves no preview behind.
+    fn drop(&mut self) {
+        for preview in self.previews.values() {
+            let _ = std::fs::remove_file(preview);
+        }
     }
 }
