@@ -74,8 +74,8 @@ impl Dims {
     }
 }
 
-/// How a backend lays a weight out. The first half of the rows of a gated one are values, the second their gates: a backend
-/// may lay both out side by side.
+/// How a backend lays a weight out. The first half of the rows of a gated one are values, the second their gates: a
+/// backend may lay both out side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Packing {
     /// A matrix or filter, in the backend's own panels, f16 or f32.

@@ -2,7 +2,7 @@
 //! choice.
 
 use lienzo::error::Error;
-use lienzo::job::note::{Fault, Field, Phrase};
+use lienzo::job::note::{Field, Objection, Phrase};
 use lienzo::job::word::Word;
 
 /// For clap: a choice by its word.
@@ -58,7 +58,7 @@ pub fn told(phrase: &Phrase) -> String {
 }
 
 /// A job's error, with flags for fields.
-pub fn error(fault: Fault) -> Error {
+pub fn error(fault: Objection) -> Error {
     fault.told(&name)
 }
 

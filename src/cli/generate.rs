@@ -238,7 +238,7 @@ fn each(
     args: &GenerateArgs,
     prompts: &[String],
     base: &Request,
-    styled: &dyn Fn(&str) -> Result<String, lienzo::job::note::Fault>,
+    styled: &dyn Fn(&str) -> Result<String, lienzo::job::note::Objection>,
 ) -> Result<Vec<Request>> {
     let mut out = Vec::new();
     for prompt in prompts {

@@ -1,6 +1,6 @@
 //! `steps=10,20 x sampler=euler,heun` goes in, the requests of all cells come out.
 
-use super::note::{Fault, Field, phrase};
+use super::note::{Field, Objection, phrase};
 use super::word::Word;
 use crate::diffusion::Request;
 use crate::diffusion::denoise::samplers::{self, Named};
@@ -193,12 +193,12 @@ impl Axes {
     ///
     /// # Errors
     /// Usage: how many they are.
-    pub fn check(&self, force: bool) -> Result<(), Fault> {
+    pub fn check(&self, force: bool) -> Result<(), Objection> {
         let cells = self.cells();
         if cells <= MANY || force {
             return Ok(());
         }
-        Err(Fault::usage(phrase![
+        Err(Objection::usage(phrase![
             Field::Grid,
             format!(": {cells} pictures are more than {MANY}; use fewer values, or "),
             Field::Force
@@ -218,8 +218,8 @@ impl Axes {
     pub fn requests(
         &self,
         base: &Request,
-        styled: &dyn Fn(&str) -> Result<String, Fault>,
-    ) -> Result<Vec<Request>, Fault> {
+        styled: &dyn Fn(&str) -> Result<String, Objection>,
+    ) -> Result<Vec<Request>, Objection> {
         (0..self.cells()).map(|cell| self.request(base, cell, styled)).collect()
     }
 
@@ -227,8 +227,8 @@ impl Axes {
         &self,
         base: &Request,
         mut cell: usize,
-        styled: &dyn Fn(&str) -> Result<String, Fault>,
-    ) -> Result<Request, Fault> {
+        styled: &dyn Fn(&str) -> Result<String, Objection>,
+    ) -> Result<Request, Objection> {
         let mut request = base.clone();
         for axis in &self.0 {
             let (_, setting) = &axis.values[cell % axis.len()];
@@ -239,14 +239,18 @@ impl Axes {
     }
 }
 
-fn apply(setting: &Setting, to: &mut Request, styled: &dyn Fn(&str) -> Result<String, Fault>) -> Result<(), Fault> {
+fn apply(
+    setting: &Setting,
+    to: &mut Request,
+    styled: &dyn Fn(&str) -> Result<String, Objection>,
+) -> Result<(), Objection> {
     match setting {
         Setting::Size(..) if to.picture().is_some() => {
             let why = ": size cannot vary where a picture is begun with: its size decides";
-            return Err(Fault::usage(phrase![Field::Grid, why]));
+            return Err(Objection::usage(phrase![Field::Grid, why]));
         }
         Setting::Strength(_) if to.picture().is_none() => {
-            return Err(Fault::usage(phrase![
+            return Err(Objection::usage(phrase![
                 Field::Grid,
                 ": strength needs a picture to begin with: give one with ",
                 Field::InitImage

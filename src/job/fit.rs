@@ -1,6 +1,6 @@
 //! How much memory a request takes, known from shapes alone: refused before a weight is read.
 
-use super::note::{Fault, Field, Phrase, phrase};
+use super::note::{Field, Objection, Phrase, phrase};
 use super::word::ByteCount;
 use crate::checkpoint::Model;
 use crate::diffusion::Request;
@@ -76,10 +76,10 @@ impl Allowed {
     ///
     /// # Errors
     /// Usage: weights are read anew only by the CPU.
-    pub fn check(&self, gpu: bool) -> Result<(), Fault> {
+    pub fn check(&self, gpu: bool) -> Result<(), Objection> {
         if self.low_memory && gpu {
             let why = " reads the weights anew at every step, which only the CPU does: take the CPU, or leave it out";
-            return Err(Fault::usage(phrase![Field::LowMemory, why]));
+            return Err(Objection::usage(phrase![Field::LowMemory, why]));
         }
         Ok(())
     }
@@ -183,7 +183,7 @@ pub fn fit(
 ///
 /// # Errors
 /// Too big: how much is needed, how much there is, and what would take less.
-pub fn check(needs: &Needs<'_>, allowed: Allowed, notes: &mut Vec<Phrase>) -> Result<Keep, Fault> {
+pub fn check(needs: &Needs<'_>, allowed: Allowed, notes: &mut Vec<Phrase>) -> Result<Keep, Objection> {
     let engine = needs.engine;
     let (mut keep, mut need) = needs.peak(allowed.limit(engine), allowed.low_memory)?;
     let machine: Phrase = "this machine (or container) has".into();
@@ -224,7 +224,7 @@ pub fn check(needs: &Needs<'_>, allowed: Allowed, notes: &mut Vec<Phrase>) -> Re
             " to start all the same"
         ];
         phrase.0.extend(remedy.0);
-        return Err(Fault::Wrong { kind: Kind::TooBig { need, have }, phrase, place: None });
+        return Err(Objection::Wrong { kind: Kind::TooBig { need, have }, phrase, place: None });
     }
     if need > have {
         let mut note = numbers(need);

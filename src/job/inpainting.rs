@@ -1,7 +1,7 @@
 //! An order with a mask or with sides that grow goes in, and a model; picture, mask and windows of the request come
 //! out.
 
-use super::note::{Fault, Field, Phrase, phrase};
+use super::note::{Field, Objection, Phrase, phrase};
 use super::order::Order;
 use super::picture::{Found, Shelf, fitted, init, shown};
 use crate::checkpoint::Model;
@@ -41,7 +41,7 @@ pub(super) fn begin(
     model: &Model,
     shelf: &dyn Shelf,
     notes: &mut Vec<Phrase>,
-) -> Result<Beginning, Fault> {
+) -> Result<Beginning, Objection> {
     let job = Job { order, model, shelf };
     if let Some(sides) = order.outpaint {
         return job.outpainted(sides);
@@ -65,7 +65,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn masked(&self, name: &Path, notes: &mut Vec<Phrase>) -> Result<Beginning, Fault> {
+    fn masked(&self, name: &Path, notes: &mut Vec<Phrase>) -> Result<Beginning, Objection> {
         let order = self.order;
         let Some(path) = &order.init_image else { return Err(order.check().err().unwrap_or_else(nothing)) };
         let kind = order.inpaint_fill.unwrap_or_default();
@@ -91,7 +91,7 @@ impl Job<'_> {
     }
 
     /// The mask in the picture's size, and its hash.
-    fn mask(&self, path: &Path, picture: &Image, notes: &mut Vec<Phrase>) -> Result<(Mask, String), Fault> {
+    fn mask(&self, path: &Path, picture: &Image, notes: &mut Vec<Phrase>) -> Result<(Mask, String), Objection> {
         let Found { pixels: mut mask, hash } = self.shelf.mask(path)?;
         let invert = self.order.mask_invert.unwrap_or_default();
         if invert {
@@ -104,7 +104,7 @@ impl Job<'_> {
             let skew = (own.0 as f64 * size.1 as f64 - own.1 as f64 * size.0 as f64).abs();
             if skew > own.0.max(own.1).max(size.0).max(size.1) as f64 {
                 let why = format!("{words}, in other proportions; draw the mask on the picture");
-                return Err(Fault::usage(why.into()));
+                return Err(Objection::usage(why.into()));
             }
             notes.push(format!("{words}; the mask is resized").into());
             mask = mask.resized(size);
@@ -112,7 +112,7 @@ impl Job<'_> {
         if mask.is_black() {
             let begin = format!("{}: there is nothing to repaint: the mask is all ", shown(path));
             let remedy = "; paint what shall become new white, or try ";
-            return Err(Fault::usage(match invert {
+            return Err(Objection::usage(match invert {
                 true => phrase![begin, "white, and ", Field::MaskInvert, " is given", remedy, Field::MaskInvert],
                 false => phrase![begin, "black", remedy, Field::MaskInvert],
             }));
@@ -121,10 +121,10 @@ impl Job<'_> {
     }
 
     /// All of the picture, in the size that was asked for.
-    fn whole_picture(&self, picture: &Found<Image>, mask: &Mask, settings: MaskSettings) -> Result<Masked, Fault> {
-        let hint = |fault: Fault| {
+    fn whole_picture(&self, picture: &Found<Image>, mask: &Mask, settings: MaskSettings) -> Result<Masked, Objection> {
+        let hint = |fault: Objection| {
             let sentence = fault.to_string();
-            Fault::usage(phrase![sentence, ", or ", Field::OnlyMasked, ", which keeps the picture's size"])
+            Objection::usage(phrase![sentence, ", or ", Field::OnlyMasked, ", which keeps the picture's size"])
         };
         let init = fitted(self.order, &picture.pixels, picture.hash.clone()).map_err(hint)?;
         // The same way as the picture.
@@ -145,7 +145,7 @@ impl Job<'_> {
         mask: &Mask,
         padding: usize,
         settings: MaskSettings,
-    ) -> Result<Masked, Fault> {
+    ) -> Result<Masked, Objection> {
         let Found { pixels: picture, hash } = picture;
         let (full, own) = ((picture.width, picture.height), self.model.defaults.size);
         let size = (self.order.width.unwrap_or(own), self.order.height.unwrap_or(own));
@@ -161,14 +161,14 @@ impl Job<'_> {
         Ok((init, inpaint, Some(size)))
     }
 
-    fn outpainted(&self, sides: Sides) -> Result<Beginning, Fault> {
+    fn outpainted(&self, sides: Sides) -> Result<Beginning, Objection> {
         let Some(path) = &self.order.init_image else { return Err(self.order.check().err().unwrap_or_else(nothing)) };
         let found = self.shelf.picture(path)?;
         let picture = fitted(self.order, &found.pixels, found.hash)?;
         let full = sides.grown(picture.size);
         if full.0.max(full.1) > SIZES.1 {
             let ((w, h), (pw, ph)) = (full, picture.size);
-            return Err(Fault::usage(phrase![
+            return Err(Objection::usage(phrase![
                 Field::Outpaint,
                 format!(" {sides}: the picture of {pw}x{ph} would become {w}x{h}, and {} is the longest side", SIZES.1),
                 "; ask for less, or make it smaller with ",
@@ -187,8 +187,8 @@ impl Job<'_> {
 }
 
 /// Of an order that was not checked before it was resolved.
-fn nothing() -> Fault {
-    Fault::usage("there is no picture to begin with".into())
+fn nothing() -> Objection {
+    Objection::usage("there is no picture to begin with".into())
 }
 
 /// The strength of outpainting with a model that knows nothing of masks: some of the filled colours stay.

@@ -165,7 +165,7 @@ pub(crate) use phrase;
 
 /// Why an order cannot be carried out.
 #[derive(Clone, Debug)]
-pub enum Fault {
+pub enum Objection {
     /// Something below the job failed.
     Error(Error),
     /// The order is wrong, and says so in its own fields.
@@ -179,7 +179,7 @@ pub enum Fault {
     },
 }
 
-impl Fault {
+impl Objection {
     /// The order cannot be carried out as it is.
     pub fn usage(phrase: Phrase) -> Self {
         Self::Wrong { kind: Kind::Usage, phrase, place: None }
@@ -212,26 +212,26 @@ impl Fault {
     }
 }
 
-impl Fault {
+impl Objection {
     /// The error in plain words.
     pub fn plain(self) -> Error {
         self.told(&Field::plain)
     }
 }
 
-impl From<Error> for Fault {
+impl From<Error> for Objection {
     fn from(e: Error) -> Self {
         Self::Error(e)
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Objection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.clone().plain().fmt(f)
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for Objection {}
 
 #[cfg(test)]
 mod tests {
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(phrase.to_string(), "mask blur 99 is out of range");
         assert_eq!(phrase.told(&|field| format!("<{field:?}>")), "<MaskBlur> 99 is out of range");
         assert_eq!(phrase.fields().collect::<Vec<_>>(), [Field::MaskBlur]);
-        let error = Fault::usage(phrase).at("a.png").plain();
+        let error = Objection::usage(phrase).at("a.png").plain();
         assert_eq!((error.to_string().as_str(), error.exit_code()), ("a.png: mask blur 99 is out of range", 2));
     }
 }

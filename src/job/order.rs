@@ -5,7 +5,7 @@
 //! ([`super::resolve`]).
 
 use super::axes::Axes;
-use super::note::{Fault, Field, phrase};
+use super::note::{Field, Objection, phrase};
 use super::word::{self, Auto, Seed};
 use crate::diffusion::SIZES;
 use crate::diffusion::denoise::samplers::Named;
@@ -138,28 +138,28 @@ impl Order {
     ///
     /// # Errors
     /// Usage: the field, and what is possible.
-    pub fn check(&self) -> Result<(), Fault> {
+    pub fn check(&self) -> Result<(), Objection> {
         if self.count == Some(0) {
-            return Err(Fault::usage("0 pictures asked for: use at least 1".into()));
+            return Err(Objection::usage("0 pictures asked for: use at least 1".into()));
         }
         if let Some(count) = self.count.filter(|n| *n > MAX_COUNT) {
-            return Err(Fault::usage(format!("{count} pictures asked for: use 1 to {MAX_COUNT}").into()));
+            return Err(Objection::usage(format!("{count} pictures asked for: use 1 to {MAX_COUNT}").into()));
         }
         if self.grid.is_some() && self.count() != 1 {
-            return Err(Fault::usage(phrase![
+            return Err(Objection::usage(phrase![
                 Field::Grid,
                 " makes one picture for each combination: use seed=1,2,3 in it instead of ",
                 Field::Count
             ]));
         }
         if let Some(steps) = self.steps.filter(|n| !(1..=1000).contains(n)) {
-            return Err(Fault::usage(format!("{steps} steps: use 1 to 1000").into()));
+            return Err(Objection::usage(format!("{steps} steps: use 1 to 1000").into()));
         }
         if let Some(size) = self.batch_size.filter(|n| !(1..=MAX_BATCH).contains(n)) {
-            return Err(Fault::usage(format!("batch size {size} is out of range: use 1 to {MAX_BATCH}").into()));
+            return Err(Objection::usage(format!("batch size {size} is out of range: use 1 to {MAX_BATCH}").into()));
         }
         if self.clip_skip == Some(0) {
-            return Err(Fault::usage("clip skip 0 is out of range: use 1 or more".into()));
+            return Err(Objection::usage("clip skip 0 is out of range: use 1 or more".into()));
         }
         self.shares()?;
         self.sizes()?;
@@ -167,10 +167,10 @@ impl Order {
     }
 
     /// Numbers between bounds.
-    fn shares(&self) -> Result<(), Fault> {
+    fn shares(&self) -> Result<(), Objection> {
         let bounded = |name: &str, value: Option<f32>, most: f32| match value {
             Some(v) if !(0.0..=most).contains(&v) => {
-                Err(Fault::usage(format!("{name} {v} is out of range: use 0 to {most}").into()))
+                Err(Objection::usage(format!("{name} {v} is out of range: use 0 to {most}").into()))
             }
             _ => Ok(()),
         };
@@ -178,13 +178,13 @@ impl Order {
         bounded("guidance rescale", self.guidance_rescale, 1.0)?;
         bounded("variation strength", self.variation_strength, 1.0)?;
         match self.strength.filter(|s| !(0.0..=1.0).contains(s)) {
-            Some(strength) => Err(Fault::usage(format!("strength {strength}: use 0 to 1").into())),
+            Some(strength) => Err(Objection::usage(format!("strength {strength}: use 0 to 1").into())),
             None => Ok(()),
         }
     }
 
     /// Sizes, where no picture decides them.
-    fn sizes(&self) -> Result<(), Fault> {
+    fn sizes(&self) -> Result<(), Objection> {
         let (least, most) = SIZES;
         let masked = self.only_masked == Some(true) && self.mask.is_some();
         if masked {
@@ -192,7 +192,7 @@ impl Order {
             if !step(self.width) || !step(self.height) {
                 let side = |side: Option<usize>| side.map_or_else(|| "the model's own".into(), |s| s.to_string());
                 let (w, h) = (side(self.width), side(self.height));
-                return Err(Fault::usage(phrase![
+                return Err(Objection::usage(phrase![
                     Field::OnlyMasked,
                     format!(" cannot work in {w} by {h} pixels: "),
                     Field::Width,
@@ -215,26 +215,31 @@ impl Order {
     }
 
     /// A picture, and what belongs to one.
-    fn pictures(&self) -> Result<(), Fault> {
+    fn pictures(&self) -> Result<(), Objection> {
         if self.mask.is_some() && self.outpaint.is_some() {
-            return Err(Fault::usage(phrase![Field::Mask, " and ", Field::Outpaint, " exclude each other: give one"]));
+            return Err(Objection::usage(phrase![
+                Field::Mask,
+                " and ",
+                Field::Outpaint,
+                " exclude each other: give one"
+            ]));
         }
         if self.init_image.is_none() && self.mask.is_some() {
-            return Err(Fault::usage(phrase![
+            return Err(Objection::usage(phrase![
                 Field::Mask,
                 " needs the picture that it belongs to: give that with ",
                 Field::InitImage
             ]));
         }
         if self.init_image.is_none() && self.outpaint.is_some() {
-            return Err(Fault::usage(phrase![
+            return Err(Objection::usage(phrase![
                 Field::Outpaint,
                 " needs a picture to go on from: give that with ",
                 Field::InitImage
             ]));
         }
         if let Some(blur) = self.mask_blur.filter(|blur| *blur > MAX_BLUR) {
-            return Err(Fault::usage(phrase![
+            return Err(Objection::usage(phrase![
                 Field::MaskBlur,
                 format!(" {blur} is out of range: use 0 to {MAX_BLUR}")
             ]));

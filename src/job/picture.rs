@@ -1,6 +1,6 @@
 //! The name of a picture in an order goes in, its pixels come out, in the size that was asked for.
 
-use super::note::Fault;
+use super::note::Objection;
 use super::order::Order;
 use crate::checkpoint::sha256_file;
 use crate::diffusion::SIZES;
@@ -66,7 +66,7 @@ pub(super) fn shown(path: &Path) -> String {
 ///
 /// # Errors
 /// Usage: a size that is not possible, with one that is.
-pub(super) fn fitted(order: &Order, picture: &Image, hash: String) -> Result<Init, Fault> {
+pub(super) fn fitted(order: &Order, picture: &Image, hash: String) -> Result<Init, Objection> {
     let name = order.init_image.as_deref().map(shown).unwrap_or_default();
     let mode = order.resize_mode.unwrap_or_default();
     Ok(Init::new(picture, (order.width, order.height), mode, hash, SIZES).map_err(|e| e.at(name))?)
@@ -76,7 +76,7 @@ pub(super) fn fitted(order: &Order, picture: &Image, hash: String) -> Result<Ini
 ///
 /// # Errors
 /// What keeps it from being read, or from having the size that was asked for.
-pub(super) fn init(order: &Order, shelf: &dyn Shelf) -> Result<Option<Init>, Fault> {
+pub(super) fn init(order: &Order, shelf: &dyn Shelf) -> Result<Option<Init>, Objection> {
     let Some(name) = &order.init_image else { return Ok(None) };
     let found = shelf.picture(name)?;
     fitted(order, &found.pixels, found.hash).map(Some)

@@ -1,7 +1,7 @@
 //! An order and a model go in; the request, with the model's own defaults where nothing was asked for, comes out.
 
 use super::inpainting::begin;
-use super::note::{Fault, Field, Phrase, phrase};
+use super::note::{Field, Objection, Phrase, phrase};
 use super::order::Order;
 use super::picture::Shelf;
 use super::word::{Auto, Seed};
@@ -28,7 +28,7 @@ pub fn resolve(
     model: &Model,
     shelf: &dyn Shelf,
     notes: &mut Vec<Phrase>,
-) -> Result<Request, Fault> {
+) -> Result<Request, Objection> {
     let own = &model.defaults;
     let start = begin(order, model, shelf, notes)?;
     let init = start.start.init();
@@ -63,7 +63,7 @@ fn variation(order: &Order) -> Option<(u64, f32)> {
     Some((order.variation_seed.unwrap_or_else(|| Seed::Random.drawn()), strength))
 }
 
-fn sampling(order: &Order, model: &Model, strength: Option<f32>) -> Result<Settings, Fault> {
+fn sampling(order: &Order, model: &Model, strength: Option<f32>) -> Result<Settings, Objection> {
     let own = &model.defaults;
     let named = match order.sampler {
         Some(named) => named,
@@ -142,7 +142,7 @@ mod tests {
         }
     }
 
-    fn resolved(order: &Order, shelf: &Shelved) -> Result<(Request, Vec<Phrase>), Fault> {
+    fn resolved(order: &Order, shelf: &Shelved) -> Result<(Request, Vec<Phrase>), Objection> {
         let model = Model::embedded().unwrap();
         let mut notes = Vec::new();
         let prompts = (order.prompt.clone().unwrap_or_default(), String::new());

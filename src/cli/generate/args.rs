@@ -194,8 +194,8 @@ pub struct SamplingFlags {
     /// Share of fresh noise, 0 to 1 [default: the sampler's own]
     #[arg(long, value_name = "ETA", visible_alias = "ddim_eta", allow_negative_numbers = true)]
     eta: Option<f32>,
-    /// Timesteps of DDIM, PLMS, UniPC and TCD: auto, leading, linspace, trailing or webui; or one timestep for one step of
-    /// any sampler [default: auto]
+    /// Timesteps of DDIM, PLMS, UniPC and TCD: auto, leading, linspace, trailing or webui; or one timestep for one step
+    /// of any sampler [default: auto]
     #[arg(long, value_name = "RULE", value_parser = parsed::<Timesteps>)]
     timesteps: Option<Timesteps>,
     /// What the model predicts: auto (as the file says), eps, v or sample; the wrong one gives noise or grey
