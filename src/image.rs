@@ -11,6 +11,7 @@ pub mod read;
 pub mod resize;
 
 use crate::error::{Error, Kind, Result, escape};
+use crate::files::{self, IfTaken};
 use crate::tensor::Tensor;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Seek};
@@ -86,6 +87,15 @@ impl Image {
             ));
         }
         Ok(image)
+    }
+
+    /// Writes a PNG under a name that is free, without metadata.
+    ///
+    /// # Errors
+    /// What kept it from being written; a file that has the name stays as it is.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        files::write(path, &png_bytes(self, None)?, IfTaken::Fail).map_err(|e| files::cannot_write(path, &e))
     }
 
     /// Whether all pixels are equal within one level.

@@ -1,19 +1,74 @@
 //! Lienzo: Stable Diffusion with every kernel written by hand.
 //!
-//! A prompt becomes a picture in five steps, which [`diffusion::generate`] tells in one short function:
+//! ```
+//! use lienzo::{Engine, Event, Model, Request};
+//! use std::{ops::ControlFlow, sync::Arc};
+//!
+//! let model = Arc::new(Model::embedded()?); // or checkpoint::open(path)
+//! let request = Request::new(&model, "a red apple on a blue background")?;
+//! let mut pictures = Vec::new();
+//! Engine::on_cpu()?.draw(&model, &request, &mut |event| {
+//!     if let Event::Picture { image, .. } = event { pictures.push(image) } // image.save("apple.png")
+//!     ControlFlow::Continue(())
+//! })?;
+//! # assert_eq!((pictures.len(), pictures[0].width, pictures[0].is_flat()), (1, 64, false));
+//! # lienzo::Result::Ok(())
+//! ```
+//!
+//! The listener hears what happens, and its answer stops the work:
+//!
+//! ```
+//! use lienzo::{Engine, Event, Kind, Model, Request};
+//! use std::{ops::ControlFlow, sync::Arc};
+//!
+//! let model = Arc::new(Model::embedded()?);
+//! let request = Request { count: 4, ..Request::new(&model, "two cats")? };
+//! let mut evaluations = 0;
+//! let stopped = Engine::on_cpu()?.draw(&model, &request, &mut |event| {
+//!     if let Event::Done(n) = event { evaluations = n; println!("{n} evaluations done") }
+//!     if evaluations == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+//! });
+//! assert_eq!(*stopped.unwrap_err().kind(), Kind::Cancelled);
+//! # assert_eq!(evaluations, 3);
+//! # lienzo::Result::Ok(())
+//! ```
+//!
+//! What people ask for in their own words (sizes, sampler names, a picture and a mask, styles, a PNG to repeat) is a
+//! [`job::order::Order`]; [`job`] makes a [`Request`] of it, for the command line and for whoever else takes orders.
+//! To measure or to write kernels start at [`check`] and [`kernels`]; to add a model, a file format or a sampler, at
+//! [`models`], [`checkpoint`] and [`diffusion::denoise`]: `CONTRIBUTING.md` has a recipe for each.
+//!
+//! # The tour
+//!
+//! A prompt becomes a picture in five steps, which [`diffusion::generate`] tells in one short function (figures of SD
+//! 1.x at 512x512):
 //!
 //! | step | from | to | where |
 //! |---|---|---|---|
-//! | tokens | text | ids, 77 a chunk | [`models::tokenizer`] |
-//! | embedding | ids | `[1, 1, 77, 768]` | [`models::text`] |
+//! | tokens | text | ids, in chunks of 77 | [`models::tokenizer`] |
+//! | embedding | ids | `[1, 1, 77, 768]` a chunk | [`models::text`] |
 //! | noise | a seed | latents `[4][64][64]` | [`rng`] |
-//! | denoising | noise, embedding | latents, by a sampler and the U-Net | [`diffusion::denoise`], [`models::unet`] |
-//! | pixels | latents | `[1, 512, 512, 3]` | [`models::autoencoder::kl`], [`mod@image`] |
+//! | denoising | noise, embedding | latents, by a sampler and a network | [`diffusion::denoise`], [`models::unet`] |
+//! | pixels | latents | `[1, 512, 512, 3]` | [`models::autoencoder`], [`mod@image`] |
 //!
-//! # Three stacks
+//! The rooms, from the ground up; each knows only those before it (a test holds every arrow):
 //!
-//! [`diffusion`] says **what** is computed and names no device. [`graph`] says **in which order and in which memory**.
-//! [`kernels`] says **how** and names no model. Only [`backend`] knows both ends, and [`engine`] holds it all together.
+//! | room | what goes in and what comes out |
+//! |---|---|
+//! | [`mod@error`], [`dtype`], [`files`], [`workers`], [`tensor`], [`system`] | the ground |
+//! | [`rng`], [`simd`], [`mod@image`] | noise as torch makes it; one kernel body for every instruction set; pictures |
+//! | [`kernels`] | **how** an op is computed: contract, f64 reference, cases, CPU and GPU variants under one name |
+//! | [`graph`] | **in which order and in which memory**: build, fuse, choose, plan for a target that is plain data |
+//! | [`layers`], [`models`] | what the networks are: one file a network, built in the words of the layers |
+//! | [`weights`], [`checkpoint`] | bytes and formats; what a file is, under one canonical naming, as inert data |
+//! | [`backend`] | runs plans: the CPU over one arena, a GPU (WGSL through wgpu) over whole buffers |
+//! | [`engine`] | programs and devices for any number of callers: [`Engine::draw`] |
+//! | [`diffusion`] | **what** is computed: request, itinerary, prompts, samplers, inpainting, outpainting |
+//! | [`job`] | one job in the user's words: order, memory, metadata, recipes, grids, styles, hints |
+//! | `cli` | flags to an order, events to a terminal and files (the binary's own) |
+//! | [`check`], [`mod@verify`], [`mod@bench`] | right? as diffusers computes? how fast? |
+//!
+//! # The seam
 //!
 //! 1. A model file builds a [`graph::Graph`] in the words of [`layers`]; node names are the checkpoint's.
 //! 2. [`graph::fuse`] rewrites it (bias, nonlinearities, residuals, concatenations, upsampling, Q/K/V) and
@@ -21,22 +76,17 @@
 //!    only: `lienzo generate --plan` prints it before a weight is read.
 //! 3. A [`backend::Backend`] packs the weights that the plan names and returns a [`backend::Program`], which runs it.
 //!
-//! A backend is the CPU's ([`backend::cpu`]: SIMD, an interpreter over one arena) or a GPU's (`backend::gpu`: WGSL
-//! through wgpu, whole buffers by lifetime). Which one is plain data to the planner ([`graph::target::Caps`]): a GPU's
+//! Which graphs a model has is a [`models::part::Part`]: *text* (one an encoder), *context* (keys and values of a
+//! prompt, once), *time* (timesteps to rows, once), *step* (the network that predicts), *decode*, *encode*. The
+//! samplers stay on the host. What a target can do is plain data to the planner ([`graph::target::Caps`]): a GPU's
 //! plan, with its shaders, constants and grids ([`kernels::gpu`]), is made and tested without a GPU.
-//!
-//! There are six plans: *text*, *context* (keys and values of a prompt, once), *time* (timesteps to rows, once), *step*
-//! (the U-Net), *decode* and *encode*. The samplers stay on the host, in [`diffusion::denoise`].
 //!
 //! # Conventions
 //!
-//! Tensors are `[b, h, w, c]`, channels last, f32 ([`tensor`]). Matrices are kept as f16 and expanded block by block;
-//! sums are f32. A kernel's work is split by shape alone, so the same seed gives the same bytes with any number of
-//! threads and in any batch. [`kernels`] tells how one is written, [`check`] how it is tested, [`mod@verify`] how the
-//! whole is compared with diffusers.
-//!
-//! Checkpoints come in through [`weights`], as inert data under one canonical naming;
-//! errors go out through [`mod@error`].
+//! Tensors are `[b, h, w, c]`, channels last ([`tensor`]). Activations are f32 on the CPU, f32 or f16 on a GPU; sums
+//! are f32. A kernel's work is split by shape alone, so the same seed gives the same bytes with any number of threads
+//! and in any batch. [`kernels`] tells how one is written, [`check`] how it is tested, [`mod@verify`] how the whole is
+//! compared with diffusers. Errors name the place and the remedy ([`mod@error`]).
 
 pub mod backend;
 pub mod bench;
@@ -64,4 +114,9 @@ pub mod verify;
 pub mod weights;
 pub mod workers;
 
+pub use checkpoint::Model;
+pub use diffusion::{Event, Request};
+pub use engine::Engine;
 pub use error::{Error, Kind, Result};
+pub use image::Image;
+pub use job::order::Order;

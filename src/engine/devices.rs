@@ -126,6 +126,17 @@ impl Opened {
     }
 }
 
+impl Engine {
+    /// An engine on this machine's CPU: its physical cores, and the best instruction set that it has. Other devices:
+    /// [`DeviceWish::open`].
+    ///
+    /// # Errors
+    /// The threads cannot be started.
+    pub fn on_cpu() -> Result<Self> {
+        Ok(Self::new(Arc::new(DeviceWish::default().cpu(&mut Vec::new())?)))
+    }
+}
+
 impl DeviceWish {
     /// An engine on the device that is wanted. `work` is what devices are compared by where any will do; without it
     /// that is the CPU, and no other device takes over from one that was named.
