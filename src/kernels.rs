@@ -1,7 +1,7 @@
-//! What the engine can compute: the list of ops, each with its contract; no model and no device is named here.
+//! What the engine can compute: the list of ops, each with its contract; no model is named here.
 //!
 //! One op is one file of contract (`kernels/NAME.rs`: shapes, cost, f64 reference, cases) and one file of code per kind
-//! of device (`kernels/cpu/NAME.rs`). The `ops!` list below is the only registry: a new op is added there, and the
+//! of device (`kernels/cpu/NAME.rs`, `kernels/gpu/NAME.rs`). The `ops!` list below is the only registry: a new op is added there, and the
 //! compiler lists what is missing.
 
 pub mod activate;
@@ -172,7 +172,7 @@ impl Operand64<'_> {
 pub enum Role {
     /// Small and awkward: a test, and the self-test of a device.
     Test,
-    /// A shape of SD 1.x: checked on samples, then timed.
+    /// A shape of a real model: checked on samples, then timed.
     Bench,
 }
 

@@ -30,12 +30,15 @@ pub struct BenchArgs {
     filter: Option<String>,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Write an array of rows {name, device, median_s, runs_s, flops, bytes, error, ...}
+    /// Write an array of rows {name, device, median_s, runs_s, flops, bytes, error, ...}; - is stdout
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write every sample
+    /// Write every sample; - is stdout, and the table then goes to stderr
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Let --json and --csv replace files that are there
+    #[arg(long)]
+    overwrite: bool,
     /// Also measure what is skipped for time
     #[arg(long)]
     all: bool,
@@ -74,11 +77,7 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
         threads: cpu.workers().threads(),
         isa: cpu.caps().isa().to_string(),
     };
-    let mut files = Files { rows: Vec::new(), csv: format!("{}\n", report::CSV_HEADER) };
-    // Minutes of measuring must not end in a file that cannot be written.
-    for path in [&args.json, &args.csv].into_iter().flatten() {
-        check_writable(path)?;
-    }
+    let mut files = Files::new(args)?;
     if args.explain {
         return explain(args, &cpu).map(|()| ExitCode::SUCCESS);
     }
@@ -94,19 +93,44 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
 struct Files {
     rows: Vec<Value>,
     csv: String,
+    /// Whether stdout is one of the files: the table then goes to stderr.
+    stdout: bool,
+}
+
+/// What stands for stdout among names of files.
+const STDOUT: &str = "-";
+
+/// Prints a line of the table.
+macro_rules! table {
+    ($files:expr, $($line:tt)*) => {
+        if $files.stdout { say!($($line)*) } else { puts!($($line)*) }
+    };
 }
 
 impl Files {
+    /// Nothing yet. Minutes of measuring must not end in a file that cannot be written.
+    fn new(args: &BenchArgs) -> Result<Self> {
+        let named = || [&args.json, &args.csv].into_iter().flatten();
+        for path in named().filter(|p| p.as_os_str() != STDOUT) {
+            check_writable(path, args.overwrite)?;
+        }
+        let to_stdout = named().filter(|p| p.as_os_str() == STDOUT).count();
+        if to_stdout > 1 {
+            return Err(Error::usage("only one of --json and --csv can be - (stdout)"));
+        }
+        Ok(Self { rows: Vec::new(), csv: format!("{}\n", report::CSV_HEADER), stdout: to_stdout == 1 })
+    }
+
     fn write(self, args: &BenchArgs) -> Result<()> {
         if let Some(path) = &args.json {
             let text = serde_json::to_string_pretty(&self.rows).map_err(|e| Error::other(e.to_string()))?;
-            write(path, &format!("{text}\n"))?;
+            write(path, &format!("{text}\n"), args.overwrite)?;
         }
-        args.csv.as_ref().map_or(Ok(()), |path| write(path, &self.csv))
+        args.csv.as_ref().map_or(Ok(()), |path| write(path, &self.csv, args.overwrite))
     }
 }
 
-fn check_writable(path: &Path) -> Result<()> {
+fn check_writable(path: &Path, overwrite: bool) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if path.is_dir() || !folder.is_dir() {
         let path = escape(&path.to_string_lossy());
@@ -114,12 +138,23 @@ fn check_writable(path: &Path) -> Result<()> {
             "{path}: not a file in a folder that exists; create the folder or choose another name"
         )));
     }
+    if path.exists() && !overwrite {
+        let path = escape(&path.to_string_lossy());
+        return Err(Error::usage(format!(
+            "{path}: the file is there already; choose another name or give --overwrite"
+        )));
+    }
     Ok(())
 }
 
 /// Whole, or not at all: a reader never sees half a file.
-fn write(path: &Path, text: &str) -> Result<()> {
-    files::write(path, text.as_bytes(), IfTaken::Replace).map_err(|e| files::cannot_write(path, &e))
+fn write(path: &Path, text: &str, overwrite: bool) -> Result<()> {
+    if path.as_os_str() == STDOUT {
+        puts!("{}", text.trim_end());
+        return Ok(());
+    }
+    let if_taken = if overwrite { IfTaken::Replace } else { IfTaken::Fail };
+    files::write(path, text.as_bytes(), if_taken).map_err(|e| files::cannot_write(path, &e))
 }
 
 fn run_kernels(args: &BenchArgs, cpu: &Cpu, machine: &Machine, files: &mut Files) -> Result<bool> {
@@ -143,7 +178,7 @@ fn show_kernels(
     files: &mut Files,
     run: &mut dyn FnMut(&mut Tell<'_>) -> Result<bool>,
 ) -> Result<bool> {
-    puts!("{}\n\n{}", machine.headline(ceilings), report::header());
+    table!(files, "{}\n\n{}", machine.headline(ceilings), report::header());
     let mut skipped = Vec::new();
     let mut failures = Vec::new();
     let passed = run(&mut |event| match event {
@@ -152,7 +187,7 @@ fn show_kernels(
             skipped.push(format!("{name} (about {})", report::time(estimate.as_secs_f64())))
         }
         kernels::Event::Row(row) => {
-            puts!("{}", report::line(row, machine, ceilings));
+            table!(files, "{}", report::line(row, machine, ceilings));
             files.rows.push(report::json_row(row, machine, ceilings));
             let csv = CsvRow {
                 name: &row.name(),
@@ -167,11 +202,12 @@ fn show_kernels(
             failures.extend(row.failure.clone());
         }
     })?;
-    puts!(
+    table!(
+        files,
         "\n* what a model runs. error = max|y - f64 reference| / rms. ceiling = share of the FMA peak, measured anew beside each run on a CPU, or of the bandwidth, whichever binds."
     );
     if !skipped.is_empty() {
-        puts!("skipped for time (--all measures them):\n  {}", skipped.join("\n  "));
+        table!(files, "skipped for time (--all measures them):\n  {}", skipped.join("\n  "));
     }
     for failure in failures {
         say!("{failure}");
@@ -224,8 +260,9 @@ fn run_stage(args: &BenchArgs, arch: &str, cpu: &Cpu, machine: &Machine, files: 
 fn show_stage(arch: &str, request: &stage::Request, outcome: &stage::Outcome, machine: &Machine, files: &mut Files) {
     let name = report::stage_name(arch, request);
     let (rate, peak) = (outcome.rate(), outcome.fma_peak);
-    puts!("{} ({})", machine.device, machine.processor);
-    puts!(
+    table!(files, "{} ({})", machine.device, machine.processor);
+    table!(
+        files,
         "{name}: {} +/- {} (median of {}), {:.1} GFLOP/s, {:.1}% of the FMA peak ({:.1} GFLOP/s)",
         report::time(outcome.median()),
         report::time(outcome.mad()),
@@ -235,16 +272,17 @@ fn show_stage(arch: &str, request: &stage::Request, outcome: &stage::Outcome, ma
         peak * 1e-9
     );
     let resident = outcome.peak_rss.map_or_else(|| "not known here".into(), system::format_bytes);
-    puts!(
+    table!(
+        files,
         "peak resident memory {resident}, loaded in {}, output rms {:.4}",
         report::time(outcome.load),
         outcome.output_rms
     );
     if let Some(encoding) = &outcome.encoding {
-        puts!("{}", report::encoding(encoding, &request.part.to_string()));
+        table!(files, "{}", report::encoding(encoding, &request.part.to_string()));
     }
     if let Some(profile) = &outcome.profile {
-        print!("{}", profile.table(peak));
+        table!(files, "{}", profile.table(peak).trim_end());
     }
     files.rows.push(report::json_stage(arch, request, outcome, machine));
     let csv = CsvRow {
@@ -289,10 +327,7 @@ mod gpu {
             threads: 1,
             isa: storage.to_owned(),
         };
-        let mut files = Files { rows: Vec::new(), csv: format!("{}\n", report::CSV_HEADER) };
-        for path in [&args.json, &args.csv].into_iter().flatten() {
-            check_writable(path)?;
-        }
+        let mut files = Files::new(args)?;
         if args.explain {
             let plan = explained(args, &backend.caps())?;
             print(gpu::explain(&backend, &plan));
