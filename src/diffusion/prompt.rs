@@ -34,6 +34,8 @@ pub struct Prompts {
     embeddings: Vec<Tensor>,
     /// The pooled vector of each, where the model takes one.
     pooled: Vec<Vec<f32>>,
+    /// The sizes that a model which takes them is told of a picture, where they are not the picture's own.
+    sizes: Option<Vec<f32>>,
     /// What a network that takes it is told of guidance.
     guidance: f32,
     /// The distinct sets of them that some step needs.
@@ -61,8 +63,26 @@ impl Prompts {
     pub fn plain(uncond: Option<Tensor>, cond: Tensor) -> Self {
         let contexts = Contexts { uncond: uncond.is_some().then_some(1), conds: vec![0] };
         let embeddings = std::iter::once(cond).chain(uncond).collect();
-        let (pooled, guidance) = (Vec::new(), 1.0);
-        Self { embeddings, pooled, guidance, contexts: vec![contexts], spans: vec![(1, 0)], weights: vec![1.0] }
+        let (contexts, spans, weights) = (vec![contexts], vec![(1, 0)], vec![1.0]);
+        Self { embeddings, pooled: Vec::new(), sizes: None, guidance: 1.0, contexts, spans, weights }
+    }
+
+    /// The same with the pooled vector of each text: of a plain one the prompt's first, then the negative one's.
+    #[must_use]
+    pub fn with_pooled(self, pooled: Vec<Vec<f32>>) -> Self {
+        Self { pooled, ..self }
+    }
+
+    /// The same where a model that takes sizes is told others than the picture's own.
+    #[must_use]
+    pub fn with_sizes(self, sizes: Vec<f32>) -> Self {
+        Self { sizes: Some(sizes), ..self }
+    }
+
+    /// The same where a network that takes it is told this guidance scale.
+    #[must_use]
+    pub fn with_guidance(self, guidance: f32) -> Self {
+        Self { guidance, ..self }
     }
 
     /// The pooled vector of a text; nothing where the model takes none.
@@ -143,7 +163,7 @@ pub fn embed(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, listen:
         }
     }
     let (contexts, spans) = Prompts::schedule(&cond, uncond.as_ref());
-    Ok(Prompts { embeddings, pooled, guidance: request.guidance, contexts, spans, weights })
+    Ok(Prompts { embeddings, pooled, sizes: None, guidance: request.guidance, contexts, spans, weights })
 }
 
 /// A request's prompt and, where it is needed, its negative prompt.

@@ -42,7 +42,23 @@ impl Bench<'_> {
     /// The contexts of the guided loops.
     pub(super) fn prompts(&self) -> Result<Prompts> {
         let get = |name| tokens(self.reference.get(name)?);
-        Ok(Prompts::plain(Some(get("loop.uncond")?), get("loop.cond")?))
+        let mut prompts = Prompts::plain(Some(get("loop.uncond")?), get("loop.cond")?);
+        if self.stages.model().networks.added().is_some() {
+            let pooled = ["loop.cond_pooled", "loop.uncond_pooled"].map(|name| self.reference.get(name));
+            let pooled = pooled.into_iter().map(|values| Ok(values?.data.clone())).collect::<Result<_>>()?;
+            prompts = prompts.with_pooled(pooled).with_sizes(self.reference.get("loop.time_ids")?.data.clone());
+        }
+        Ok(prompts)
+    }
+
+    /// [`Bench::prompts`] with nothing at all as the negative one, neither tokens nor a pooled vector.
+    pub(super) fn prompts_without_words(&self) -> Result<Prompts> {
+        let (uncond, cond) = (self.reference.get("loop.uncond")?, tokens(self.reference.get("loop.cond")?)?);
+        let nothing = Values { shape: uncond.shape.clone(), data: vec![0.0; uncond.data.len()] };
+        let pooled = self.reference.get("loop.cond_pooled")?.data.clone();
+        let none = vec![0.0; pooled.len()];
+        let sizes = self.reference.get("loop.time_ids")?.data.clone();
+        Ok(Prompts::plain(Some(tokens(&nothing)?), cond).with_pooled(vec![pooled, none]).with_sizes(sizes))
     }
 
     /// Runs a sampler's plan, guided, from `noise`, over `init`.

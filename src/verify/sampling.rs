@@ -130,7 +130,11 @@ impl Bench<'_> {
             draws.extend(steps.data.chunks_exact(noise.data.len().max(1)).map(<[f32]>::to_vec));
         }
         let plan = &ours.plan;
-        let prompts = self.prompts()?;
+        let prompts = match which.ends_with("zero_negative") {
+            true => self.prompts_without_words()?,
+            false => self.prompts()?,
+        };
+        let prompts = prompts.with_guidance(given.guidance_scale.unwrap_or(1.0));
         // The conditional half alone, as generate computes it.
         let prompts = if given.cfg == 1.0 { prompts.without_negative() } else { prompts };
         let mut unet = PromptedUnet::new(self.stages, &prompts, (n, h, w), plan.times())?;

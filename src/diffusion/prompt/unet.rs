@@ -120,9 +120,10 @@ impl<'a> PromptedUnet<'a> {
     /// a refiner's fifth number is the aesthetic score.
     fn sizes(&self, kind: AddedEmbedding, factor: usize) -> Vec<f32> {
         let (h, w) = ((self.size.1 * factor) as f32, (self.size.2 * factor) as f32);
-        let numbers = match kind.numbers {
-            5 => vec![h, w, 0.0, 0.0, 6.0],
-            _ => vec![h, w, 0.0, 0.0, h, w],
+        let numbers = match (&self.prompts.sizes, kind.numbers) {
+            (Some(told), _) => told.clone(),
+            (None, 5) => vec![h, w, 0.0, 0.0, 6.0],
+            (None, _) => vec![h, w, 0.0, 0.0, h, w],
         };
         numbers.into_iter().flat_map(|x| size_embedding(x, kind.each)).collect()
     }
