@@ -1,8 +1,8 @@
 //! What the engine can compute: the list of ops, each with its contract; no model is named here.
 //!
 //! One op is one file of contract (`kernels/NAME.rs`: shapes, cost, f64 reference, cases) and one file of code per kind
-//! of device (`kernels/cpu/NAME.rs`, `kernels/gpu/NAME.rs`). The `ops!` list below is the only registry: a new op is added there, and the
-//! compiler lists what is missing.
+//! of device (`kernels/cpu/NAME.rs`, `kernels/gpu/NAME.rs`). The `ops!` list below is the only registry: a new op is
+//! added there, and the compiler lists what is missing.
 
 pub mod activate;
 mod activation;

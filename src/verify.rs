@@ -87,13 +87,13 @@ enum Job {
 
 /// Limits, for f32 arithmetic; with f16 storage those of `F16`, with bf16 products those of `BF16`.
 ///
-/// Each of TEXT, UNET and LOOP is about ten times the largest healthy error of all backends (scalar, AVX2, AVX-512, a GPU
-/// in f32), measured on a tiny model with every kind of block, on one of SD 2 and on the embedded one.
+/// Each of TEXT, UNET and LOOP is about ten times the largest healthy error of all backends (scalar, AVX2, AVX-512, a
+/// GPU in f32), measured on a tiny model with every kind of block, on one of SD 2 and on the embedded one.
 mod limit {
     /// Hidden states: 2.5e-6.
     pub const TEXT: f64 = 2e-5;
-    /// One call of the U-Net: 7.1e-6, with SD 2's 1.3e-5 (3.3e-6 with the embedded model). A matmul with one column that
-    /// is 0.1% off gives 7e-5 and more.
+    /// One call of the U-Net: 7.1e-6, with SD 2's 1.3e-5 (3.3e-6 with the embedded model). A matmul with one column
+    /// that is 0.1% off gives 7e-5 and more.
     pub const UNET: f64 = 5e-5;
     /// The autoencoder, 2.8e-5; and networks that are told sizes, whose sines of large angles f32 rounds.
     pub const MODEL: f64 = 1e-4;

@@ -199,7 +199,8 @@ fn the_command_selects_reports_and_exits() {
     assert!(ok.status.success(), "{}", stderr(&ok));
     let rows: Vec<serde_json::Value> = serde_json::from_slice(&ok.stdout).expect("a JSON array");
     let names: Vec<&str> = rows.iter().filter_map(|r| r["name"].as_str()).collect();
-    assert_eq!(names, ["loop.euler.latents", "loop.euler.timesteps", "loop.euler.sigmas", "unet.skip.output"]);
+    let euler = ["latents", "timesteps", "init_noise_sigma", "sigmas"].map(|part| format!("loop.euler.{part}"));
+    assert_eq!(names, [&euler.each_ref().map(String::as_str)[..], &["unet.skip.output"]].concat());
     assert!(rows.iter().all(|r| r["error"].as_f64() <= r["limit"].as_f64() && r["status"] == "pass"));
 
     let strict = run(&["--only", "unet", "--tolerance", "1e-12"]);

@@ -189,7 +189,7 @@ impl CsvRow<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::stage::Phase;
+    use crate::bench::stage::TimedStage;
     use crate::kernels::Cost;
     use std::time::Duration;
 
@@ -247,7 +247,7 @@ mod tests {
             encoding,
             profile: None,
         };
-        let request = Request { part: Phase::Step, width: 512, height: 512, runs: 1, profile: false };
+        let request = Request { part: TimedStage::Step, width: 512, height: 512, runs: 1, profile: false };
         let on_gpu = json_stage("sd15", &request, &outcome(Some(spent)), &machine());
         assert!(on_gpu["encode_s"] == 0.002 && on_gpu["dispatches"] == 412 && on_gpu["submits"] == 3, "{on_gpu}");
         let on_cpu = json_stage("sd15", &request, &outcome(None), &machine());
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn names_and_times_are_readable() {
-        let request = Request { part: Phase::Step, width: 512, height: 384, runs: 1, profile: false };
+        let request = Request { part: TimedStage::Step, width: 512, height: 384, runs: 1, profile: false };
         assert_eq!(stage_name("sd15", &request), "sd15/step/512x384");
         assert_eq!([2.5, 0.0125, 3.2e-6].map(time), ["2.500 s", "12.50 ms", "3.2 us"]);
     }

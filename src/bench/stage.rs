@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 /// What can be timed as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum TimedStage {
     /// A guided step: the U-Net on one latent with two contexts of 77 tokens.
     Step,
     /// Latents to a picture.
@@ -31,11 +31,11 @@ pub enum Phase {
     Text,
 }
 
-impl Phase {
+impl TimedStage {
     const ALL: [Self; 4] = [Self::Step, Self::Decode, Self::Encode, Self::Text];
 }
 
-impl fmt::Display for Phase {
+impl fmt::Display for TimedStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Step => "step",
@@ -46,7 +46,7 @@ impl fmt::Display for Phase {
     }
 }
 
-impl FromStr for Phase {
+impl FromStr for TimedStage {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
@@ -61,7 +61,7 @@ impl FromStr for Phase {
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
     /// Which stage.
-    pub part: Phase,
+    pub part: TimedStage,
     /// The picture's width in pixels.
     pub width: usize,
     /// The picture's height in pixels.
@@ -180,10 +180,10 @@ pub fn stage(model: &Model, request: &Request) -> Result<Part> {
     let (lw, lh) = (w / factor, h / factor);
     let tokens = model.networks.positions();
     Ok(match request.part {
-        Phase::Step => Part::Step(StepShape { samples: 1, contexts: 2, times: 1, h: lh, w: lw, tokens }),
-        Phase::Decode => Part::Decode { size: (1, lh, lw) },
-        Phase::Encode => Part::Encode { size: (1, h, w) },
-        Phase::Text => Part::Text { encoder: 0, chunks: 2, clip_skip: 1 },
+        TimedStage::Step => Part::Step(StepShape { samples: 1, contexts: 2, times: 1, h: lh, w: lw, tokens }),
+        TimedStage::Decode => Part::Decode { size: (1, lh, lw) },
+        TimedStage::Encode => Part::Encode { size: (1, h, w) },
+        TimedStage::Text => Part::Text { encoder: 0, chunks: 2, clip_skip: 1 },
     })
 }
 
@@ -248,7 +248,7 @@ fn first_output(program: &mut dyn Program) -> Result<Arc<Tensor>> {
 }
 
 /// The root mean square; an error when a value is not finite or when all are zero.
-fn finite_rms(part: Phase, values: &[f32]) -> Result<f64> {
+fn finite_rms(part: TimedStage, values: &[f32]) -> Result<f64> {
     let squares: f64 = values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
     let rms = (squares / values.len().max(1) as f64).sqrt();
     if rms.is_finite() && rms > 0.0 {
@@ -267,9 +267,9 @@ mod tests {
 
     #[test]
     fn outputs_must_be_finite() {
-        assert_eq!(finite_rms(Phase::Text, &[3.0, -3.0]).unwrap(), 3.0);
+        assert_eq!(finite_rms(TimedStage::Text, &[3.0, -3.0]).unwrap(), 3.0);
         for bad in [[f32::NAN, 1.0], [f32::INFINITY, 1.0], [0.0, 0.0]] {
-            let e = finite_rms(Phase::Decode, &bad).unwrap_err();
+            let e = finite_rms(TimedStage::Decode, &bad).unwrap_err();
             assert_eq!(*e.kind(), Kind::NonFinite { stage: "decode".into() });
         }
     }
@@ -279,16 +279,16 @@ mod tests {
         let cpu = Cpu::new(1, Isa::best(), WeightType::Auto).unwrap();
         let peak = || Ok(fma_peak(Isa::best(), cpu.workers()));
         let model = Arc::new(Model::embedded().unwrap());
-        for part in Phase::ALL {
-            assert_eq!(part.to_string().parse::<Phase>().unwrap(), part);
+        for part in TimedStage::ALL {
+            assert_eq!(part.to_string().parse::<TimedStage>().unwrap(), part);
             let request = Request { part, width: 64, height: 32, runs: 1, profile: true };
             let outcome = run(&cpu, &peak, &model, &request, &mut |_| ()).unwrap();
             assert!(outcome.runs.len() == 1 && outcome.cost.flops > 0 && outcome.fma_peak > 0.0, "{part}");
             assert!(outcome.profile.is_some_and(|p| p.slowest.len() > 3), "{part}");
             assert!(outcome.encoding.is_none(), "{part}: a CPU has no queue");
         }
-        let odd = Request { part: Phase::Step, width: 63, height: 64, runs: 1, profile: false };
+        let odd = Request { part: TimedStage::Step, width: 63, height: 64, runs: 1, profile: false };
         assert_eq!(run(&cpu, &peak, &model, &odd, &mut |_| ()).unwrap_err().exit_code(), 2);
-        assert!("stop".parse::<Phase>().is_err());
+        assert!("stop".parse::<TimedStage>().is_err());
     }
 }

@@ -9,7 +9,7 @@ use lienzo::bench::ceiling::{Ceilings, fma_peak};
 use lienzo::bench::explain;
 use lienzo::bench::kernels;
 use lienzo::bench::report::{self, CsvRow, Machine};
-use lienzo::bench::stage::{self, Phase};
+use lienzo::bench::stage::{self, TimedStage};
 use lienzo::checkpoint::Model;
 use lienzo::error::{Error, Result, escape};
 use lienzo::files::{self, IfTaken};
@@ -239,7 +239,7 @@ fn explained(args: &BenchArgs, caps: &Caps) -> Result<Plan> {
 }
 
 fn request(args: &BenchArgs) -> Result<stage::Request> {
-    let part: Phase = args.stage.parse()?;
+    let part: TimedStage = args.stage.parse()?;
     if args.runs == 0 || args.runs > 10_000 {
         return Err(Error::usage("--runs must be 1 to 10000"));
     }
