@@ -12,7 +12,7 @@
 //!     ControlFlow::Continue(())
 //! })?;
 //! # assert_eq!((pictures.len(), pictures[0].width, pictures[0].is_flat()), (1, 64, false));
-//! # lienzo::Result::Ok(())
+//! # Ok::<(), lienzo::Error>(())
 //! ```
 //!
 //! The listener hears what happens, and its answer stops the work:
@@ -30,7 +30,23 @@
 //! });
 //! assert_eq!(*stopped.unwrap_err().kind(), Kind::Cancelled);
 //! # assert_eq!(evaluations, 3);
-//! # lienzo::Result::Ok(())
+//! # Ok::<(), lienzo::Error>(())
+//! ```
+//!
+//! A kernel needs no model: each op has cases, an f64 reference and a bound on its error.
+//!
+//! ```
+//! use lienzo::check::{Layout, Prepared, WeightType};
+//! use lienzo::{kernels, simd::Isa, workers::Workers};
+//!
+//! let case = kernels::cases().into_iter().find(|case| case.op.name() == "layer_norm").expect("an op");
+//! let (prepared, workers) = (Prepared::new(&case, WeightType::F16)?, Workers::new(2)?);
+//! for (n, variant) in kernels::cpu::variants(&case.op, &case.x, &case.w).iter().enumerate() {
+//!     let outcome = prepared.check(n, Isa::best(), Layout::Own, &workers)?;
+//!     println!("{}: {:.1e} of {:.1e}", variant.name, outcome.error, outcome.bound);
+//!     assert!(outcome.passed(), "{outcome}");
+//! }
+//! # Ok::<(), lienzo::Error>(())
 //! ```
 //!
 //! What people ask for in their own words (sizes, sampler names, a picture and a mask, styles, a PNG to repeat) is a
