@@ -7,7 +7,7 @@
 //!
 //! An order's way: [`recipe`] fills its gaps from a picture, [`order::Order::check`] refuses what no model can do,
 //! [`dynamic`] choices are made and [`styles`] dress
-//! its prompts, [`resolve`] makes the request of it (with [`picture`] and [`inpainting`]), [`axes`]
+//! its prompts, [`resolve`] makes the request of it (with [`picture`] and `inpainting`), [`axes`]
 //! many requests; [`fit`] says whether they fit into memory; [`metadata`] writes what was done, [`resume`] knows what
 //! was done before, [`sheet`] lays a grid's pictures out.
 
