@@ -72,7 +72,7 @@ pub struct MaskSettings {
     pub hash: String,
 }
 
-/// Which part of a picture is painted anew. The picture itself is in [`Start`](super::Start), already filled.
+/// Which part of a picture is painted anew. The picture itself is in [`Start`], already filled.
 #[derive(Clone, Debug)]
 pub struct Inpaint {
     /// 255 is painted anew, in the request's size.
