@@ -1,13 +1,14 @@
 //! `cargo bench [-- FILTER]`: the same checked and timed rows as `lienzo bench [FILTER]`, from the same case tables.
 
 use lienzo::backend::Backend as _;
-use lienzo::backend::cpu::{Cpu, WeightType};
+use lienzo::backend::cpu::Cpu;
 use lienzo::bench::ceiling::Ceilings;
 use lienzo::bench::kernels::{Event, Options, run};
 use lienzo::bench::report::{Machine, header, line};
+use lienzo::dtype::Storage;
 use lienzo::error::Result;
 use lienzo::simd::Isa;
-use lienzo::{check, system};
+use lienzo::{Kind, system};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -18,19 +19,19 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(e) => {
             eprintln!("{e}");
-            ExitCode::from(e.exit_code())
+            ExitCode::from(if *e.kind() == Kind::Usage { 2 } else { 1 })
         }
     }
 }
 
 fn measure(filter: Option<&str>) -> Result<bool> {
-    let cpu = Cpu::new(system::physical_cores(), Isa::from_env()?, WeightType::Auto)?;
+    let cpu = Cpu::new(system::physical_cores(), Isa::from_env()?, Storage::F16)?;
     let isa = cpu.caps().isa();
     let processor = system::processor_name().unwrap_or_default();
     let machine = Machine { device: cpu.name(), processor, threads: cpu.workers().threads(), isa: isa.to_string() };
     let ceilings = Ceilings::measure(isa, cpu.workers());
     println!("{}\n\n{}", machine.headline(&ceilings), header());
-    let options = Options { filter, all: false, weights: check::WeightType::F16, isa };
+    let options = Options { filter, all: false, weights: Storage::F16, isa };
     run(&options, &ceilings, cpu.workers(), &mut |event| match event {
         Event::Row(row) => println!("{}", line(row, &machine, &ceilings)),
         Event::Skipped(name, _) => println!("skipped for time: {name}"),

@@ -6,6 +6,7 @@ pub mod gpu;
 mod rounded;
 
 use crate::checkpoint::Model;
+use crate::dtype::Precision;
 use crate::error::Result;
 use crate::graph::plan::Plan;
 use crate::graph::target::Caps;
@@ -64,8 +65,8 @@ pub trait Backend: Send + Sync {
 pub struct Numerics {
     /// Where it is not the CPU: `gpu`.
     pub device: Option<&'static str>,
-    /// Where it is not f32: `f16` (storage) or `bf16` (products).
-    pub precision: Option<&'static str>,
+    /// How exact it is.
+    pub precision: Precision,
     /// Whether products ran on tensor cores.
     pub tensor_cores: bool,
     /// The kind of another device that computed a part of it and was then given up.

@@ -32,15 +32,6 @@ const RUN: usize = 32;
 /// The rms of a reference that is all zeros counts as this much.
 const LEAST_RMS: f64 = 1e-6;
 
-/// How matrices and filters are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WeightType {
-    /// Rounded to f16; the reference uses the rounded values.
-    F16,
-    /// As they are.
-    F32,
-}
-
 /// The largest error and where it was.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Worst {
@@ -113,7 +104,7 @@ fn rerun(case: &Case) -> String {
 /// A case with its values and its reference, to be run by any variant.
 pub struct Prepared {
     case: Case,
-    weight_type: WeightType,
+    weight_type: Storage,
     /// Of the outputs.
     shapes: Vec<Shape>,
     x: Vec<Vec<f32>>,
@@ -125,12 +116,12 @@ pub struct Prepared {
 
 impl Prepared {
     /// Makes the values and computes the reference. Errors when the case's shapes do not fit its op.
-    pub fn new(case: &Case, weight_type: WeightType) -> Result<Self> {
+    pub fn new(case: &Case, weight_type: Storage) -> Result<Self> {
         Self::stored(case, weight_type, Storage::F32)
     }
 
     /// As [`Prepared::new`], for a device that stores operands like this: the reference uses the rounded values.
-    pub fn stored(case: &Case, weight_type: WeightType, storage: Storage) -> Result<Self> {
+    pub fn stored(case: &Case, weight_type: Storage, storage: Storage) -> Result<Self> {
         let shapes = case.op.output(&case.x, &case.w)?;
         let shape = shapes[0];
         let name = full_name(case);
@@ -149,7 +140,7 @@ impl Prepared {
         let weight = |(i, d): (usize, &Dims)| {
             let scale = 1.0 / ((d.k * d.taps) as f32).sqrt();
             let mut v = Random::new(&format!("{name} w{i}")).normal(d.len(), scale);
-            if weight_type == WeightType::F16 && !packings[i].is_vector() {
+            if weight_type == Storage::F16 && !packings[i].is_vector() {
                 v.iter_mut().for_each(|v| *v = half::f16::from_f32(*v).to_f32());
             }
             v
@@ -163,7 +154,7 @@ impl Prepared {
 
     /// Lays operands and weights out for the CPU.
     pub fn load(&self, layout: Layout, workers: &Workers) -> Result<Loaded> {
-        let keep = self.weight_type == WeightType::F32;
+        let keep = self.weight_type == Storage::F32;
         let packings = self.case.op.packings();
         let each = self.case.w.iter().zip(&self.w).zip(packings);
         let w: Result<Vec<Packed>> = each.map(|((d, v), p)| pack(*d, p, Stored::f32(v), keep, workers)).collect();
@@ -180,8 +171,8 @@ impl Prepared {
     fn compare(&self, y: &buffers::Buffer, problem: Option<String>, variant: &str, place: &str) -> Outcome {
         let weights = match (self.case.w.is_empty(), self.weight_type) {
             (true, _) => "",
-            (_, WeightType::F16) => ", f16 weights",
-            (_, WeightType::F32) => ", f32 weights",
+            (_, Storage::F16) => ", f16 weights",
+            (_, Storage::F32) => ", f32 weights",
         };
         let rms = (self.want.iter().map(|v| v * v).sum::<f64>() / self.want.len().max(1) as f64).sqrt();
         let (mut most, mut worst) = (0.0, None);
@@ -261,7 +252,7 @@ pub fn run_case(
     case: &Case,
     variant: usize,
     isa: Isa,
-    weights: WeightType,
+    weights: Storage,
     layout: Layout,
     workers: &Workers,
 ) -> Result<Outcome> {
@@ -310,7 +301,7 @@ mod tests {
     fn ran(op: &str) -> (Prepared, Loaded, Workers) {
         let case = cases().into_iter().filter(|c| c.op.name() == op && c.role == Role::Test).nth(2).unwrap();
         let workers = Workers::new(1).unwrap();
-        let prepared = Prepared::new(&case, WeightType::F32).unwrap();
+        let prepared = Prepared::new(&case, Storage::F32).unwrap();
         let mut loaded = prepared.load(Layout::Own, &workers).unwrap();
         loaded.run(0, Isa::Scalar, &workers).unwrap();
         (prepared, loaded, workers)
@@ -343,7 +334,7 @@ mod tests {
     fn misuse_is_an_error() {
         let case = cases().into_iter().find(|c| c.op.name() == "attention" && c.role == Role::Test).unwrap();
         let workers = Workers::new(1).unwrap();
-        let load = || Prepared::new(&case, WeightType::F32).unwrap().load(Layout::Own, &workers).unwrap();
+        let load = || Prepared::new(&case, Storage::F32).unwrap().load(Layout::Own, &workers).unwrap();
         let error = load().again(1, Isa::Scalar, &workers).unwrap_err();
         assert!(error.to_string().contains("scratch"), "{error}");
         assert!(load().run(99, Isa::Scalar, &workers).is_err());

@@ -10,6 +10,7 @@ pub mod grid;
 pub mod inspect;
 pub mod prompt;
 mod refused;
+pub mod remedy;
 pub mod samplers;
 mod terminal;
 pub mod verify;
@@ -137,8 +138,8 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => terminal::ended(code),
         Err(e) => {
-            say!("lienzo: {e}");
-            ExitCode::from(e.exit_code())
+            say!("lienzo: {}", remedy::worded(&e));
+            ExitCode::from(remedy::exit_code(&e))
         }
     }
 }

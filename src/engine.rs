@@ -17,7 +17,7 @@ pub use session::Session;
 
 use crate::backend::{Backend, Memory, Program};
 use crate::checkpoint::Model;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Remedy, Result};
 use crate::graph::plan::Plan;
 use crate::models::part::Part;
 use programs::{Key, Table};
@@ -326,8 +326,8 @@ fn plan_on(backend: &dyn Backend, model: &Model, stage: Part) -> Result<Plan> {
     Plan::new(stage.graph(&model.networks)?, &backend.caps_for(model)).map_err(|e| match e.kind() {
         // Nothing is left that this device could run.
         Kind::Refused => {
-            let message = format!("{} cannot be used: {e}; update its driver, or use --device cpu", backend.name());
-            Error::new(Kind::Refused, message)
+            let place = format!("{} cannot be used", backend.name());
+            e.at(place).try_this(Remedy::NewDriver).try_this(Remedy::Cpu)
         }
         Kind::TooBig { .. } => e.at(backend.name()),
         _ => e,

@@ -1,19 +1,21 @@
 //! Bytes and a final name go in; a whole file under that name comes out, or none.
 //! Nothing else in the crate writes files.
+//! And back: a small file or a pipe to its bytes.
 //!
 //! A file is written beside its final name as `.lienzo-*.tmp`, flushed to the disk and then renamed, so that neither a
 //! full disk nor a second process nor a kill leaves half a file under a real name. While it is written its temporary
 //! name is locked. The system drops the lock of a process that died, so whoever writes to the folder next can tell what
 //! a dead process left behind, and removes it.
 
-use crate::error::{Error, escape};
+use crate::error::{Error, Kind, Result, escape};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// What becomes of a file that has the name already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,78 @@ pub enum IfTaken {
     Fail,
     /// The new file takes its place.
     Replace,
+}
+
+/// How long a pipe may bring nothing before somebody has opened its other end, and after.
+const UNTIL_OPENED: Duration = Duration::from_millis(500);
+const UNTIL_MORE: Duration = Duration::from_secs(60);
+
+/// A whole file of at most `most` bytes, or what a pipe brings until its other end is closed. Nothing waits for ever: a
+/// pipe without a writer is refused.
+///
+/// # Errors
+/// Bad file: it is a folder or a device, too large, or cannot be read.
+pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let bad = |message: String| Error::bad_file(path, message);
+    let opened = |e: io::Error| bad(format!("cannot be opened: {e}")).caused_by(e);
+    // Asked before opening, which alone is felt by some devices.
+    let kind = fs::metadata(path).map_err(opened)?;
+    if kind.is_dir() {
+        return Err(bad("is a folder, not a file".into()));
+    }
+    if is_device(&kind) {
+        return Err(bad("is a device; give a file or a pipe".into()));
+    }
+    if kind.len() > most {
+        return Err(too_large(path, most));
+    }
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, rustix::fs::OFlags::NONBLOCK.bits() as i32);
+    let mut file = options.open(path).map_err(opened)?;
+    let (mut out, mut block) = (Vec::new(), vec![0; 1 << 16]);
+    let mut since = Instant::now();
+    loop {
+        let (waits, patience) = match file.read(&mut block) {
+            Ok(0) if kind.is_file() || !out.is_empty() => return Ok(out),
+            Ok(0) => ("is a pipe that nobody writes to", UNTIL_OPENED),
+            Ok(n) => {
+                if out.len() as u64 + n as u64 > most {
+                    return Err(too_large(path, most));
+                }
+                let failed =
+                    |_| Error::new(Kind::OutOfMemory, "no memory for its bytes").at(escape(&path.to_string_lossy()));
+                out.try_reserve(n).map_err(failed)?;
+                out.extend_from_slice(&block[..n]);
+                since = Instant::now();
+                continue;
+            }
+            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => ("is a pipe that brings nothing more", UNTIL_MORE),
+            Err(e) => return Err(bad(format!("cannot be read: {e}")).caused_by(e)),
+        };
+        if since.elapsed() > patience {
+            return Err(bad(waits.into()));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn too_large(path: &Path, most: u64) -> Error {
+    Error::bad_file(path, format!("is larger than {} MiB, which is the most that is read", most >> 20))
+}
+
+#[cfg(unix)]
+fn is_device(kind: &fs::Metadata) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    let kind = kind.file_type();
+    kind.is_char_device() || kind.is_block_device()
+}
+
+#[cfg(not(unix))]
+fn is_device(_: &fs::Metadata) -> bool {
+    false
 }
 
 /// Writes a whole file, or nothing.
@@ -302,6 +376,36 @@ mod tests {
         want.push(living.path.file_name().unwrap().to_str().unwrap().to_string());
         want.sort();
         assert_eq!(folder.names(), want);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_read_to_its_end_and_one_without_a_writer_is_refused() {
+        let folder = Folder::new("pipe");
+        let path = folder.0.join("p");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let began = Instant::now();
+        let error = read(&path, 100).unwrap_err().to_string();
+        assert!(error.contains("nobody writes to") && began.elapsed() < Duration::from_secs(2), "{error}");
+        let writer = {
+            let path = path.clone();
+            std::thread::spawn(move || {
+                let mut pipe = OpenOptions::new().write(true).open(path).unwrap();
+                for part in ["slow ", "and ", "whole"] {
+                    pipe.write_all(part.as_bytes()).unwrap();
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            })
+        };
+        assert_eq!(read(&path, 100).unwrap(), b"slow and whole");
+        writer.join().unwrap();
+        for (path, why) in [("/dev/null", "is a device"), ("/", "is a folder"), ("/no/such", "cannot be opened")] {
+            assert!(read(Path::new(path), 1).unwrap_err().to_string().contains(why), "{path}");
+        }
+        fs::write(folder.0.join("a"), b"abc").unwrap();
+        assert_eq!(read(&folder.0.join("a"), 3).unwrap(), b"abc");
+        assert!(read(&folder.0.join("a"), 2).unwrap_err().to_string().contains("is larger than"));
     }
 
     #[cfg(unix)]

@@ -1,6 +1,6 @@
 //! What `-o` says and finished files go in; whole files under their final names come out, or none.
 
-use crate::error::{Error, Result, escape};
+use crate::error::{Error, Remedy, Result, escape};
 use crate::files::{self, IfTaken, Temporary, cannot_write};
 use std::fs;
 use std::io::{ErrorKind, Write as _};
@@ -59,10 +59,13 @@ impl OutputPlan {
         let plan = Self { folder, naming, overwrite };
         // Seeds are not known yet; two of them stand for all.
         if count > 1 && plan.path(0, 0) == plan.path(1, 1) {
-            return Err(Error::usage(format!(
-                "-o {}: all {count} pictures would have one name: use {{index}}, {{seed}} or %03d",
-                escape(spec.unwrap_or(DEFAULT_NAME))
-            )));
+            return Err(Error::of_option(
+                "output",
+                format!(
+                    "{}: all {count} pictures would have one name: use {{index}}, {{seed}} or %03d",
+                    escape(spec.unwrap_or(DEFAULT_NAME))
+                ),
+            ));
         }
         if !matches!(&plan.naming, Naming::Pattern(name) if name.contains("{seed}")) {
             plan.check_free((0..count).map(|i| (i, 0)))?;
@@ -204,7 +207,7 @@ pub fn write_png(path: &Path, bytes: &[u8], overwrite: bool) -> Result<PathBuf> 
 fn split_name(spec: &str) -> Result<Option<(PathBuf, String)>> {
     let path = Path::new(spec);
     if spec.is_empty() {
-        return Err(Error::usage("-o is empty: give a file name such as picture.png"));
+        return Err(Error::of_option("output", "is empty: give a file name such as picture.png"));
     }
     if spec.ends_with(std::path::is_separator) || path.is_dir() {
         return Ok(None);
@@ -212,7 +215,7 @@ fn split_name(spec: &str) -> Result<Option<(PathBuf, String)>> {
     let Some(name) = path.file_name().and_then(|n| n.to_str()) else { return Ok(None) };
     let extension = Path::new(name).extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
     if OTHER_FORMATS.contains(&extension.as_str()) {
-        return Err(Error::usage(format!("-o {}: only PNG is written: end the name in .png", escape(spec))));
+        return Err(Error::of_option("output", format!("{}: only PNG is written: end the name in .png", escape(spec))));
     }
     let name = if extension == "png" { name.to_string() } else { format!("{name}.png") };
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -229,11 +232,11 @@ fn check_folder(folder: &Path) -> Result<()> {
     let name = escape(&folder.to_string_lossy());
     match fs::metadata(folder) {
         Ok(m) if m.is_dir() => {}
-        Ok(_) => return Err(Error::usage(format!("-o: '{name}' is a file, not a folder"))),
+        Ok(_) => return Err(Error::of_option("output", format!("'{name}' is a file, not a folder"))),
         Err(e) if e.kind() == ErrorKind::NotFound => {
-            return Err(Error::usage(format!("-o: the folder '{name}' does not exist: create it first")));
+            return Err(Error::of_option("output", format!("the folder '{name}' does not exist: create it first")));
         }
-        Err(e) => return Err(Error::usage(format!("-o: the folder '{name}' cannot be used: {e}"))),
+        Err(e) => return Err(Error::of_option("output", format!("the folder '{name}' cannot be used: {e}"))),
     }
     // Only trying tells: permission bits know nothing of read-only mounts and access lists.
     Temporary::inside(folder).map(drop).map_err(|e| cannot_write(folder, &e))
@@ -301,7 +304,7 @@ fn expand(pattern: &str, index: u64, seed: u64) -> String {
 
 fn taken(path: &Path) -> Error {
     let name = escape(&path.to_string_lossy());
-    Error::usage(format!("'{name}' exists: choose another -o, or give --overwrite"))
+    Error::usage(format!("'{name}' exists")).try_this(Remedy::OtherName).try_this(Remedy::Overwrite)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub mod reference;
 mod sampling;
 
 use crate::diffusion::Stages;
+use crate::dtype::{Precision, Products, Storage};
 use crate::error::{Error, Result};
 use crate::models::tokenizer::Tokenizer;
 use reference::Reference;
@@ -55,15 +56,15 @@ pub struct Options {
     pub only: Vec<String>,
     /// Replaces every limit.
     pub tolerance: Option<f64>,
-    /// Limits of what the model computes are those of `f16` storage or of `bf16` products; without it those of f32.
-    pub precision: Option<&'static str>,
+    /// Limits of what the model computes are those of its storage or of its products.
+    pub precision: Precision,
 }
 
 impl Options {
     fn limit(&self, f32: f64) -> f64 {
         let wider: &[(f64, f64)] = match self.precision {
-            Some("bf16") => &limit::BF16,
-            Some("f16") => &limit::F16,
+            Precision { products: Products::Bf16, .. } => &limit::BF16,
+            Precision { storage: Storage::F16, .. } => &limit::F16,
             _ => &[],
         };
         let wider = wider.iter().find(|(own, _)| *own == f32).map(|(_, limit)| *limit);
@@ -142,7 +143,7 @@ pub fn verify(
         .collect();
     if jobs.is_empty() {
         let only = crate::error::escape(&options.only.join(","));
-        return Err(Error::usage(format!("--only {only} selects no check of this reference and model")));
+        return Err(Error::of_option("only", format!("{only} selects no check of this reference and model")));
     }
     let bench = Bench { stages, tokens, reference };
     for (name, job) in jobs {

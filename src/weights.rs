@@ -20,7 +20,7 @@ pub use decode::{decode_f32, encode};
 /// One tensor of a checkpoint, torch-shaped (`[out, in]`, `[out, in, 3, 3]`, `[c]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Element type in which it is read.
+    /// Element type in which it is read: f32, f16 or bf16.
     pub dtype: Dtype,
     /// Dimensions, outermost first.
     pub shape: Vec<usize>,
@@ -43,7 +43,7 @@ impl TensorInfo {
     }
 }
 
-/// How a file holds a tensor, which is not always how it reads: 8-bit rows read as f16.
+/// How a file holds a tensor, which is not always how it reads: 8-bit rows read as f16, f64 as f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stored {
     /// The type, for people.

@@ -2,12 +2,13 @@
 //! another picture than alone.
 
 use crate::common::golden;
-use lienzo::backend::cpu::{Cpu, WeightType};
+use lienzo::backend::cpu::Cpu;
 use lienzo::backend::{Backend, Memory, Program};
 use lienzo::checkpoint::{Model, open};
 use lienzo::diffusion::denoise::plan::Settings;
 use lienzo::diffusion::denoise::samplers;
 use lienzo::diffusion::{Event, Request};
+use lienzo::dtype::Storage;
 use lienzo::engine::Engine;
 use lienzo::engine::residency::Keep;
 use lienzo::error::{Kind, Result};
@@ -28,7 +29,7 @@ struct Counting {
 
 impl Counting {
     fn new(threads: usize) -> Arc<Self> {
-        let cpu = Cpu::new(threads, Isa::best(), WeightType::Auto).expect("threads");
+        let cpu = Cpu::new(threads, Isa::best(), Storage::F16).expect("threads");
         Arc::new(Self { cpu, loads: AtomicUsize::new(0), notes: Mutex::default() })
     }
 }

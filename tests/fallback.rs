@@ -97,7 +97,7 @@ fn without_another_device_the_pictures_that_are_made_are_kept() {
     let error = heard.result.as_ref().expect_err("nothing could go on");
     assert_eq!(*error.kind(), Kind::DeviceLost);
     let message = error.to_string();
-    for part in ["step", CARD, "update the driver, or use --device cpu"] {
+    for part in ["step", CARD, "update the driver, or use the CPU"] {
         assert!(message.contains(part), "'{part}' is not in '{message}'");
     }
     assert_eq!(rgb(&heard), want[..1]);
@@ -164,7 +164,7 @@ fn a_decoder_that_overflows_is_run_again_with_wider_storage() {
         let heard = draw(&Engine::new(Arc::new(card(wider))).or(Arc::new(cpu())), &model);
         let error = heard.result.expect_err("a picture that is not finite");
         assert_eq!(*error.kind(), Kind::NonFinite { stage: "decode".into() });
-        assert!(error.to_string().contains("--precision f32") && heard.pictures.is_empty(), "{error}");
+        assert!(error.to_string().contains("compute in f32") && heard.pictures.is_empty(), "{error}");
     }
 }
 
@@ -214,12 +214,12 @@ fn a_card_whose_kernels_are_all_refused_is_named_and_left() {
     let heard = draw(&Engine::new(card()).or(Arc::new(cpu())), &model);
     assert!(heard.result.is_ok(), "{:?}", heard.result);
     assert_eq!(rgb(&heard), wanted(&model));
-    for part in [CARD, "cannot be used", "matmul: no variant is left", "update its driver", "going on with cpu"] {
+    for part in [CARD, "cannot be used", "matmul: no variant is left", "update the driver", "going on with cpu"] {
         assert!(heard.said().contains(part), "'{part}' is not in '{}'", heard.said());
     }
     let error = draw(&Engine::new(card()), &model).result.expect_err("nothing is left");
     assert_eq!(*error.kind(), Kind::Refused);
-    assert!(error.to_string().contains("or use --device cpu"), "{error}");
+    assert!(error.to_string().contains("or use the CPU"), "{error}");
 }
 
 /// What no binding of a card holds is known from the plan: before a weight is read, and while a picture is made.
@@ -228,8 +228,7 @@ fn a_card_whose_bindings_are_too_small_is_left_with_the_numbers() {
     let model = embedded();
     let card = || Arc::new(Card::new(Fails::Limit(20_000)));
     let stages = [Part::Decode { size: (1, 8, 8) }];
-    let parts =
-        [CARD, "vae.", "conv2d: its weight", "the device's limit is 20000", "--device cpu", "going on with cpu"];
+    let parts = [CARD, "vae.", "conv2d: its weight", "the device's limit is 20000", "use the CPU", "going on with cpu"];
     let (settled, drawn) = (Engine::new(card()).or(Arc::new(cpu())), Engine::new(card()).or(Arc::new(cpu())));
     settled.settle(&model, &stages).expect("the CPU can");
     let heard = draw(&drawn, &model);
@@ -292,7 +291,7 @@ fn a_real_device_that_is_lost_says_so() {
         let error = result.expect_err("the device is lost");
         assert_eq!(*error.kind(), Kind::DeviceLost, "{error}");
         let message = error.to_string();
-        for part in [&device.describe(), "lost", "update the driver, or use --device cpu"] {
+        for part in [&device.describe(), "lost", "update the driver, or use the CPU"] {
             assert!(message.contains(part), "'{part}' is not in '{message}'");
         }
     }

@@ -7,8 +7,9 @@
 use lienzo::backend::gpu::check::Bench;
 use lienzo::backend::gpu::tensor_cores::{Sample, Verdict};
 use lienzo::backend::gpu::{Device, Options, adapters};
-use lienzo::check::{CASE_VARIABLE, Layout, Prepared, WeightType, full_name};
-use lienzo::kernels::gpu::{Coop, Limits, Storage, variants};
+use lienzo::check::{CASE_VARIABLE, Layout, Prepared, full_name};
+use lienzo::dtype::{Precision, Products, Storage};
+use lienzo::kernels::gpu::{Coop, Limits, variants};
 use lienzo::kernels::{Case, Role, cases};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -38,7 +39,7 @@ fn of(op: &str) -> Vec<Case> {
 }
 
 /// Checks an op's Test cases in every variant; `narrow` changes the limits that launches are made for.
-fn check(op: &str, options: Options, weights: WeightType, narrow: impl Fn(Limits) -> Limits) {
+fn check(op: &str, options: Options, weights: Storage, narrow: impl Fn(Limits) -> Limits) {
     check_variants(of(op), |_| true, options, weights, narrow);
 }
 
@@ -47,7 +48,7 @@ fn check_variants(
     cases: Vec<Case>,
     wanted: impl Fn(&str) -> bool,
     options: Options,
-    weights: WeightType,
+    weights: Storage,
     narrow: impl Fn(Limits) -> Limits,
 ) {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,7 +57,7 @@ fn check_variants(
     let bench = Bench::new(device);
     let (mut failures, mut ran) = (Vec::new(), 0);
     for case in cases {
-        let prepared = Prepared::stored(&case, weights, options.storage).unwrap();
+        let prepared = Prepared::stored(&case, weights, options.precision.storage).unwrap();
         for (i, variant) in variants(&case.op, &case.x, &case.w, &limits).iter().enumerate() {
             let layouts =
                 if variant.supported && wanted(variant.name) { &[Layout::Own, Layout::View][..] } else { &[] };
@@ -74,8 +75,13 @@ fn check_variants(
     assert!(failures.is_empty(), "{} of {ran} failed:\n{}", failures.len(), failures.join("\n"));
 }
 
-const F32: Options = Options { storage: Storage::F32, weights_f32: true, checked: false, minimal: false };
-const F16: Options = Options { storage: Storage::F16, weights_f32: false, checked: false, minimal: false };
+const F32: Options = opened(Storage::F32, Storage::F32);
+const F16: Options = opened(Storage::F16, Storage::F16);
+
+const fn opened(storage: Storage, weights: Storage) -> Options {
+    let precision = Precision { storage, weights, products: Products::F32 };
+    Options { precision, checked: false, minimal: false }
+}
 
 macro_rules! ops {
     ($($op:ident)*) => {$(
@@ -84,20 +90,20 @@ macro_rules! ops {
 
             #[test]
             fn f32_storage() {
-                check(stringify!($op), F32, WeightType::F32, |l| l);
+                check(stringify!($op), F32, Storage::F32, |l| l);
             }
 
             #[test]
             fn f16_storage() {
-                check(stringify!($op), F16, WeightType::F16, |l| l);
+                check(stringify!($op), F16, Storage::F16, |l| l);
             }
 
             /// As on a device that offers nothing beyond WebGPU's defaults, with wgpu's bounds checks, f16 weights and
             /// bindings so small that work is cut into bands.
             #[test]
             fn least_device() {
-                let options = Options { storage: Storage::F32, weights_f32: false, checked: true, minimal: true };
-                check(stringify!($op), options, WeightType::F16, |l| Limits { max_binding: 16 << 10, ..l });
+                let options = Options { checked: true, minimal: true, ..opened(Storage::F32, Storage::F16) };
+                check(stringify!($op), options, Storage::F16, |l| Limits { max_binding: 16 << 10, ..l });
             }
         }
     )*
@@ -119,7 +125,7 @@ ops! { matmul conv2d group_norm layer_norm attention geglu activate add concat u
 /// Only some cases: software adapters compile each of these shaders for seconds.
 #[test]
 fn emulated_tensor_cores() {
-    for (options, weights, size, every) in [(F32, WeightType::F32, 16, 12), (F16, WeightType::F16, 8, 32)] {
+    for (options, weights, size, every) in [(F32, Storage::F32, 16, 12), (F16, Storage::F16, 8, 32)] {
         let coop = Some(Coop { size, emulated: true });
         let some = |op: &str| of(op).into_iter().step_by(every);
         let heads = of("attention").into_iter().filter(|c| c.name.contains("_1x16") || c.name.contains("_1x8_causal"));

@@ -4,14 +4,14 @@
 use crate::common::{Temp, lienzo, stderr, tiny_model};
 use crate::gpu::device;
 use crate::memory::{DEEP, wide_model};
-use lienzo::backend::cpu::{Cpu, WeightType};
+use lienzo::backend::cpu::Cpu;
 use lienzo::backend::gpu::{Gpu, Options};
 use lienzo::backend::{Backend as _, Memory, Run, Value};
 use lienzo::diffusion::Stages as _;
+use lienzo::dtype::{Precision, Storage};
 use lienzo::engine::Engine;
 use lienzo::graph::plan::Plan;
 use lienzo::image::{Limits, psnr, read_png};
-use lienzo::kernels::gpu::Storage;
 use lienzo::models::part::{self, Part, StepShape};
 use lienzo::simd::Isa;
 use lienzo::tensor::{Shape, Tensor};
@@ -19,13 +19,17 @@ use lienzo::verify::lockstep::lockstep;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+fn stored(storage: Storage) -> Options {
+    Options { precision: Precision { storage, ..Precision::default() }, ..Options::default() }
+}
+
 /// Every step of every plan of a small model with awkward widths, in both storage types.
 #[test]
 fn every_step_agrees_with_the_cpu() {
     let model = Arc::new(tiny_model());
     for storage in [Storage::F32, Storage::F16] {
-        let Some(device) = device(Options { storage, ..Options::default() }) else { return };
-        let cpu = Cpu::new(1, Isa::best(), WeightType::Auto).expect("a thread");
+        let Some(device) = device(stored(storage)) else { return };
+        let cpu = Cpu::new(1, Isa::best(), Storage::F16).expect("a thread");
         let (mut steps, mut wrong) = (0, Vec::new());
         lockstep(&Gpu::new(device), &cpu, &model, &mut |c| {
             steps += 1;
@@ -43,7 +47,7 @@ fn every_step_agrees_with_the_cpu() {
 fn a_refused_variant_is_done_without() {
     let Some(device) = device(Options::default()) else { return };
     let model = Arc::new(tiny_model());
-    let cpu = Cpu::new(1, Isa::best(), WeightType::Auto).expect("a thread");
+    let cpu = Cpu::new(1, Isa::best(), Storage::F16).expect("a thread");
     let gpu = Gpu::new(device).with_caps(|caps| {
         caps.refused.extend([("attention", "flash"), ("matmul", "tiled"), ("group_norm", "merged")]);
     });
@@ -60,7 +64,7 @@ fn a_refused_variant_is_done_without() {
 /// A decoder whose values exceed f16 half-way: computed again on the same device, or on the CPU where that has no room.
 #[test]
 fn a_decoder_that_overflows_f16_is_run_again_on_the_same_device() {
-    let Some(device) = device(Options { storage: Storage::F16, ..Options::default() }) else { return };
+    let Some(device) = device(stored(Storage::F16)) else { return };
     // 1e5 in a bias, which is f32 everywhere; what it is added to is stored as f16.
     let model = wide_model("vae.decoder.conv_in.bias", "");
     let latents = || {
@@ -68,7 +72,7 @@ fn a_decoder_that_overflows_f16_is_run_again_on_the_same_device() {
         Tensor::new(shape, (0..shape.len()).map(|i| (i as f32 * 0.7).sin()).collect()).expect("as many values")
     };
     let cancel = AtomicBool::new(false);
-    let cpu = || Arc::new(Cpu::new(1, Isa::best(), WeightType::Auto).expect("a thread"));
+    let cpu = || Arc::new(Cpu::new(1, Isa::best(), Storage::F16).expect("a thread"));
     let want = Engine::new(cpu()).session(&model, &cancel).decode(latents()).expect("the CPU decodes");
     let gpu = Arc::new(Gpu::new(device));
     let once = gpu.wider().expect("f32");
@@ -92,10 +96,10 @@ fn a_decoder_that_overflows_f16_is_run_again_on_the_same_device() {
 /// A matrix that holds a value beyond f16 is f32 on the device, as it is on the CPU, and said.
 #[test]
 fn a_matrix_beyond_f16_is_kept_as_f32() {
-    let Some(device) = device(Options { storage: Storage::F32, ..Options::default() }) else { return };
+    let Some(device) = device(stored(Storage::F32)) else { return };
     let model = wide_model(DEEP, "");
     let gpu = Gpu::new(device);
-    let cpu = Cpu::new(1, Isa::best(), WeightType::Auto).expect("a thread");
+    let cpu = Cpu::new(1, Isa::best(), Storage::F16).expect("a thread");
     let (mut steps, mut wrong) = (0, Vec::new());
     lockstep(&gpu, &cpu, &model, &mut |c| {
         steps += 1;
@@ -117,7 +121,7 @@ fn a_matrix_beyond_f16_is_kept_as_f32() {
 fn a_value_left_on_the_device_gives_the_same_bits() {
     let model = Arc::new(tiny_model());
     for storage in [Storage::F32, Storage::F16] {
-        let Some(device) = device(Options { storage, ..Options::default() }) else { return };
+        let Some(device) = device(stored(storage)) else { return };
         let gpu = Gpu::new(device);
         let load = |part: Part| {
             let graph = part.graph(&model.networks).expect("a graph");

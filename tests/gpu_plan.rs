@@ -139,7 +139,7 @@ fn assert_too_big(error: &Error, max_binding: u64, parts: &[&str]) {
     let message = error.to_string();
     assert!(have == max_binding && need > have, "{need} {have}: {message}");
     let (need, have) = (format!("a binding of {need} bytes"), format!("the device's limit is {have}"));
-    for part in [need.as_str(), &have, "--device cpu"].iter().chain(parts) {
+    for part in [need.as_str(), &have, "use the CPU"].iter().chain(parts) {
         assert!(message.contains(part), "'{part}' is not in '{message}'");
     }
 }
@@ -157,7 +157,7 @@ fn what_no_binding_holds_is_named_with_the_limit_and_the_remedy() {
     let [query, keys] = [8, 4096].map(|n| Shape::tokens(2, n, 128));
     let weights = [Dims::matrix(512, 2048), Dims::vector(512)];
     let table = [
-        (matmul, vec![row], weights.to_vec(), ["matmul: its weight (512 by 2048, 1 taps)", "use --device cpu"]),
+        (matmul, vec![row], weights.to_vec(), ["matmul: its weight (512 by 2048, 1 taps)", "; use the CPU"]),
         (conv, vec![line], vec![Dims::filter3(8, 32)], ["conv2d: the lines around one of [1, 4, 40000, 32]", smaller]),
         (
             attention,

@@ -1,9 +1,10 @@
 //! Rewrites keep the meaning of a graph, and a plan never lets two live values share memory.
 
 use crate::common::tiny_model;
-use lienzo::backend::cpu::{Cpu, WeightType};
+use lienzo::backend::cpu::Cpu;
 use lienzo::backend::{Backend as _, Run};
 use lienzo::checkpoint::Model;
+use lienzo::dtype::Storage;
 use lienzo::graph::Output;
 use lienzo::graph::fuse::Rewrite;
 use lienzo::graph::plan::{Place, Plan};
@@ -37,7 +38,7 @@ fn ramp(shape: lienzo::tensor::Shape) -> Tensor {
 /// Steps and bytes moved, and the outputs.
 fn outputs(model: &Arc<Model>, stage: Part, off: &[Rewrite]) -> ((usize, u64), Vec<Tensor>) {
     let caps = Caps { rewrites_off: off.to_vec(), ..Caps::cpu(Isa::best()) };
-    let cpu = Cpu::new(2, Isa::best(), WeightType::F32).expect("two threads").with_caps(caps);
+    let cpu = Cpu::new(2, Isa::best(), Storage::F32).expect("two threads").with_caps(caps);
     let plan = Plan::new(stage.graph(&model.networks).expect("a graph"), &cpu.caps()).expect("a plan");
     let names: Vec<Output> = plan.outputs.iter().map(|(n, _)| *n).collect();
     let inputs: Vec<_> = plan.inputs.iter().map(|(n, id)| (*n, plan.values[*id].shape)).collect();

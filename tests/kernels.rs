@@ -1,6 +1,7 @@
 //! Every op, variant, instruction set and Test case against the f64 reference; and that results depend on nothing else.
 
-use lienzo::check::{CASE_VARIABLE, Layout, Prepared, WeightType, full_name};
+use lienzo::check::{CASE_VARIABLE, Layout, Prepared, full_name};
+use lienzo::dtype::Storage;
 use lienzo::graph::choose::choose;
 use lienzo::graph::target::Caps;
 use lienzo::kernels::cpu::InPlace;
@@ -25,7 +26,7 @@ fn check(op: &str) {
     let mut failures = Vec::new();
     for case in of(op) {
         let panels = !case.op.packings().iter().all(|p| p.is_vector());
-        let types = if panels { &[WeightType::F16, WeightType::F32][..] } else { &[WeightType::F32][..] };
+        let types = if panels { &[Storage::F16, Storage::F32][..] } else { &[Storage::F32][..] };
         for weights in types {
             let prepared = Prepared::new(&case, *weights).unwrap();
             for (i, variant) in cpu::variants(&case.op, &case.x, &case.w).iter().enumerate() {
@@ -110,7 +111,7 @@ fn fastest(case: &Case) -> usize {
 /// The output's bits with the fastest variant and instruction set.
 fn bits(case: &Case, threads: usize) -> Vec<u32> {
     let workers = Workers::new(threads).unwrap();
-    let prepared = Prepared::new(case, WeightType::F16).unwrap();
+    let prepared = Prepared::new(case, Storage::F16).unwrap();
     let mut loaded = prepared.load(Layout::Own, &workers).unwrap();
     loaded.run(fastest(case), Isa::best(), &workers).unwrap();
     loaded.output().iter().map(|v| v.to_bits()).collect()
@@ -130,7 +131,7 @@ fn threads_do_not_change_a_bit() {
 fn a_batch_has_the_bits_of_its_samples() {
     let workers = Workers::new(2).unwrap();
     for case in chosen().iter().filter(|c| c.x.iter().any(|s| s.b > 1)) {
-        let batch = Prepared::new(case, WeightType::F16).unwrap();
+        let batch = Prepared::new(case, Storage::F16).unwrap();
         let output = |p: &Prepared| {
             let mut loaded = p.load(Layout::Own, &workers).unwrap();
             loaded.run(fastest(case), Isa::best(), &workers).unwrap();

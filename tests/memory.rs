@@ -1,10 +1,11 @@
 //! Streamed weights and released stages: the same bits in less memory, and errors instead of waiting for ever.
 
 use crate::common::{Temp, lienzo, stderr, tiny_model};
-use lienzo::backend::cpu::{Cpu, WeightType};
+use lienzo::backend::cpu::Cpu;
 use lienzo::backend::{Backend as _, Program, Run};
 use lienzo::checkpoint::Model;
 use lienzo::dtype::Dtype;
+use lienzo::dtype::Storage;
 use lienzo::engine::Engine;
 use lienzo::engine::residency::{Again, Keep};
 use lienzo::error::{Error, Kind, Result};
@@ -20,7 +21,7 @@ use std::sync::atomic::AtomicBool;
 
 const STEP: Part = Part::Step(StepShape { samples: 1, contexts: 2, times: 1, h: 10, w: 6, tokens: 7 });
 
-fn cpu(weight_type: WeightType) -> Cpu {
+fn cpu(weight_type: Storage) -> Cpu {
     Cpu::new(2, Isa::best(), weight_type).expect("two threads")
 }
 
@@ -57,7 +58,7 @@ fn streamed_weights_give_the_same_bits() {
         STEP,
         Part::Decode { size: (1, 6, 4) },
     ];
-    let cpu = cpu(WeightType::Auto);
+    let cpu = cpu(Storage::F16);
     for stage in stages {
         let kept = run(&mut *program(&cpu, &model, stage, false)).expect("a run");
         let mut streamed = program(&cpu, &model, stage, true);
@@ -126,7 +127,7 @@ pub const DEEP: &str = "unet.mid_block.resnets.0.conv2.weight";
 #[test]
 fn f32_files_are_rounded_with_a_note_and_only_where_f16_can_hold_them() {
     let tiny = Arc::new(tiny_model());
-    let auto = cpu(WeightType::Auto);
+    let auto = cpu(Storage::F16);
     let want = run(&mut *program(&auto, &tiny, STEP, false)).expect("a run");
     assert!(auto.notes().is_empty(), "an f16 file loses nothing");
     // Values that f16 holds exactly: the same bits from a file of twice the size.
@@ -142,14 +143,14 @@ fn f32_files_are_rounded_with_a_note_and_only_where_f16_can_hold_them() {
     let notes = auto.notes();
     assert!(notes.len() == 1 && notes[0].contains(DEEP) && notes[0].contains("65504"), "{notes:?}");
     assert!(run(&mut *program(&auto, &huge, STEP, true)).expect("a run") == kept);
-    let exact = cpu(WeightType::F32);
+    let exact = cpu(Storage::F32);
     assert!(run(&mut *program(&exact, &huge, STEP, false)).expect("a run") == kept);
     assert!(exact.notes().is_empty());
 }
 
 #[test]
 fn a_stream_that_breaks_is_an_error() {
-    let cpu = cpu(WeightType::Auto);
+    let cpu = cpu(Storage::F16);
     let mut program = program(&cpu, &wide_model("", DEEP), STEP, true);
     for _ in 0..2 {
         let error = run(&mut *program).expect_err("the tensor cannot be read");
@@ -174,7 +175,7 @@ fn parts(side: usize) -> [Part; 5] {
 #[test]
 fn a_full_size_model_stays_within_its_memory() {
     // Headers only. 50 MB are left for code, threads and buffers.
-    let (engine, model) = (Engine::new(Arc::new(cpu(WeightType::Auto))), Model::random_sd15());
+    let (engine, model) = (Engine::new(Arc::new(cpu(Storage::F16))), Model::random_sd15());
     let peak = |side, low| engine.residency(&model, &parts(side), Again::Nothing, None, low).expect("plans");
     assert_eq!((peak(512, false).keep, peak(512, true).keep), (Keep::Phase, Keep::Stream));
     for (side, low, megabytes) in [(512, false, 2350), (512, true, 750), (1024, false, 2950)] {

@@ -108,6 +108,15 @@ fn an_embedding_is_a_word() {
     assert!(pixels("with.png") != pixels("without.png"));
     assert!(parameters(&dir, "with.png").contains("TI hashes: \"myCat: "));
     assert!(!parameters(&dir, "without.png").contains("TI hashes"));
+    // Letters of another word are no word, whatever the file holds; folders within the folder are looked into.
+    fs::write(dir.join("e/art.pt"), b"no pickle at all").expect("a file");
+    fs::write(dir.join("e/car.safetensors"), embedding(1, 768)).expect("a file");
+    fs::write(dir.join("e/a.safetensors"), embedding(1, 128)).expect("a file");
+    fs::create_dir_all(dir.join("e/sub/sub")).expect("a folder");
+    fs::write(dir.join("e/sub/sub/deepword.safetensors"), embedding(1, 128)).expect("a file");
+    generate("party of carrots, deepword", &["--embd-dir", "e", "-o", "deep.png"], 0);
+    let text = parameters(&dir, "deep.png");
+    assert!(text.contains("TI hashes: \"deepword: ") && !text.contains("car: ") && !text.contains(" a: "), "{text}");
     // Only what a prompt names is read.
     let err = generate("a wide cat", &["--embd-dir", "e"], 2);
     assert!(err.contains("wide.safetensors") && err.contains("768") && err.contains("128"), "{err}");

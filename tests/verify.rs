@@ -3,9 +3,10 @@
 
 use crate::common::{Temp, golden, lienzo, stderr};
 use lienzo::Result;
-use lienzo::backend::cpu::{Cpu, WeightType};
+use lienzo::backend::cpu::Cpu;
 use lienzo::checkpoint::{self, Model};
 use lienzo::dtype::Dtype;
+use lienzo::dtype::Storage;
 use lienzo::engine::Engine;
 use lienzo::simd::Isa;
 use lienzo::verify::reference::Reference;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 fn checks(model: Model, reference: &Reference, isa: Isa) -> Vec<Check> {
-    let engine = Engine::new(Arc::new(Cpu::new(2, isa, WeightType::Auto).expect("two threads")));
+    let engine = Engine::new(Arc::new(Cpu::new(2, isa, Storage::F16).expect("two threads")));
     let model = Arc::new(model);
     let tokens = model.tokenizer().expect("the model's tokenizer");
     let cancel = AtomicBool::new(false);
@@ -207,5 +208,5 @@ fn the_command_selects_reports_and_exits() {
     assert_eq!(strict.status.code(), Some(1));
     let nothing = run(&["--only", "potato"]);
     assert_eq!(nothing.status.code(), Some(2));
-    assert!(stderr(&nothing).contains("--only potato selects no check"));
+    assert!(stderr(&nothing).contains("--only: potato selects no check"));
 }

@@ -9,6 +9,7 @@ mod stream;
 use super::rounded::Rounded;
 use super::{Backend, Memory, Numerics, Program, Run, Value};
 use crate::checkpoint::Model;
+use crate::dtype::{Precision, Products, Storage};
 use crate::error::{Error, Result};
 use crate::graph::plan::{Place, Plan, PlanWeight, Stored};
 use crate::graph::target::Caps;
@@ -27,18 +28,6 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 use stream::Stream;
 
-/// Which element type matrices are kept in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WeightType {
-    /// f16; f32 and bf16 are rounded to it.
-    #[default]
-    Auto,
-    /// f16, as `Auto`.
-    F16,
-    /// What the file has, exactly: f16 stays f16, f32 and bf16 become f32.
-    F32,
-}
-
 /// Packed weights by expression and layout, and by whose tensors they are made of: models that have a file in common
 /// share what they read from it.
 type Store = HashMap<(Vec<SourceId>, PlanWeight), Weak<Packed>>;
@@ -47,7 +36,7 @@ type Store = HashMap<(Vec<SourceId>, PlanWeight), Weak<Packed>>;
 pub struct Cpu {
     caps: Caps,
     workers: Arc<Workers>,
-    weight_type: WeightType,
+    weight_type: Storage,
     rounded: Arc<Rounded>,
     /// Packed weights, shared by all programs for as long as one of them lives.
     store: Mutex<Store>,
@@ -55,7 +44,7 @@ pub struct Cpu {
 
 impl Cpu {
     /// A backend with its own pool of `threads` threads.
-    pub fn new(threads: usize, isa: Isa, weight_type: WeightType) -> Result<Self> {
+    pub fn new(threads: usize, isa: Isa, weight_type: Storage) -> Result<Self> {
         memory::return_what_is_freed();
         let workers = Arc::new(Workers::new(threads)?);
         Ok(Self { caps: Caps::cpu(isa), workers, weight_type, rounded: Arc::default(), store: Mutex::default() })
@@ -119,7 +108,9 @@ impl Backend for Cpu {
     }
 
     fn numerics(&self) -> Numerics {
-        Numerics { precision: self.caps.is_bf16().then_some("bf16"), ..Numerics::default() }
+        let products = if self.caps.is_bf16() { Products::Bf16 } else { Products::F32 };
+        let precision = Precision { weights: self.weight_type, products, ..Precision::default() };
+        Numerics { precision, ..Numerics::default() }
     }
 
     fn memory_limit(&self) -> Option<u64> {

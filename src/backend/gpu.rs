@@ -24,6 +24,7 @@ pub use device::{Device, Options};
 
 use super::{Backend, Memory, Numerics, Program};
 use crate::checkpoint::Model;
+use crate::dtype::Precision;
 use crate::error::{Error, Kind, Result};
 use crate::graph::plan::{Plan, Step};
 use crate::graph::target::{Caps, Target};
@@ -178,10 +179,11 @@ impl Backend for Gpu {
     }
 
     fn numerics(&self) -> Numerics {
-        let f16 = self.storage() == Storage::F16;
+        let precision =
+            Precision { storage: self.storage(), weights: self.device().limits().weights, ..Precision::default() };
         Numerics {
             device: Some("gpu"),
-            precision: f16.then_some("f16"),
+            precision,
             tensor_cores: self.tensor_cores.load(Ordering::Relaxed),
             after: None,
         }

@@ -112,14 +112,14 @@ fn line(plan: &Plan, step: &Step) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::cpu::WeightType;
     use crate::checkpoint::Model;
+    use crate::dtype::Storage;
     use crate::models::part::Part;
     use crate::models::part::StepShape;
 
     #[test]
     fn every_step_is_explained() {
-        let cpu = Cpu::new(1, Isa::best(), WeightType::Auto).unwrap();
+        let cpu = Cpu::new(1, Isa::best(), Storage::F16).unwrap();
         let shape = StepShape { samples: 1, contexts: 2, times: 1, h: 64, w: 64, tokens: 77 };
         let plan = Plan::new(Part::Step(shape).graph(&Model::random_sd15().networks).unwrap(), &cpu.caps()).unwrap();
         let choice = Choice { tuning: Default::default(), reason: Reason::Cached("a file".into()) };

@@ -7,13 +7,13 @@ use crate::backend::gpu::Gpu;
 use crate::backend::gpu::check::Bench;
 use crate::backend::gpu::roofline::Roofline;
 use crate::backend::gpu::tensor_cores::Verdict;
-use crate::check::{Layout, Prepared, WeightType, full_name};
+use crate::check::{Layout, Prepared, full_name};
 use crate::error::Result;
 use crate::graph::choose::choose;
 use crate::graph::plan::Plan;
 use crate::graph::target::Caps;
 use crate::kernels::Case;
-use crate::kernels::gpu::{Limits, Storage, variants};
+use crate::kernels::gpu::{Limits, variants};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -70,7 +70,7 @@ fn one(
     tell: &mut dyn FnMut(Event<'_>),
 ) -> Result<bool> {
     let limits = bench.device().limits();
-    let weights = if limits.weights == Storage::F32 { WeightType::F32 } else { WeightType::F16 };
+    let weights = limits.weights;
     let infos = variants(&case.op, &case.x, &case.w, limits);
     let (chosen, _) = choose(&case.op, &case.x, &case.w, caps)?;
     let (mut prepared, mut passed) = (None, true);
@@ -175,6 +175,7 @@ pub fn submits(pieces: &[u64], budget: u64) -> usize {
 mod tests {
     use super::*;
     use crate::checkpoint::Model;
+    use crate::dtype::Storage;
     use crate::models::part::Part;
     use crate::models::part::StepShape;
 

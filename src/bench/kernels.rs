@@ -2,7 +2,8 @@
 
 use super::ceiling::{Ceilings, FmaPace};
 use super::stats::{Budget, Sampling, mad, median};
-use crate::check::{Layout, Prepared, WeightType, full_name};
+use crate::check::{Layout, Prepared, full_name};
+use crate::dtype::Storage;
 use crate::error::{Error, Result};
 use crate::graph::choose::choose;
 use crate::graph::target::Caps;
@@ -20,7 +21,7 @@ pub struct Options<'a> {
     /// Measures what would be skipped for time.
     pub all: bool,
     /// How matrices are stored.
-    pub weights: WeightType,
+    pub weights: Storage,
     /// The instruction set.
     pub isa: Isa,
 }
@@ -273,7 +274,7 @@ mod tests {
         assert!(!some.is_empty() && some.len() < all.len());
         assert!(some.iter().all(|c| c.op.name() == "conv2d" && c.role == Role::Bench));
         let none = select(Some("conv4d")).unwrap_err();
-        assert!(none.exit_code() == 2 && none.to_string().contains("conv2d"), "{none}");
+        assert!(*none.kind() == crate::Kind::Usage && none.to_string().contains("conv2d"), "{none}");
     }
 
     #[test]
@@ -281,7 +282,7 @@ mod tests {
         let workers = Workers::new(1).unwrap();
         let ceilings = Ceilings { fma_peak: 1e11, read: 1e10, copy: 1e10 };
         let filter = select(None).unwrap().iter().min_by_key(|c| c.op.cost(&c.x, &c.w).flops).map(full_name).unwrap();
-        let options = Options { filter: Some(&filter), all: false, weights: WeightType::F16, isa: Isa::best() };
+        let options = Options { filter: Some(&filter), all: false, weights: Storage::F16, isa: Isa::best() };
         let mut rows = Vec::new();
         let passed = run(&options, &ceilings, &workers, &mut |event| {
             if let Event::Row(row) = event {

@@ -261,8 +261,9 @@ fn finite_rms(part: TimedStage, values: &[f32]) -> Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::cpu::{Cpu, WeightType};
+    use crate::backend::cpu::Cpu;
     use crate::bench::ceiling::fma_peak;
+    use crate::dtype::Storage;
     use crate::simd::Isa;
 
     #[test]
@@ -276,7 +277,7 @@ mod tests {
 
     #[test]
     fn every_stage_of_a_small_model_runs() {
-        let cpu = Cpu::new(1, Isa::best(), WeightType::Auto).unwrap();
+        let cpu = Cpu::new(1, Isa::best(), Storage::F16).unwrap();
         let peak = || Ok(fma_peak(Isa::best(), cpu.workers()));
         let model = Arc::new(Model::embedded().unwrap());
         for part in TimedStage::ALL {
@@ -288,7 +289,7 @@ mod tests {
             assert!(outcome.encoding.is_none(), "{part}: a CPU has no queue");
         }
         let odd = Request { part: TimedStage::Step, width: 63, height: 64, runs: 1, profile: false };
-        assert_eq!(run(&cpu, &peak, &model, &odd, &mut |_| ()).unwrap_err().exit_code(), 2);
+        assert_eq!(run(&cpu, &peak, &model, &odd, &mut |_| ()).unwrap_err().kind(), &Kind::Usage);
         assert!("stop".parse::<TimedStage>().is_err());
     }
 }

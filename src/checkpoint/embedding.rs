@@ -1,6 +1,6 @@
 //! A textual inversion file to its vectors: one matrix under one of the names that trainers give it.
 
-use crate::error::{Error, Result, escape};
+use crate::error::{Kind, Result, escape};
 use crate::weights::bytes::Bytes;
 use crate::weights::ckpt;
 use crate::weights::decode_f32;
@@ -48,7 +48,7 @@ pub fn read_embedding(path: &Path, width: usize) -> Result<(Vec<f32>, usize, Str
 fn choose(file: &RawFile, width: usize) -> Result<(&Located, usize)> {
     if file.tensors.contains_key("clip_g") {
         let bad = file.bytes.bad("is an embedding for SDXL; use one that was made for this kind of model");
-        return Err(Error::usage(bad.to_string()));
+        return Err(bad.into_kind(Kind::Usage));
     }
     // One vector may be a list of numbers.
     let rows = |t: &Located| match t.info.shape[..] {
@@ -69,6 +69,10 @@ fn choose(file: &RawFile, width: usize) -> Result<(&Located, usize)> {
         _ => {
             let names: Vec<String> = file.tensors.keys().take(4).map(|n| escape(n)).collect();
             let names = names.join(", ");
+            if let Some((name, dtype)) = file.other.first() {
+                let (name, dtype) = (escape(name), escape(dtype));
+                return Err(file.bytes.bad(format!("{name} is of type {dtype}, which is not read: convert it to f32")));
+            }
             Err(file.bytes.bad(format!("is no textual inversion embedding: {} tensors ({names})", file.tensors.len())))
         }
     }

@@ -50,7 +50,8 @@ pub fn single(file: RawFile, name: String) -> Result<Model> {
     }
     let (read, unread) = canonical.split_at(tensors.len());
     let unread = unread.iter().zip(&other).find_map(|(names, (_, dtype))| names.first().map(|n| (&n.name, dtype)));
-    let note = unread.map(|(name, dtype)| format!("; {name} is of type {}, which is not read", escape(dtype)));
+    let note = unread
+        .map(|(name, dtype)| format!("; {name} is of type {}, which is not read: convert it to f16", escape(dtype)));
     let about = format!("{format}, single file");
     let linear = linear(tensors.iter());
     let map = rename(tensors.values().cloned().zip(read.iter().cloned()));
@@ -99,7 +100,7 @@ pub fn open_with_vae(model: Model, vae_path: &Path) -> Result<Model> {
         Some(config) => Autoencoder::Kl(KlConfig { encodes, ..config::vae(&config).map_err(bad)? }),
         None if tiny => Autoencoder::Tiny(arch::tiny(&table).map_err(bad)?),
         None => {
-            let shapes = arch::vae(&table).map_err(|why| bad(format!("{why}; --vae takes a VAE")))?;
+            let shapes = arch::vae(&table).map_err(|why| bad(format!("{why}; it is no VAE")))?;
             Autoencoder::Kl(KlConfig { scaling: model.networks.family_scale(), shift: latents.shift, ..shapes })
         }
     };

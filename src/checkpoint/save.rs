@@ -4,7 +4,7 @@ use super::arch::required_of;
 use super::names::Original;
 use super::{Defaults, Model, arch, config};
 use crate::dtype::Dtype;
-use crate::error::{Error, Result, escape};
+use crate::error::{Error, Remedy, Result, escape};
 use crate::files::{IfTaken, Temporary, cannot_write};
 use crate::models::autoencoder::kl::KlConfig;
 use crate::models::text::MlpActivation;
@@ -93,11 +93,7 @@ fn items(model: &Model) -> Result<Vec<Item>> {
 }
 
 fn header(model: &Model, items: &[Item], dtype: Dtype) -> Result<Vec<u8>> {
-    let stored = match dtype {
-        Dtype::F32 => "F32",
-        Dtype::F16 => "F16",
-        Dtype::Bf16 => "BF16",
-    };
+    let stored = dtype.name().to_ascii_uppercase();
     let mut header = Map::new();
     let mut metadata = json!({"format": "pt"});
     let lienzo = config::to_json(model, &model_of_shapes(model)?);
@@ -165,8 +161,8 @@ fn write(
         }
         weights::decode_f32(from, &stored, &mut values);
         if dtype == Dtype::F16 && values.iter().any(|v| v.is_finite() && v.abs() >= 65_520.0) {
-            let why = format!("{} has values beyond the range of f16; use --type f32", escape(canonical));
-            return Err(Error::other(why));
+            let error = Error::other("has values beyond the range of f16").at(escape(canonical));
+            return Err(error.try_this(Remedy::F32Weights));
         }
         weights::encode(dtype, &values, &mut bytes);
         out(&bytes)?;

@@ -4,6 +4,7 @@ mod ckpt;
 mod family;
 mod fuzz;
 mod hostile;
+mod types;
 
 use super::*;
 use crate::dtype::Dtype;
@@ -311,7 +312,7 @@ fn a_vae_comes_from_any_layout() {
         assert_eq!(model.networks, tiny().networks);
     }
     let text = Path::new(TINY).join("text_encoder/model.safetensors");
-    assert!(refusal(open_with_vae(tiny(), &text)).contains("--vae takes a VAE"));
+    assert!(refusal(open_with_vae(tiny(), &text)).contains("it is no VAE"));
     let other = Model::embedded().unwrap();
     assert!(refusal(open_with_vae(other, Path::new(TINY))).contains("8 pixels per latent; the model needs one of 4"));
 }

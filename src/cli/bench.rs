@@ -4,18 +4,20 @@ use super::DeviceArgs;
 use super::terminal::{print, puts, say};
 use clap::{ArgGroup, Args};
 use lienzo::backend::Backend as _;
-use lienzo::backend::cpu::{Cpu, WeightType};
+use lienzo::backend::cpu::Cpu;
 use lienzo::bench::ceiling::{Ceilings, fma_peak};
 use lienzo::bench::explain;
 use lienzo::bench::kernels;
 use lienzo::bench::report::{self, CsvRow, Machine};
 use lienzo::bench::stage::{self, TimedStage};
 use lienzo::checkpoint::Model;
+use lienzo::dtype::Storage;
+use lienzo::engine::devices::WeightType;
 use lienzo::error::{Error, Result, escape};
 use lienzo::files::{self, IfTaken};
 use lienzo::graph::plan::Plan;
 use lienzo::graph::target::Caps;
-use lienzo::{check, system};
+use lienzo::system;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -158,8 +160,7 @@ fn write(path: &Path, text: &str, overwrite: bool) -> Result<()> {
 }
 
 fn run_kernels(args: &BenchArgs, cpu: &Cpu, machine: &Machine, files: &mut Files) -> Result<bool> {
-    let weights =
-        if args.device.weight_type == Some(WeightType::F32) { check::WeightType::F32 } else { check::WeightType::F16 };
+    let weights = args.device.weight_type.map_or(Storage::F16, WeightType::storage);
     let isa = cpu.caps().isa();
     let options = kernels::Options { filter: args.filter.as_deref(), all: args.all, weights, isa };
     kernels::select(options.filter)?;
@@ -314,13 +315,12 @@ mod gpu {
     use lienzo::backend::gpu::check::Bench;
     use lienzo::backend::gpu::roofline::Roofline;
     use lienzo::bench::gpu;
-    use lienzo::kernels::gpu::Storage;
     use lienzo::simd::Isa;
 
     pub fn run(args: &BenchArgs) -> Result<ExitCode> {
         let backend = args.device.gpu_backend()?;
         let device = backend.device().clone();
-        let storage = if device.limits().storage == Storage::F32 { "f32" } else { "f16" };
+        let storage = device.limits().storage.name();
         let machine = Machine {
             device: device.describe(),
             processor: format!("{} storage, timed by {}", storage, device.clock()),
@@ -348,7 +348,7 @@ mod gpu {
                 true
             }
             None => {
-                let weights = check::WeightType::F16;
+                let weights = Storage::F16;
                 let options =
                     kernels::Options { filter: args.filter.as_deref(), all: args.all, weights, isa: Isa::Scalar };
                 kernels::select(options.filter)?;

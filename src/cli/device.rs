@@ -3,9 +3,9 @@
 use super::flags::parsed;
 use super::terminal::say;
 use clap::Args;
-use lienzo::backend::cpu::{Cpu, WeightType};
+use lienzo::backend::cpu::Cpu;
 use lienzo::engine::Engine;
-use lienzo::engine::devices::{DeviceWish, Estimate, NumberKind, Where};
+use lienzo::engine::devices::{DeviceWish, Estimate, NumberKind, WeightType, Where};
 use lienzo::error::{Error, Result};
 
 /// The device flags that several commands share.

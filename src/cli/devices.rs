@@ -43,8 +43,8 @@ fn gpus(quick: bool) -> Result<()> {
     use lienzo::backend::gpu::roofline::Roofline;
     use lienzo::backend::gpu::tensor_cores::Verdict;
     use lienzo::backend::gpu::{Device, Options, adapters};
+    use lienzo::dtype::{Precision, Storage};
     use lienzo::error::escape;
-    use lienzo::kernels::gpu::Storage;
 
     let all = adapters();
     if all.is_empty() {
@@ -62,7 +62,8 @@ fn gpus(quick: bool) -> Result<()> {
             continue;
         }
         // A device that cannot be used is news, not the end of the list.
-        let options = Options { storage: Storage::F16, ..Options::default() };
+        let precision = Precision { storage: Storage::F16, ..Precision::default() };
+        let options = Options { precision, ..Options::default() };
         let opened = Device::open(adapter, options);
         let measured = opened.and_then(|d| Roofline::measure(&d).map(|r| (d, r)));
         let (device, r) = match measured {

@@ -49,7 +49,7 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
     let mut request = request.clone();
     let mut metadata = None;
     if !args.output.disable_image_metadata {
-        let exact = order.weight_type == Some(lienzo::backend::cpu::WeightType::F32);
+        let exact = order.weight_type == Some(lienzo::engine::devices::WeightType::F32);
         metadata = Some(Metadata::start(model, order.vae.as_deref(), exact, engine, cancel.clone())?);
     }
     if let Some(metadata) = metadata.as_mut().filter(|_| args.output.resume) {

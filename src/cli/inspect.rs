@@ -4,6 +4,8 @@ use super::terminal::print;
 use clap::Args;
 use lienzo::checkpoint::{self, Model, arch, model_hash};
 use lienzo::error::{Error, Result};
+use lienzo::image::Limits;
+use lienzo::image::read::Picture;
 use lienzo::job::hints::Vocabulary;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -85,16 +87,22 @@ trained on Microsoft Fluent Emoji (MIT, Copyright (c) Microsoft Corporation), na
 through emojibase-data (MIT); see NOTICE
 ";
 
+/// A PNG by its first bytes, or what comes out of a pipe: no checkpoint can be read from one.
 fn is_png(path: &Path) -> bool {
     use std::io::Read as _;
+    let Ok(kind) = std::fs::metadata(path) else { return false };
+    if !kind.is_file() {
+        return !kind.is_dir();
+    }
     let mut magic = [0; 8];
     let read = std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut magic));
     read.is_ok() && magic == *b"\x89PNG\r\n\x1a\n"
 }
 
 fn inspect_png(path: &Path) -> Result<ExitCode> {
-    let (image, texts) = lienzo::image::read_png(path, lienzo::image::Limits::default())?;
-    let mut out = format!("PNG, {}x{}\n", image.width, image.height);
+    let Picture { image, texts, notes, format, .. } = Picture::read(path, Limits::default())?;
+    notes.iter().for_each(|note| eprintln!("note: {note}"));
+    let mut out = format!("{format}, {}x{}\n", image.width, image.height);
     match texts.iter().find(|(key, _)| key == "parameters") {
         // The picture's own text, line by line, so that its line breaks stay and nothing else drives the terminal.
         Some((_, text)) => text.lines().for_each(|line| {

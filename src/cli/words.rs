@@ -43,9 +43,7 @@ impl WordArgs {
 
     /// Finds styles by name.
     pub fn styling(&self, names: &[String]) -> Result<Styling> {
-        let listed = |e: lienzo::Error| lienzo::Error::usage(format!("{e} (--style list shows all)"));
-        let all = self.all().map_err(|e| e.at("--styles"))?;
-        Styling::new(names, &all).map_err(listed)
+        Styling::new(names, &self.all()?)
     }
 
     /// Those of the file go before the built-in ones.
@@ -53,7 +51,7 @@ impl WordArgs {
         styles::all(self.styles.as_deref())
     }
 
-    /// The embeddings that some text names.
+    /// The embeddings whose names stand in some text, those included that cannot be used.
     pub fn embeddings(&self, model: &Model, texts: &[&str]) -> Result<Vec<Embedding>> {
         match &self.embd_dir {
             Some(folder) => embeddings::load(folder, texts, model.networks.text_width()),
@@ -61,11 +59,14 @@ impl WordArgs {
         }
     }
 
-    /// Gives the requests the embeddings that any of them names.
+    /// Gives each request the embeddings that it uses.
     pub fn embed(&self, model: &Model, requests: &mut [Request]) -> Result<()> {
         let texts: Vec<&str> = requests.iter().flat_map(|r| [r.prompt.as_str(), r.negative_prompt.as_str()]).collect();
         let embeddings = Arc::new(self.embeddings(model, &texts)?);
+        if embeddings.is_empty() {
+            return Ok(());
+        }
         requests.iter_mut().for_each(|r| r.embeddings = embeddings.clone());
-        Ok(())
+        embeddings::keep_used(requests, &model.tokenizer()?, model.networks.positions())
     }
 }

@@ -1,7 +1,7 @@
 //! A picture to begin with goes in, the latents that the sampler starts from come out.
 
 use super::Stages;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::image::Image;
 use crate::image::resize::{ResizeMode, fit, window};
 use crate::tensor::{Shape, Tensor};
@@ -47,10 +47,9 @@ impl Init {
         if !possible(padded.0) || !possible(padded.1) {
             let (w, h) = size;
             let (near_w, near_h) = nearest((own_width, own_height), sizes);
-            return Err(Error::usage(format!(
-                "the picture would be {w}x{h}: sides go from {} to {} pixels; try -W {near_w} -H {near_h}",
-                sizes.0, sizes.1
-            )));
+            let (least, most) = sizes;
+            let message = format!("the picture would be {w}x{h}: sides go from {least} to {most} pixels");
+            return Err(Error::usage(message).try_this(Remedy::Size { width: near_w, height: near_h }));
         }
         let fitted = fit(picture, size, mode);
         let image = if padded == size { fitted } else { window(&fitted, (0, 0), padded) };
@@ -85,8 +84,10 @@ pub fn encode_values(stages: &dyn Stages, (h, w): (usize, usize), values: Vec<f3
         true => Ok(latents),
         false => Err(Error::new(
             crate::Kind::NonFinite { stage: "encode".into() },
-            "encode: the latents of the picture hold a NaN or an infinity; try another VAE (--vae)",
-        )),
+            "the latents of the picture hold a NaN or an infinity",
+        )
+        .at("encode")
+        .try_this(Remedy::OtherVae)),
     }
 }
 
@@ -125,10 +126,10 @@ mod tests {
     #[test]
     fn impossible_sizes_come_with_a_possible_one() {
         let message = |size, asked| init(size, asked).unwrap_err().to_string();
-        assert!(message((4000, 3000), (None, None)).contains("try -W 704 -H 512"));
-        assert!(message((40, 40), (None, None)).contains("-W 512 -H 512"));
+        assert!(message((4000, 3000), (None, None)).contains("try 704x512"));
+        assert!(message((40, 40), (None, None)).contains("try 512x512"));
         assert!(message((100, 50), (Some(9), None)).contains("9x5"));
-        assert!(message((1, 5000), (None, None)).contains("-W 512 -H 2048"));
+        assert!(message((1, 5000), (None, None)).contains("try 512x2048"));
     }
 
     #[test]

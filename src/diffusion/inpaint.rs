@@ -41,10 +41,10 @@ impl Fill {
             "original" | "1" => Ok(Self::Original),
             "latent-noise" | "2" => Ok(Self::LatentNoise),
             "latent-nothing" | "3" => Ok(Self::LatentNothing),
-            _ => Err(Error::usage(format!(
-                "inpaint fill '{}' is not known; use fill, original, latent-noise or latent-nothing",
-                escape(name)
-            ))),
+            _ => Err(Error::of_option(
+                "inpaint_fill",
+                format!("'{}' is not known; use fill, original, latent-noise or latent-nothing", escape(name)),
+            )),
         }
     }
 

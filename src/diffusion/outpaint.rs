@@ -45,7 +45,10 @@ impl Sides {
     pub fn parse(text: &str) -> Result<Self> {
         let wrong = |why: &str| {
             let text = escape(text);
-            Error::usage(format!("outpaint {text}: {why}; write left=128,right=64 (sides: left, right, up, down)"))
+            Error::of_option(
+                "outpaint",
+                format!("{text}: {why}; write left=128,right=64 (sides: left, right, up, down)"),
+            )
         };
         let mut sides = [None; 4];
         for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {

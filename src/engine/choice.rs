@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_card_that_is_refused_is_named_and_gone_without() {
-        let why = "Broken, Vulkan, maker 1.2 cannot be opened: lost; update the driver, or use --device cpu";
+        let why = "Broken, Vulkan, maker 1.2 cannot be opened: lost; update the driver, or use the CPU";
         let broken = Card { rate: Err(Error::other(why)), ..card("Broken", 0.0) };
         let choice = choose(SD15, PEAK, &[broken, card("Second", 10e12)], false);
         assert_eq!(choice.card, Some(1));

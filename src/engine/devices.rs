@@ -4,7 +4,7 @@
 use super::Engine;
 use crate::backend::Backend as _;
 use crate::backend::cpu::Cpu;
-pub use crate::backend::cpu::WeightType;
+use crate::dtype::Storage;
 use crate::error::{Error, Result, escape};
 use crate::simd::{self, Isa};
 use crate::system;
@@ -77,6 +77,28 @@ impl std::fmt::Display for Where {
             Self::Gpu => f.write_str("gpu"),
             Self::Number(n) => write!(f, "gpu:{n}"),
             Self::Name(name) => f.write_str(&escape(name)),
+        }
+    }
+}
+
+/// How matrices are asked to be kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeightType {
+    /// As f16; f32 and bf16 are rounded to it.
+    #[default]
+    Auto,
+    /// As f16, like `Auto`.
+    F16,
+    /// What the file has, exactly: f16 stays f16, f32 and bf16 become f32.
+    F32,
+}
+
+impl WeightType {
+    /// How they are kept then.
+    pub fn storage(self) -> Storage {
+        match self {
+            Self::Auto | Self::F16 => Storage::F16,
+            Self::F32 => Storage::F32,
         }
     }
 }
@@ -170,7 +192,7 @@ impl DeviceWish {
             return Err(Error::usage("precision f16 is not available on the CPU; available: auto, f32, bf16"));
         }
         let isa = Isa::from_env()?;
-        let cpu = Cpu::new(self.threads(notes)?, isa, self.weights)?;
+        let cpu = Cpu::new(self.threads(notes)?, isa, self.weights.storage())?;
         if self.precision != NumberKind::Bf16 {
             return Ok(cpu);
         }
@@ -230,15 +252,14 @@ impl DeviceWish {
 #[cfg(feature = "gpu")]
 mod gpu {
     use super::{DeviceWish, Estimate, NumberKind, Opened};
-    use crate::backend::cpu::WeightType;
     use crate::backend::cpu::peak::fma_peak;
     use crate::backend::gpu::roofline::Roofline;
     use crate::backend::gpu::tensor_cores::Verdict;
     use crate::backend::gpu::{Adapter, Device, Gpu, Options, adapters};
+    use crate::dtype::{Precision, Storage};
     use crate::engine::Engine;
     use crate::engine::choice::{self, Card, Choice};
     use crate::error::{Error, Result, escape};
-    use crate::kernels::gpu::Storage;
     use crate::simd::Isa;
     use std::sync::Arc;
 
@@ -343,8 +364,8 @@ mod gpu {
                     return Err(Error::usage(message));
                 }
             };
-            let weights_f32 = self.weights == WeightType::F32;
-            Ok(Options { storage, weights_f32, checked: self.checked, minimal: false })
+            let precision = Precision { storage, weights: self.weights.storage(), ..Precision::default() };
+            Ok(Options { precision, checked: self.checked, minimal: false })
         }
     }
 
@@ -366,7 +387,7 @@ mod tests {
         }
         assert_eq!(Where::parse("GeForce").unwrap(), Where::Name("GeForce".into()));
         for text in ["", "gpu:", "gpu:-1", "gpu:x"] {
-            assert_eq!(Where::parse(text).unwrap_err().exit_code(), 2, "{text}");
+            assert_eq!(Where::parse(text).unwrap_err().kind(), &crate::Kind::Usage, "{text}");
         }
     }
 
@@ -374,7 +395,7 @@ mod tests {
     fn what_is_not_there_is_said_with_what_is() {
         let wish = DeviceWish { device: Where::Name("no such card".into()), ..DeviceWish::default() };
         let error = wish.open(None).err().unwrap();
-        assert!(error.exit_code() == 2 && error.to_string().contains("available: auto, cpu"), "{error}");
+        assert!(*error.kind() == crate::Kind::Usage && error.to_string().contains("available: auto, cpu"), "{error}");
         let f16 = DeviceWish { precision: NumberKind::F16, ..DeviceWish::default() };
         assert!(f16.cpu(&mut Vec::new()).err().unwrap().to_string().contains("precision f16"));
     }

@@ -25,14 +25,17 @@ fn repaired(data: &[u8]) -> Vec<u8> {
 }
 
 /// CRC-32 as PNG, annex D, defines it.
-fn crc(data: &[u8]) -> u32 {
+pub(super) fn crc(data: &[u8]) -> u32 {
     let bit = |c: u32| if c & 1 == 1 { 0xedb8_8320 ^ (c >> 1) } else { c >> 1 };
     !data.iter().fold(!0, |c, b| (0..8).fold(c ^ u32::from(*b), |c, _| bit(c)))
 }
 
 #[test]
 fn pngs() {
-    let words: [&[u8]; 10] = [
+    let words: [&[u8]; 13] = [
+        b"eXIfMM\0*\0\0\0\x08\0\x01\x01\x12\0\x04\0\0\0\x01\0\0\0\x06",
+        b"XML:com.adobe.xmp\0\0\0\0\0tiff:Orientation=\"8\"",
+        b"Raw profile type exif\0\0",
         b"\0\0\0\0IEND",
         b"IHDR",
         b"tEXt",

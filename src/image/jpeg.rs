@@ -1,14 +1,15 @@
 //! A JPEG's bytes go in, the picture comes out as the camera was held.
 
-use super::{Image, Limits};
+use super::{Image, Limits, exif};
 use crate::error::{Error, Result, escape};
+use std::borrow::Cow;
 use std::path::Path;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-/// Decodes grey, YCbCr, RGB, CMYK and YCCK, baseline and progressive, and applies the EXIF orientation.
+/// Decodes grey, YCbCr, RGB, CMYK and YCCK, baseline and progressive, and applies the orientation of its EXIF or XMP.
 ///
 /// # Errors
 /// Bad file: truncated, damaged, or more than `limits`; the size is checked before the pixels are decoded.
@@ -24,72 +25,83 @@ pub fn decode(bytes: &[u8], name: &Path, limits: Limits) -> Result<Image> {
         .set_max_width(usize::from(u16::MAX))
         .set_max_height(usize::from(u16::MAX))
         .jpeg_set_out_colorspace(ColorSpace::RGB);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    let bytes = mended(bytes);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&*bytes), options);
     decoder.decode_headers().map_err(|e| failed(&e))?;
     let (width, height) = decoder.dimensions().ok_or_else(|| bad("a JPEG without a size".into()))?;
-    if width as u64 * height as u64 > limits.pixels || width.max(height) as u64 > u64::from(limits.side) {
-        let megapixels = limits.pixels / 1_000_000;
-        return Err(bad(format!(
-            "{width}x{height} pixels are too many: at most {megapixels} megapixels and {} a side: make it smaller with an \
-             image editor",
-            limits.side
-        )));
-    }
+    limits.check(width as u64, height as u64).map_err(bad)?;
     let size = width * height * 3;
     let mut rgb = Vec::new();
     rgb.try_reserve_exact(size).map_err(|_| bad(format!("the picture needs {size} bytes of memory")))?;
     rgb.resize(size, 0);
     decoder.decode_into(&mut rgb).map_err(|e| failed(&e))?;
-    let turn = decoder.exif().and_then(|exif| orientation(exif)).unwrap_or(1);
-    Ok(upright(Image { width, height, rgb }, turn))
+    let turn = decoder.exif().and_then(|block| exif::of_exif(block)).or_else(|| xmp_orientation(&bytes)).unwrap_or(1);
+    Ok(exif::upright(Image { width, height, rgb }, turn))
 }
 
-/// The orientation, 1 to 8, of an EXIF block (from its TIFF header on): tag 0x0112 of the first directory.
-///
-/// Source: Exif 2.32, 4.6.4 and 4.6.2; TIFF 6.0, section 2.
-fn orientation(exif: &[u8]) -> Option<u16> {
-    let little = match exif.get(..4)? {
-        b"II*\0" => true,
-        b"MM\0*" => false,
-        _ => return None,
-    };
-    let uint = |at: usize, n: usize| -> Option<usize> {
-        let raw = exif.get(at..at.checked_add(n)?)?;
-        let add = |v: usize, b: &u8| v << 8 | usize::from(*b);
-        Some(if little { raw.iter().rev().fold(0, add) } else { raw.iter().fold(0, add) })
-    };
-    let directory = uint(4, 4)?;
-    let entries = uint(directory, 2)?;
-    let entry = (0..entries).map(|i| directory + 2 + 12 * i).find(|&at| uint(at, 2) == Some(0x0112))?;
-    let is_short = uint(entry + 2, 2)? == 3 && uint(entry + 4, 4)? == 1;
-    u16::try_from(uint(entry + 8, 2)?).ok().filter(|turn| is_short && (1..=8).contains(turn))
+/// A JPEG's segments, as libjpeg finds them: bytes between two of them are skipped (ITU-T T.81, B.1.1.2 allows fill
+/// bytes; some cameras leave more).
+struct Segments<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// Whether a scan was seen: from there on only the markers that may follow one begin a segment.
+    scanned: bool,
 }
 
-/// Turns and mirrors a picture by its EXIF orientation.
-fn upright(image: Image, turn: u16) -> Image {
-    if turn <= 1 {
-        return image;
+impl<'a> Segments<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 2, scanned: false }
     }
-    let (w, h) = (image.width, image.height);
-    let (width, height) = if turn >= 5 { (h, w) } else { (w, h) };
-    let mut rgb = Vec::with_capacity(image.rgb.len());
-    for y in 0..height {
-        for x in 0..width {
-            // Where this pixel is in the file.
-            let (sx, sy) = match turn {
-                2 => (w - 1 - x, y),
-                3 => (w - 1 - x, h - 1 - y),
-                4 => (x, h - 1 - y),
-                5 => (y, x),
-                6 => (y, h - 1 - x),
-                7 => (w - 1 - y, h - 1 - x),
-                _ => (w - 1 - y, x),
-            };
-            let at = (sy * w + sx) * 3;
-            rgb.extend_from_slice(&image.rgb[at..at + 3]);
+}
+
+impl<'a> Iterator for Segments<'a> {
+    /// Marker and bytes from the marker on; of a scan with its entropy-coded data, of what is not understood to the
+    /// end.
+    type Item = (u8, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.bytes.get(self.at..)?;
+        // A marker is 0xff and neither zero nor another 0xff, which fills.
+        let skip = rest.windows(2).position(|w| w[0] == 0xff && !matches!(w[1], 0 | 0xff))?;
+        let (from, marker) = (self.at + skip, rest[skip + 1]);
+        let known = matches!(marker, 0xc4 | 0xcc | 0xd8..=0xde | 0xe0..=0xef | 0xfe);
+        let size = match marker {
+            0xd9 => None,
+            _ if self.scanned && !known => None,
+            0x01 | 0xd0..=0xd8 => Some(2),
+            _ => rest.get(skip + 2..skip + 4).map(|b| 2 + usize::from(b[0]) * 256 + usize::from(b[1])),
+        };
+        let end = size.filter(|n| *n >= 2).map(|n| from + n).filter(|end| *end <= self.bytes.len());
+        self.at = end.unwrap_or(self.bytes.len());
+        if marker == 0xda {
+            self.scanned = true;
+            let data = &self.bytes[self.at..];
+            let next = |w: &[u8]| w[0] == 0xff && !matches!(w[1], 0 | 0xd0..=0xd7 | 0xff);
+            self.at += data.windows(2).position(next).unwrap_or(data.len());
         }
+        Some((marker, &self.bytes[from..self.at]))
     }
-    Image { width, height, rgb }
+}
+
+/// Without the bytes between segments.
+fn mended(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let found = || Segments::new(bytes).map(|(_, segment)| segment);
+    let kept = 2 + found().map(<[u8]>::len).sum::<usize>();
+    // Where nothing is understood nothing is mended.
+    if kept >= bytes.len() || kept == 2 {
+        return Cow::Borrowed(bytes);
+    }
+    let mut out = Vec::with_capacity(kept);
+    out.extend_from_slice(&bytes[..2]);
+    found().for_each(|segment| out.extend_from_slice(segment));
+    Cow::Owned(out)
+}
+
+/// The orientation in the XMP packet of an APP1 segment.
+fn xmp_orientation(bytes: &[u8]) -> Option<u16> {
+    const NAME: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
+    let mut packets = Segments::new(bytes).filter(|(marker, _)| *marker == 0xe1);
+    packets.find_map(|(_, segment)| exif::of_xmp(segment.get(4..)?.strip_prefix(NAME)?))
 }
 
 #[cfg(test)]
@@ -144,21 +156,11 @@ mod tests {
         }
     }
 
-    fn exif(turn: u8, little: bool) -> Vec<u8> {
-        let mut e = if little { b"II*\0\x08\0\0\0\x01\0".to_vec() } else { b"MM\0*\0\0\0\x08\0\x01".to_vec() };
-        if little {
-            e.extend([0x12, 1, 3, 0, 1, 0, 0, 0, turn, 0, 0, 0]);
-        } else {
-            e.extend([1, 0x12, 0, 3, 0, 0, 0, 1, 0, turn, 0, 0]);
-        }
-        e
-    }
-
     #[test]
     fn the_orientation_is_applied() {
-        for little in [true, false] {
-            let mut app1 = b"Exif\0\0".to_vec();
-            app1.extend(exif(6, little));
+        let xmp = b"http://ns.adobe.com/xap/1.0/\0<x tiff:Orientation=\"6\"/>".to_vec();
+        let exif = |little, kind| [b"Exif\0\0", &exif::example(6, little, kind)[..]].concat();
+        for app1 in [exif(true, 3), exif(false, 3), exif(true, 4), exif(false, 4), xmp] {
             let bytes =
                 encode(&halves(32, 16), 32, 16, ColorType::Rgb, |e| e.add_app_segment(1, app1.clone()).unwrap());
             let image = read(&bytes).unwrap();
@@ -170,22 +172,25 @@ mod tests {
     }
 
     #[test]
-    fn all_eight_orientations() {
-        // a b c / d e f
-        let image = Image { width: 3, height: 2, rgb: b"abcdef".iter().flat_map(|&b| [b; 3]).collect() };
-        let turned = |turn| {
-            let t = upright(image.clone(), turn);
-            (t.width, String::from_utf8(t.rgb.iter().step_by(3).copied().collect()).unwrap())
-        };
-        let want = ["abcdef", "cbafed", "fedcba", "defabc", "adbecf", "daebfc", "fcebda", "cfbead"].map(str::to_string);
-        for (i, text) in want.into_iter().enumerate() {
-            assert_eq!(turned(i as u16 + 1), (if i < 4 { 3 } else { 2 }, text), "orientation {}", i + 1);
+    fn bytes_between_headers_are_skipped() {
+        let bytes = encode(&halves(32, 16), 32, 16, ColorType::Rgb, |_| {});
+        let want = read(&bytes).unwrap();
+        let progressive = encode(&halves(32, 16), 32, 16, ColorType::Rgb, |e| e.set_progressive(true));
+        for (bytes, want) in [(&bytes, &want), (&progressive, &read(&progressive).unwrap())] {
+            assert!(matches!(mended(bytes), Cow::Borrowed(_)));
+            let mut with = bytes[..2].to_vec();
+            let mut scan = false;
+            for (marker, segment) in Segments::new(bytes) {
+                // Behind a scan they would be read as a part of it.
+                with.extend(if scan { &[][..] } else { &[0, 7, 0xff, 0, 0xff, 0xff] });
+                with.extend(segment);
+                scan = marker == 0xda;
+            }
+            assert_eq!(&read(&with).unwrap(), want);
         }
-        assert_eq!(orientation(&exif(9, true)), None);
-        assert_eq!(orientation(b"II*\0\xff\xff\xff\xff"), None);
-        for cut in 0..20 {
-            assert_eq!(orientation(&exif(6, true)[..cut]), None, "{cut}");
-        }
+        // Behind the end anything may stand.
+        let trailing = [&bytes[..], b"\0\0anything"].concat();
+        assert_eq!(read(&trailing).unwrap(), want);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! A mask's file goes in; where to paint, blurred, cut and in the size of the latents, comes out.
 
-use super::read::read_picture;
+use super::read::read_layers;
 use super::resize::{ResizeMode, fit};
-use super::{Image, Limits, is_png, read_png_layers};
+use super::{Image, Limits};
 use crate::error::Result;
 use std::path::Path;
 
@@ -36,17 +36,15 @@ pub struct Region {
     pub height: usize,
 }
 
-/// Reads a mask: where its alpha varies, alpha above 128 is painted anew; otherwise its brightness counts.
-pub fn read_mask(path: &Path, limits: Limits) -> Result<Mask> {
-    if is_png(path) {
-        let (image, alpha) = read_png_layers(path, limits)?;
-        if let Some(alpha) = alpha.filter(|a| a.iter().any(|v| *v != a[0])) {
-            let values = alpha.iter().map(|a| if *a > 128 { 255 } else { 0 }).collect();
-            return Ok(Mask { width: image.width, height: image.height, values });
-        }
-        return Ok(Mask::of(&image));
+/// Reads a mask: where its alpha varies, alpha above 128 is painted anew; otherwise its brightness counts. With it
+/// comes the sha256 of its file.
+pub fn read_mask(path: &Path, limits: Limits) -> Result<(Mask, String)> {
+    let (image, alpha, sha256) = read_layers(path, limits)?;
+    if let Some(alpha) = alpha.filter(|a| a.iter().any(|v| *v != a[0])) {
+        let values = alpha.iter().map(|a| if *a > 128 { 255 } else { 0 }).collect();
+        return Ok((Mask { width: image.width, height: image.height, values }, sha256));
     }
-    Ok(Mask::of(&read_picture(path, limits)?.0))
+    Ok((Mask::of(&image), sha256))
 }
 
 impl Mask {

@@ -1,39 +1,89 @@
 //! A picture's file goes in, whatever its name says it is; its pixels come out upright, as 8-bit RGB on white.
 
-use super::{Image, Limits, Texts, jpeg, read_png};
+use super::chunks::SIGNATURE;
+use super::decode::Decoded;
+use super::{Image, Limits, Texts, decode, jpeg};
 use crate::error::{Error, Result};
-use std::fs::File;
-use std::io::Read as _;
+use crate::files;
+use sha2::{Digest as _, Sha256};
 use std::path::Path;
 
-/// A JPEG of 64 megapixels is far smaller.
-const MAX_JPEG_BYTES: u64 = 256 << 20;
+/// The largest file that is read. A PNG of 64 megapixels with 16 bits a channel is smaller.
+const MAX_BYTES: u64 = 512 << 20;
+
+/// A picture, and all that is told of its file; the file was read once.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// Its pixels, upright, on white.
+    pub image: Image,
+    /// `PNG` or `JPEG`.
+    pub format: &'static str,
+    /// The texts of a PNG.
+    pub texts: Texts,
+    /// What beside the pixels could not be read.
+    pub notes: Vec<String>,
+    /// The sha256 of the file, 64 hex digits.
+    pub sha256: String,
+}
+
+impl Picture {
+    /// Reads a PNG or a JPEG; the content decides which. The path may be a pipe that somebody writes to.
+    ///
+    /// # Errors
+    /// Bad file: not one of the two, damaged, or larger than `limits`, which is found out before the pixels are
+    /// decoded.
+    pub fn read(path: &Path, limits: Limits) -> Result<Self> {
+        Self::of_bytes(&files::read(path, MAX_BYTES)?, path, limits)
+    }
+
+    /// [`Picture::read`] of bytes in memory; `name` is for messages.
+    ///
+    /// # Errors
+    /// As [`Picture::read`].
+    pub fn of_bytes(bytes: &[u8], name: &Path, limits: Limits) -> Result<Self> {
+        let (format, decoded) = match format_of(bytes) {
+            Format::Png => ("PNG", decode::png(bytes, name, limits)?),
+            Format::Jpeg => {
+                let image = jpeg::decode(bytes, name, limits)?;
+                ("JPEG", Decoded { image, texts: Texts::new(), notes: Vec::new() })
+            }
+            Format::Other(what) => return Err(other(name, what)),
+        };
+        let Decoded { image, texts, notes } = decoded;
+        Ok(Self { image, format, texts, notes, sha256: digest(bytes) })
+    }
+
+    /// What metadata call the file: the first 10 digits of its sha256.
+    pub fn short_hash(&self) -> &str {
+        &self.sha256[..10]
+    }
+}
 
 /// Reads a PNG or a JPEG; the content decides which. Texts are those of a PNG.
 ///
 /// # Errors
-/// Bad file: not one of the two, damaged, or larger than `limits`, which is found out before the pixels are decoded.
+/// As [`Picture::read`].
 pub fn read_picture(path: &Path, limits: Limits) -> Result<(Image, Texts)> {
-    let bad = |message: String| Error::bad_file(path, message);
-    let mut file = File::open(path).map_err(|e| bad(format!("cannot be opened: {e}")))?;
-    if file.metadata().is_ok_and(|m| m.is_dir()) {
-        return Err(bad("is a folder, not a picture".into()));
-    }
-    let mut head = Vec::new();
-    file.by_ref().take(16).read_to_end(&mut head).map_err(|e| bad(format!("cannot be read: {e}")))?;
-    match format_of(&head) {
-        Format::Png => read_png(path, limits),
-        Format::Jpeg => {
-            let size = file.metadata().map_or(0, |m| m.len());
-            if size > MAX_JPEG_BYTES {
-                return Err(bad(format!("a JPEG of {} MiB; at most {} are read", size >> 20, MAX_JPEG_BYTES >> 20)));
-            }
-            let mut bytes = head;
-            file.take(MAX_JPEG_BYTES).read_to_end(&mut bytes).map_err(|e| bad(format!("cannot be read: {e}")))?;
-            Ok((jpeg::decode(&bytes, path, limits)?, Texts::new()))
-        }
-        Format::Other(what) => Err(bad(format!("{what}; PNG and JPEG are read: convert it with an image editor"))),
-    }
+    Picture::read(path, limits).map(|p| (p.image, p.texts))
+}
+
+/// A picture's colours as they are under its alpha, its alpha if it has one, and the sha256 of its file.
+pub(super) fn read_layers(path: &Path, limits: Limits) -> Result<(Image, Option<Vec<u8>>, String)> {
+    let bytes = files::read(path, MAX_BYTES)?;
+    let (image, alpha) = match format_of(&bytes) {
+        Format::Png => decode::png_layers(&bytes, path, limits)?,
+        Format::Jpeg => (jpeg::decode(&bytes, path, limits)?, None),
+        Format::Other(what) => return Err(other(path, what)),
+    };
+    Ok((image, alpha, digest(&bytes)))
+}
+
+fn other(name: &Path, what: &str) -> Error {
+    Error::bad_file(name, format!("{what}; PNG and JPEG are read: convert it with an image editor"))
+}
+
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// What the first bytes of a file say it is.
@@ -47,7 +97,7 @@ enum Format {
 fn format_of(head: &[u8]) -> Format {
     let at = |from: usize, magic: &[u8]| head.get(from..).is_some_and(|rest| rest.starts_with(magic));
     match () {
-        () if at(0, b"\x89PNG\r\n\x1a\n") => Format::Png,
+        () if at(0, SIGNATURE) => Format::Png,
         () if at(0, b"\xff\xd8\xff") => Format::Jpeg,
         () if head.is_empty() => Format::Other("an empty file"),
         () if at(0, b"RIFF") && at(8, b"WEBP") => Format::Other("a WebP picture"),

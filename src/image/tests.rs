@@ -122,16 +122,88 @@ fn packed_texts_are_read_within_bounds() {
         )
     };
     assert_eq!(with("a cat").unwrap().1, [("parameters".to_string(), "a cat".to_string())]);
-    // A megabyte too much, packed into a few kilobytes.
-    let error = with(&"a".repeat(2 << 20)).unwrap_err();
-    assert!(error.to_string().contains("longer than 1048576"), "{error}");
+    // A megabyte too much, packed into a few kilobytes: the picture is read without it.
+    assert!(with(&"a".repeat(2 << 20)).unwrap().1.is_empty());
     let plain = |n: usize| {
         let bytes = png_bytes(&sample(), Some(&"a".repeat(n))).unwrap();
-        read_png_bytes(&bytes, "x.png", Limits::default()).map(|(_, texts)| texts.len())
+        let read = Picture::of_bytes(&bytes, Path::new("x.png"), Limits::default()).unwrap();
+        assert_eq!(read.image, sample());
+        (read.texts.len(), read.notes.join(" "))
     };
-    assert_eq!(plain(1 << 20).unwrap(), 1);
-    assert!(plain((1 << 20) + 1).unwrap_err().to_string().contains("longer than"));
-    assert!(plain(40 << 20).unwrap_err().to_string().contains("more than 16 MiB"));
+    assert_eq!(plain(1 << 20), (1, String::new()));
+    let (texts, notes) = plain((1 << 20) + 1);
+    assert!(texts == 0 && notes == "its text 'parameters' is longer than 1048576 bytes and left out", "{notes}");
+    assert_eq!(plain(40 << 20).0, 0);
+}
+
+/// A chunk with its checksum.
+fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    let named = [kind, data].concat();
+    [&(data.len() as u32).to_be_bytes()[..], &named, &fuzz::crc(&named).to_be_bytes()].concat()
+}
+
+/// The sample picture with something before its pixels.
+fn with_chunks(more: &[u8]) -> Vec<u8> {
+    let good = png_bytes(&sample(), None).unwrap();
+    let at = find(&good, b"IDAT").unwrap() - 4;
+    [&good[..at], more, &good[at..]].concat()
+}
+
+#[test]
+fn nothing_beside_the_pixels_keeps_a_picture_from_being_read() {
+    let broken_sum = {
+        let mut chunk = chunk(b"tEXt", b"parameters\0a cat");
+        *chunk.last_mut().unwrap() ^= 1;
+        chunk
+    };
+    for (what, bytes, notes) in [
+        ("a packed text that does not unpack", chunk(b"zTXt", b"parameters\0\0nonsense"), 1),
+        ("no keyword", chunk(b"tEXt", b"\0a"), 1),
+        ("no zero", chunk(b"tEXt", b"parameters"), 1),
+        ("a wrong checksum", broken_sum, 1),
+        ("text that is not UTF-8", chunk(b"iTXt", b"parameters\0\0\0\0\0\xff"), 1),
+        ("a text cut short", chunk(b"iTXt", b"parameters\0\x01\0"), 1),
+        ("a profile that is none", chunk(b"iCCP", b"x"), 0),
+        ("a private chunk of 20 MiB", chunk(b"prVt", &vec![7; 20 << 20]), 0),
+        (
+            "texts of 40 MiB",
+            (0..80).flat_map(|i| chunk(b"tEXt", &[&[b'a' + i % 26, 0][..], &vec![b'x'; 1 << 19]].concat())).collect(),
+            8,
+        ),
+        (
+            "odd ones",
+            [chunk(b"gAMA", b""), chunk(b"tIME", b"x"), chunk(b"eXIf", b"II"), chunk(b"sBIT", b"x")].concat(),
+            0,
+        ),
+    ] {
+        let read = Picture::of_bytes(&with_chunks(&bytes), Path::new("x.png"), Limits::default());
+        let read = read.unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert!(read.image == sample() && read.notes.len() == notes, "{what}: {:?}", read.notes);
+    }
+    // No end, half of an end, no checksum of the last pixels: all of them are there.
+    let good = png_bytes(&sample(), None).unwrap();
+    for cut in [1, 4, 8, 12, 13, 16] {
+        let (image, _) = read_png_bytes(&good[..good.len() - cut], "x.png", Limits::default()).unwrap();
+        assert_eq!(image, sample(), "{cut}");
+    }
+    assert!(read_png_bytes(&good[..good.len() - 30], "x.png", Limits::default()).is_err());
+}
+
+#[test]
+fn a_png_and_its_alpha_come_out_upright() {
+    let xmp = b"XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation=\"6\"/>";
+    let exif = |kind| chunk(b"eXIf", &exif::example(6, false, kind));
+    for more in [exif(3), exif(4), chunk(b"iTXt", xmp)] {
+        let (image, _) = read_png_bytes(&with_chunks(&more), "x.png", Limits::default()).unwrap();
+        let want = exif::upright(sample(), 6);
+        assert_eq!((image.width, image.height, image.rgb), (5, 7, want.rgb));
+    }
+    // Two pixels, the right one clear; turned to the right it is below.
+    let clear = encoded(png::ColorType::GrayscaleAlpha, png::BitDepth::Eight, &[9, 255, 9, 0], |_| ());
+    let at = find(&clear, b"IDAT").unwrap() - 4;
+    let turned = [&clear[..at], &exif(3), &clear[at..]].concat();
+    let (image, alpha) = decode::png_layers(&turned, Path::new("x.png"), Limits::default()).unwrap();
+    assert_eq!((image.width, image.height, alpha), (1, 2, Some(vec![255, 0])));
 }
 
 #[test]

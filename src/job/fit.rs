@@ -263,7 +263,8 @@ mod tests {
     #[cfg(feature = "gpu")]
     #[test]
     fn the_embedded_model_goes_to_the_cpu() {
-        use crate::backend::cpu::{Cpu, WeightType};
+        use crate::backend::cpu::Cpu;
+        use crate::dtype::Storage;
         use crate::engine::choice::{Card, choose, trifle};
         use crate::job::order::Order;
         use crate::job::picture::Files;
@@ -273,7 +274,7 @@ mod tests {
         let model = Model::embedded().unwrap();
         let prompts = ("a red apple".into(), String::new());
         let request = resolve(&Order::default(), prompts, &model, &Files, &mut Vec::new()).unwrap();
-        let cpu = Cpu::new(1, crate::simd::Isa::best(), WeightType::Auto).unwrap();
+        let cpu = Cpu::new(1, crate::simd::Isa::best(), Storage::F16).unwrap();
         let engine = Engine::new(Arc::new(cpu));
         let work = work(&engine, &model, &[request], &Tokenizer::clip()).unwrap();
         assert!(work.flops > 1e9 && work.weight_bytes > 1e6, "{work:?}");

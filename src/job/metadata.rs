@@ -159,7 +159,7 @@ impl<'e> Metadata<'e> {
 
 /// What changes a picture's last bits, where it is not f32 on the CPU.
 fn arithmetic(numerics: Numerics, put: &mut impl FnMut(&str, String)) {
-    if let Some(precision) = numerics.precision {
+    if let Some(precision) = numerics.precision.name() {
         put("Precision", precision.into());
     }
     match (numerics.after, numerics.device) {
@@ -212,8 +212,9 @@ fn schedule_label(request: &Request) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::cpu::{Cpu, WeightType};
+    use crate::backend::cpu::Cpu;
     use crate::backend::{Backend, Memory, Program};
+    use crate::dtype::Storage;
     use crate::graph::plan::Plan;
     use crate::graph::target::Caps;
     use crate::job::order::Order;
@@ -240,7 +241,8 @@ mod tests {
 
         fn numerics(&self) -> Numerics {
             let tensor_cores = self.1.load(Ordering::Relaxed);
-            Numerics { device: Some("gpu"), precision: Some("f16"), tensor_cores, after: None }
+            let precision = crate::dtype::Precision { storage: Storage::F16, ..Default::default() };
+            Numerics { device: Some("gpu"), precision, tensor_cores, after: None }
         }
 
         fn load(&self, plan: Arc<Plan>, model: &Arc<Model>) -> Result<Box<dyn Program>> {
@@ -250,7 +252,7 @@ mod tests {
     }
 
     fn cpu() -> Cpu {
-        Cpu::new(1, Isa::best(), WeightType::Auto).unwrap()
+        Cpu::new(1, Isa::best(), Storage::F16).unwrap()
     }
 
     /// One picture of the embedded model, and what it says of itself.

@@ -244,6 +244,6 @@ mod tests {
         assert_eq!(phrase.told(&|field| format!("<{field:?}>")), "<MaskBlur> 99 is out of range");
         assert_eq!(phrase.fields().collect::<Vec<_>>(), [Field::MaskBlur]);
         let error = Objection::usage(phrase).at("a.png").plain();
-        assert_eq!((error.to_string().as_str(), error.exit_code()), ("a.png: mask blur 99 is out of range", 2));
+        assert_eq!((error.to_string().as_str(), error.kind()), ("a.png: mask blur 99 is out of range", &Kind::Usage));
     }
 }

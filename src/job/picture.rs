@@ -2,15 +2,13 @@
 
 use super::note::Objection;
 use super::order::Order;
-use crate::checkpoint::sha256_file;
 use crate::diffusion::SIZES;
 use crate::diffusion::img2img::Init;
 use crate::error::{Result, escape};
 use crate::image::mask::{Mask, read_mask};
-use crate::image::read::read_picture;
+use crate::image::read::Picture;
 use crate::image::{Image, Limits};
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 /// Where the pictures of an order are: files for a command line, uploads for a server.
 pub trait Shelf {
@@ -42,19 +40,15 @@ pub struct Files;
 
 impl Shelf for Files {
     fn picture(&self, name: &Path) -> Result<Found<Image>> {
-        let (pixels, _) = read_picture(name, Limits::default())?;
-        Ok(Found { pixels, hash: short_hash(name)? })
+        let picture = Picture::read(name, Limits::default())?;
+        let hash = picture.short_hash().to_owned();
+        Ok(Found { pixels: picture.image, hash })
     }
 
     fn mask(&self, name: &Path) -> Result<Found<Mask>> {
-        let pixels = read_mask(name, Limits::default())?;
-        Ok(Found { pixels, hash: short_hash(name)? })
+        let (pixels, sha256) = read_mask(name, Limits::default())?;
+        Ok(Found { pixels, hash: sha256.chars().take(10).collect() })
     }
-}
-
-/// What metadata call a file.
-fn short_hash(path: &Path) -> Result<String> {
-    Ok(sha256_file(path, &AtomicBool::new(false))?.chars().take(10).collect())
 }
 
 /// A name as messages show it.

@@ -4,8 +4,11 @@
 //! detailed". The prompt brings the object, the place and the time.
 
 use crate::diffusion::prompt::schedule::MAX_BYTES as MAX_PROMPT;
-use crate::error::{Error, Result, escape};
+use crate::error::{Error, Remedy, Result, escape};
+use crate::files;
+use std::iter::Peekable;
 use std::path::Path;
+use std::str::Chars;
 
 /// The largest `styles.csv` that is read, in bytes.
 const MAX_FILE: u64 = 16 << 20;
@@ -30,7 +33,7 @@ impl Style {
         let merged = |style: &str, prompt: &str| {
             merge(style, prompt).ok_or_else(|| {
                 let name = escape(&self.name);
-                Error::usage(format!("style {name} makes a prompt of more than {MAX_PROMPT} bytes of this one"))
+                Error::of_option("style", format!("{name} makes a prompt of more than {MAX_PROMPT} bytes of this one"))
             })
         };
         Ok((merged(&self.prompt, prompt)?, merged(&self.negative_prompt, negative)?))
@@ -141,7 +144,7 @@ pub fn find<'a>(styles: &'a [Style], name: &str) -> Result<&'a Style> {
     near.sort_by(|a, b| b.0.total_cmp(&a.0));
     let near: Vec<String> = near.iter().take(3).map(|(_, name)| escape(name)).collect();
     let hint = if near.is_empty() { String::new() } else { format!(": did you mean {}?", near.join(", ")) };
-    Err(Error::usage(format!("style {} is not known{hint}", escape(name))))
+    Err(Error::of_option("style", format!("{} is not known{hint}", escape(name))).try_this(Remedy::ListStyles))
 }
 
 /// Reads a webui `styles.csv`.
@@ -150,12 +153,8 @@ pub fn find<'a>(styles: &'a [Style], name: &str) -> Result<&'a Style> {
 /// Usage, naming the file and the line: what is missing or wrongly quoted.
 pub fn read(path: &Path) -> Result<Vec<Style>> {
     let shown = escape(&path.to_string_lossy());
-    let wrong = |why: String| Error::usage(format!("{shown}: {why}"));
-    let size = std::fs::metadata(path).map_err(|e| wrong(format!("cannot be read: {e}")))?;
-    if !size.is_file() || size.len() > MAX_FILE {
-        return Err(wrong(format!("is no styles file: give a .csv of at most {} MB", MAX_FILE >> 20)));
-    }
-    let bytes = std::fs::read(path).map_err(|e| wrong(format!("cannot be read: {e}")))?;
+    let wrong = |why: String| Error::of_option("styles", format!("{shown}: {why}"));
+    let bytes = files::read(path, MAX_FILE).map_err(|e| wrong(format!("no styles file: it {}", e.message())))?;
     let text = String::from_utf8(bytes).map_err(|e| {
         let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
         wrong(format!("line {line}: is not UTF-8; save it with that encoding"))
@@ -183,8 +182,10 @@ fn parse(text: &str) -> Result<Vec<Style>, String> {
     Ok(styles)
 }
 
-/// RFC 4180: each record with the line it begins in. Empty lines are skipped; a quote inside of an unquoted field is
-/// itself, as Python reads it.
+/// Each record with the line it begins in, as Python's csv module reads it with `skipinitialspace`, which is how the
+/// webui does: spaces before a field do not count, text behind a closing quote belongs to the field, a quote inside of
+/// an unquoted field is itself. Empty lines are skipped. Only a quote that is never closed is refused: Python would
+/// take the rest of the file for one style.
 fn records(text: &str) -> Result<Vec<(usize, Vec<String>)>, String> {
     let mut records = Vec::new();
     let mut chars = text.chars().peekable();
@@ -192,32 +193,13 @@ fn records(text: &str) -> Result<Vec<(usize, Vec<String>)>, String> {
     while chars.peek().is_some() {
         let (began, mut record) = (line, Vec::new());
         loop {
+            while chars.next_if_eq(&' ').is_some() {}
             let mut field = String::new();
             if chars.next_if_eq(&'"').is_some() {
-                let opened = line;
-                loop {
-                    match chars.next() {
-                        Some('"') if chars.next_if_eq(&'"').is_some() => field.push('"'),
-                        Some('"') => break,
-                        Some(c) => {
-                            line += usize::from(c == '\n');
-                            field.push(c);
-                        }
-                        None => {
-                            return Err(format!(
-                                "line {opened}: a quote is opened and never closed; add the closing \""
-                            ));
-                        }
-                    }
-                }
-                if !matches!(chars.peek(), None | Some(',' | '\n' | '\r')) {
-                    let message = "text stands behind a closing quote; write \"\" for a quote inside of quotes";
-                    return Err(format!("line {line}: {message}"));
-                }
-            } else {
-                while let Some(c) = chars.next_if(|c| !matches!(c, ',' | '\n' | '\r')) {
-                    field.push(c);
-                }
+                quoted(&mut chars, &mut line, &mut field)?;
+            }
+            while let Some(c) = chars.next_if(|c| !matches!(c, ',' | '\n' | '\r')) {
+                field.push(c);
             }
             record.push(field);
             if chars.next_if_eq(&',').is_none() {
@@ -233,6 +215,22 @@ fn records(text: &str) -> Result<Vec<(usize, Vec<String>)>, String> {
         }
     }
     Ok(records)
+}
+
+/// What stands between quotes, the first of which has been taken; two of them are one that is meant.
+fn quoted(chars: &mut Peekable<Chars<'_>>, line: &mut usize, field: &mut String) -> Result<(), String> {
+    let opened = *line;
+    loop {
+        match chars.next() {
+            Some('"') if chars.next_if_eq(&'"').is_some() => field.push('"'),
+            Some('"') => return Ok(()),
+            Some(c) => {
+                *line += usize::from(c == '\n');
+                field.push(c);
+            }
+            None => return Err(format!("line {opened}: a quote is opened and never closed; add the closing \"")),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -254,15 +252,42 @@ mod tests {
     }
 
     #[test]
+    fn a_file_edited_by_hand_is_read_as_python_does() {
+        let text = "name, prompt,  negative_prompt\nx, \"masterpiece, best\", \"low, bad\"\n\
+            y,\"bright\" ,\"du\"\"ll\" grey\nz, a \"b\" c ,\n";
+        let read: Vec<_> =
+            parse(text).unwrap().into_iter().map(|s| [s.name, s.prompt, s.negative_prompt].join("|")).collect();
+        assert_eq!(read, ["x|masterpiece, best|low, bad", "y|bright |du\"ll grey", "z|a \"b\" c |"]);
+    }
+
+    #[test]
     fn broken_files_are_told_with_their_line() {
         for (text, why) in [
             ("", "is empty"),
             ("a,b\nc,d", "line 1: has no columns"),
             ("name,prompt\nx,\"y\nz\n", "line 2: a quote is opened"),
-            ("name,prompt\n\"x\ny\" z,1", "line 3: text stands behind"),
         ] {
             let error = parse(text).expect_err(text);
             assert!(error.contains(why), "{error}");
+        }
+    }
+
+    mod fuzz {
+        use super::*;
+        use crate::fuzz::{answer, fuzz};
+
+        #[test]
+        fn styles() {
+            let seed = "\u{feff}name, prompt,negative_prompt\r\nx, \"a, \"\"b\"\" {prompt}\" c,d\n\ny,z\n";
+            let words: [&[u8]; 8] = [b"\"", b"\"\"", b", ", b"\r\n", b"{prompt}", b"name,prompt", b" \"", b"\xc3\xa9"];
+            fuzz("styles", vec![seed.into()], &words, |data| {
+                let styles = match parse(&String::from_utf8_lossy(data)) {
+                    Ok(styles) => styles,
+                    Err(why) => return answer::<(), _>(Err(why)),
+                };
+                let made: Vec<bool> = styles.iter().map(|s| s.apply("a cat", "").is_ok()).collect();
+                format!("{} {}", styles.len().min(5), made.contains(&false))
+            });
         }
     }
 
@@ -272,7 +297,7 @@ mod tests {
         let many = style(&PLACE.repeat(2_000_000));
         assert_eq!(many.apply("", "").unwrap().0, "");
         let error = many.apply(&"a".repeat(100_000), "").unwrap_err().to_string();
-        assert!(error.starts_with("style x makes a prompt of more than"), "{error}");
+        assert!(error.starts_with("style: x makes a prompt of more than"), "{error}");
         let double = style("{prompt}{prompt}");
         let styling = Styling(vec![double; 60]);
         assert!(styling.apply("apple", "").is_err());

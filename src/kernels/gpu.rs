@@ -30,6 +30,7 @@ pub mod timestep_embedding;
 pub mod upsample;
 pub mod wgsl;
 
+pub use crate::dtype::Storage;
 pub(crate) use binding::too_large;
 #[cfg(feature = "gpu")]
 pub(crate) use binding::{columns, packed_bytes};
@@ -39,26 +40,6 @@ pub use dispatch::{Bind, Const, Dispatch, Launch, Parameters, Record, Shader, Wh
 use super::{Dims, Op};
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
-
-/// How numbers are stored on the device; arithmetic is f32 always.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Storage {
-    /// 4 bytes.
-    #[default]
-    F32,
-    /// 2 bytes; shaders see pairs of them in u32.
-    F16,
-}
-
-impl Storage {
-    /// Bytes of an element.
-    pub const fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 => 2,
-        }
-    }
-}
 
 /// A matrix product of fixed size that the device's tensor cores do, as the adapter lists it: f16 times f16 into f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,6 +1,7 @@
 //! What `-o` may say goes in; the names, the files and the refusals that must follow are written beside it.
 
 use super::*;
+use crate::error::Kind;
 
 /// A folder of its own for a test, removed at its end.
 struct Folder(PathBuf);
@@ -89,7 +90,7 @@ fn what_is_there_stays() {
     let f = Folder::new("stays");
     fs::write(f.0.join("a_2.png"), b"old").unwrap();
     let error = f.plan("a.png", 2, false).unwrap_err();
-    assert!(error.exit_code() == 2 && error.to_string().contains("--overwrite"), "{error}");
+    assert!(*error.kind() == Kind::Usage && error.remedies().contains(&Remedy::Overwrite), "{error}");
     let plan = f.plan("a_{seed}.png", 1, false).unwrap();
     assert!(plan.check_seeds(1, 2).is_err() && plan.check_seeds(3, 2).is_ok());
     // It came into being while the picture was made.
@@ -120,12 +121,12 @@ fn wrong_places_are_refused_before_any_work() {
     for (spec, count, why) in [
         ("none/a.png", 1, "does not exist"),
         ("none/", 1, "does not exist"),
-        ("file/a.png", 1, "-o: "),
+        ("file/a.png", 1, "output: "),
         ("a.jpg", 1, "only PNG"),
         ("a.%d.WebP", 1, "only PNG"),
     ] {
         let error = f.plan(spec, count, false).unwrap_err();
-        assert!(error.exit_code() == 2 && error.to_string().contains(why), "{error}");
+        assert!(*error.kind() == Kind::Usage && error.to_string().contains(why), "{error}");
     }
     assert!(OutputPlan::new(Some(""), 1, false).is_err());
     assert_eq!(f.names(), ["file"]);
@@ -136,7 +137,7 @@ fn wrong_places_are_refused_before_any_work() {
 fn the_system_s_refusals_are_sentences() {
     // No user, root included, can create a file there.
     let error = OutputPlan::new(Some("/proc/self/"), 1, false).unwrap_err();
-    assert!(error.exit_code() == 1 && error.to_string().contains("cannot be written: "), "{error}");
+    assert!(*error.kind() == Kind::Other && error.to_string().contains("cannot be written: "), "{error}");
     let full = cannot_write(Path::new("a.png"), &ErrorKind::StorageFull.into());
     assert_eq!(
         full.to_string(),

@@ -101,13 +101,15 @@ fn one(
     };
     std::thread::scope(|scope| {
         let (to, from) = mpsc::sync_channel::<Tensor>(1);
-        let cpu_side = scope.spawn(move || {
+        let cpu_side = move || {
             theirs.run(Run::Stepped(&mut |_, value| {
                 round(value, storage);
                 // The other side has stopped with an error of its own.
                 to.send(value.clone()).map_err(|_| Error::cancelled())
             }))
-        });
+        };
+        let started = std::thread::Builder::new().spawn_scoped(scope, cpu_side);
+        let cpu_side = started.map_err(|e| Error::other(format!("could not start a thread ({e})")).caused_by(e))?;
         let device_side = ours.run(Run::Stepped(&mut |i, value| {
             let want = from.recv().map_err(|_| Error::other("the CPU stopped"))?;
             let step = &plan.steps[i];
@@ -157,7 +159,7 @@ fn error(a: &[f32], b: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::cpu::{Cpu, WeightType};
+    use crate::backend::cpu::Cpu;
     use crate::simd::Isa;
 
     #[test]
@@ -169,7 +171,7 @@ mod tests {
     #[test]
     fn a_device_agrees_with_itself() {
         let model = Arc::new(Model::embedded().unwrap());
-        let cpu = || Cpu::new(1, Isa::best(), WeightType::Auto).unwrap();
+        let cpu = || Cpu::new(1, Isa::best(), Storage::F16).unwrap();
         let (mut steps, mut worst) = (0, 0.0_f64);
         lockstep(&cpu(), &cpu(), &model, &mut |c| {
             steps += 1;

@@ -61,7 +61,7 @@ fn read_with(bytes: Arc<Bytes>, tensors_of: impl Fn(&[u8]) -> Result<Named, Stri
     let (mut tensors, mut other) = (BTreeMap::new(), Vec::new());
     for (name, tensor) in found {
         if tensor.dtype.is_none() || tensor.shape.contains(&0) {
-            other.push((name, "integer or double".into()));
+            other.push((name, tensor.kind.into()));
             continue;
         }
         let located = locate(&bytes, &storages, &tensor)
@@ -93,13 +93,16 @@ fn locate(
     if !entry.stored {
         return Err(format!("has its data in {}, which is compressed or encrypted", escape(key)));
     }
-    let need = tensor.elements.checked_mul(dtype.bytes() as u64);
+    // A storage without a type is counted in bytes.
+    let bytes_each = if tensor.untyped { 1 } else { dtype.bytes() as u64 };
+    let need = tensor.elements.checked_mul(bytes_each);
     if need != Some(entry.len) {
         let (n, have) = (tensor.elements, entry.len);
         return Err(format!("says that its storage has {n} elements of {}, but it has {have} bytes", dtype.name()));
     }
     let info = TensorInfo { dtype, shape: tensor.shape.clone() };
-    Located::strided(bytes.clone(), (entry.data, tensor.elements), info, tensor.offset, &tensor.strides)
+    let elements = entry.len / dtype.bytes() as u64;
+    Located::strided(bytes.clone(), (entry.data, elements), info, tensor.offset, &tensor.strides)
 }
 
 /// Little-endian fields of a byte slice, read in order; none at its end.

@@ -42,7 +42,7 @@ pub fn read(bytes: Arc<Bytes>) -> Result<RawFile> {
     }
     let Parsed { tensors: mut entries, lienzo } = header.parsed;
     let mut tensors = quantized_rows(&mut entries, &bytes, data_start)?;
-    let mut other = Vec::new();
+    let mut other = scaled(&mut entries);
     for (name, entry) in entries {
         match dtype(entry.dtype) {
             Some(dtype) if !entry.shape.0.contains(&0) => {
@@ -81,6 +81,18 @@ fn quantized_rows(
         tensors.insert(name, Located::quantized(bytes.clone(), places, shape));
     }
     Ok(tensors)
+}
+
+/// Takes out the 8-bit floats that have scales beside them: without those their values mean nothing.
+fn scaled(entries: &mut BTreeMap<String, Entry>) -> Vec<(String, String)> {
+    let scaled = |(name, entry): (&String, &Entry)| {
+        let layer = name.strip_suffix("weight").filter(|_| entry.dtype.bitsize() == 8)?;
+        let scale = ["scale_weight", "weight_scale", "weight_scale_inv"].map(|end| format!("{layer}{end}"));
+        scale.iter().any(|s| entries.contains_key(s)).then(|| (name.clone(), format!("{:?} with scales", entry.dtype)))
+    };
+    let found: Vec<_> = entries.iter().filter_map(scaled).collect();
+    found.iter().for_each(|(name, _)| drop(entries.remove(name)));
+    found
 }
 
 struct Header {
@@ -132,6 +144,9 @@ fn dtype(stored: Stored) -> Option<Dtype> {
         Stored::F32 => Some(Dtype::F32),
         Stored::F16 => Some(Dtype::F16),
         Stored::BF16 => Some(Dtype::Bf16),
+        Stored::F64 => Some(Dtype::F64),
+        Stored::F8_E4M3 => Some(Dtype::F8E4m3),
+        Stored::F8_E5M2 => Some(Dtype::F8E5m2),
         _ => None,
     }
 }
@@ -223,6 +238,10 @@ impl<'de> Deserialize<'de> for Metadata {
                 f.write_str("an object of strings")
             }
 
+            fn visit_unit<E>(self) -> Result<Metadata, E> {
+                Ok(Metadata(None))
+            }
+
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
                 let mut lienzo = None;
                 while let Some(key) = map.next_key::<String>()? {
@@ -235,6 +254,7 @@ impl<'de> Deserialize<'de> for Metadata {
                 Ok(Metadata(lienzo))
             }
         }
-        from.deserialize_map(Entries)
+        // `null` is how some writers say that there is none.
+        from.deserialize_any(Entries)
     }
 }

@@ -1,9 +1,9 @@
 //! Tensors with their places in files to a [`WeightSource`]: every format ends here.
 
 use super::bytes::Bytes;
-use super::{SourceId, Stored, TensorInfo, WeightSource, quantized};
+use super::{SourceId, Stored, TensorInfo, WeightSource, decode_f32, encode, quantized};
 use crate::dtype::Dtype;
-use crate::error::{Error, Result, escape};
+use crate::error::{Error, Kind, Result, escape};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -20,8 +20,16 @@ pub struct Located {
     offset: u64,
     /// In elements, one a dimension, for tensors that are not row-major in the file (only pickles have them).
     strides: Option<Vec<usize>>,
-    /// Where the rows' scales begin, for tensors that the file holds as 8-bit rows; such a tensor reads as f16.
-    scales: Option<u64>,
+    encoding: Encoding,
+}
+
+/// How the file holds a tensor's elements.
+#[derive(Clone, Copy)]
+enum Encoding {
+    /// One by one, in a type that may not be the one in which they read.
+    Plain(Dtype),
+    /// As 8-bit rows, whose scales begin there; they read as f16.
+    Rows(u64),
 }
 
 /// What a file holds before its names are understood.
@@ -32,61 +40,71 @@ pub struct RawFile {
     pub format: &'static str,
     /// Tensors under the file's own names.
     pub tensors: BTreeMap<String, Located>,
-    /// Tensors of other types (name, type): integers, doubles, other quantised ones. They are not read.
+    /// Tensors of other types (name, type): integers, other quantised ones. They are not read.
     pub other: Vec<(String, String)>,
     /// The `lienzo` entry of a safetensors file's metadata.
     pub lienzo: Option<String>,
 }
 
 impl Located {
-    /// A row-major tensor at `offset`. The caller has checked that shape and file agree.
-    pub fn contiguous(bytes: Arc<Bytes>, offset: u64, info: TensorInfo) -> Self {
-        Self { info, bytes, offset, strides: None, scales: None }
+    /// A row-major tensor at `offset`, of the file's own type. The caller has checked that shape and file agree.
+    pub fn contiguous(bytes: Arc<Bytes>, offset: u64, stored: TensorInfo) -> Self {
+        let encoding = Encoding::Plain(stored.dtype);
+        let info = TensorInfo { dtype: stored.dtype.read_as(), ..stored };
+        Self { info, bytes, offset, strides: None, encoding }
     }
 
     /// A tensor of `shape` that is stored as 8-bit rows at `offset`, with an f32 scale a row at `scales`; it reads as
     /// f16. The caller has checked that shape and file agree.
     pub fn quantized(bytes: Arc<Bytes>, (offset, scales): (u64, u64), shape: Vec<usize>) -> Self {
-        Self { info: TensorInfo { dtype: Dtype::F16, shape }, bytes, offset, strides: None, scales: Some(scales) }
+        Self {
+            info: TensorInfo { dtype: Dtype::F16, shape },
+            bytes,
+            offset,
+            strides: None,
+            encoding: Encoding::Rows(scales),
+        }
     }
 
     /// How the file holds it.
     fn stored(&self) -> Stored {
-        match (self.scales, self.info.shape.first()) {
-            (Some(_), Some(rows)) => Stored { name: "i8 rows", bytes: self.info.len() + 4 * rows },
-            _ => Stored { name: self.info.dtype.name(), bytes: self.info.bytes() },
+        let (len, rows) = (self.info.len(), self.info.shape.first().copied().unwrap_or(1));
+        match self.encoding {
+            Encoding::Rows(_) => Stored { name: "i8 rows", bytes: len + 4 * rows },
+            Encoding::Plain(dtype) => Stored { name: dtype.name(), bytes: len * dtype.bytes() },
         }
     }
 
-    /// A view of a storage of `elements` at file offset `start`, as torch describes it.
+    /// A view of a storage of `elements` at file offset `start`, as torch describes it; `stored` has the file's own
+    /// type.
     ///
     /// # Errors
     /// A sentence when the view leaves its storage, or has more elements than it (torch's expanded tensors).
     pub fn strided(
         bytes: Arc<Bytes>,
         (start, elements): (u64, u64),
-        info: TensorInfo,
+        stored: TensorInfo,
         first: u64,
         strides: &[usize],
     ) -> Result<Self, String> {
-        if info.shape.len() != strides.len() || info.shape.len() > MAX_RANK {
-            return Err(format!("has {} dimensions and {} strides", info.shape.len(), strides.len()));
+        if stored.shape.len() != strides.len() || stored.shape.len() > MAX_RANK {
+            return Err(format!("has {} dimensions and {} strides", stored.shape.len(), strides.len()));
         }
-        let count = product(&info.shape).ok_or("has a shape that overflows")?;
+        let count = product(&stored.shape).ok_or("has a shape that overflows")?;
         if count == 0 {
             return Err("is empty".into());
         }
         let mut last = first;
-        for (&n, &stride) in info.shape.iter().zip(strides) {
+        for (&n, &stride) in stored.shape.iter().zip(strides) {
             let reach = (n as u64 - 1).checked_mul(stride as u64);
             last = reach.and_then(|r| last.checked_add(r)).ok_or("has strides that overflow")?;
         }
         if last >= elements || count > elements {
             return Err(format!("reaches element {last} of a storage of {elements}"));
         }
-        let offset = start + first * info.dtype.bytes() as u64;
-        let strides = (!row_major(&info.shape, strides)).then(|| strides.to_vec());
-        Ok(Self { info, bytes, offset, strides, scales: None })
+        let offset = start + first * stored.dtype.bytes() as u64;
+        let strides = (!row_major(&stored.shape, strides)).then(|| strides.to_vec());
+        Ok(Self { strides, ..Self::contiguous(bytes, offset, stored) })
     }
 
     /// Shows a 1x1 kernel `[out, in, 1, 1]` as the matrix `[out, in]` that it is.
@@ -118,17 +136,28 @@ impl Located {
 
     /// Replaces `out` by the elements, row-major, as `info` says.
     pub fn read(&self, out: &mut Vec<u8>) -> Result<()> {
-        if let Some(scales) = self.scales {
-            return quantized::read(&self.bytes, (self.offset, scales), &self.info.shape, out);
-        }
-        let Some(strides) = &self.strides else {
-            return self.bytes.read_into(self.offset, self.info.bytes() as u64, out);
+        let dtype = match self.encoding {
+            Encoding::Rows(scales) => {
+                return quantized::read(&self.bytes, (self.offset, scales), &self.info.shape, out);
+            }
+            Encoding::Plain(dtype) => dtype,
         };
-        let size = self.info.dtype.bytes();
+        self.read_stored(dtype.bytes(), out)?;
+        if dtype != self.info.dtype {
+            *out = converted(dtype, out, self.info.dtype)?;
+        }
+        Ok(())
+    }
+
+    /// The elements of `size` bytes as the file has them, row-major.
+    fn read_stored(&self, size: usize, out: &mut Vec<u8>) -> Result<()> {
+        let Some(strides) = &self.strides else {
+            return self.bytes.read_into(self.offset, (self.info.len() * size) as u64, out);
+        };
         let span: usize = 1 + self.info.shape.iter().zip(strides).map(|(n, s)| (n - 1) * s).sum::<usize>();
         let span = self.bytes.vec_at(self.offset, (span * size) as u64)?;
         out.clear();
-        out.reserve_exact(self.info.bytes());
+        out.reserve_exact(self.info.len() * size);
         gather(&span, size, &self.info.shape, strides, out);
         Ok(())
     }
@@ -141,11 +170,31 @@ impl Located {
         let mut part = self.clone();
         part.info.shape[0] = count;
         let row = self.strides.as_ref().map_or(self.info.len() / rows, |s| s[0]);
-        let size = if self.scales.is_some() { 1 } else { self.info.dtype.bytes() };
+        let size = match &mut part.encoding {
+            Encoding::Plain(dtype) => dtype.bytes(),
+            Encoding::Rows(scales) => {
+                *scales += 4 * first as u64;
+                1
+            }
+        };
         part.offset += (first * row * size) as u64;
-        part.scales = self.scales.map(|at| at + 4 * first as u64);
         Some(part)
     }
+}
+
+/// Elements of one type as another, some at a time: what is in between is four times as large as 8-bit ones.
+fn converted(from: Dtype, bytes: &[u8], to: Dtype) -> Result<Vec<u8>> {
+    const ELEMENTS: usize = 1 << 16;
+    let (mut out, mut values, mut part) = (Vec::new(), Vec::new(), Vec::new());
+    let size = bytes.len() / from.bytes() * to.bytes();
+    out.try_reserve_exact(size)
+        .map_err(|_| Error::new(Kind::OutOfMemory, format!("no memory for {size} bytes of weights")))?;
+    for block in bytes.chunks(ELEMENTS * from.bytes()) {
+        decode_f32(from, block, &mut values);
+        encode(to, &values, &mut part);
+        out.extend_from_slice(&part);
+    }
+    Ok(out)
 }
 
 /// The product of a shape, or none when it overflows.

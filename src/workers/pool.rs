@@ -6,7 +6,7 @@
 //! for whoever has work.
 #![allow(unsafe_code, reason = "threads that outlive a call borrow its work while the call lasts")]
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -132,7 +132,10 @@ impl Pool {
         for me in 1..=helpers {
             let shared = pool.shared.clone();
             let started = std::thread::Builder::new().name(format!("lienzo-{me}")).spawn(move || shared.help(me));
-            let failed = |e| Error::other(format!("could not start {} threads ({e}); try fewer threads", helpers + 1));
+            let failed = |e: std::io::Error| {
+                let message = format!("could not start {} threads ({e})", helpers + 1);
+                Error::other(message).try_this(Remedy::FewerThreads).caused_by(e)
+            };
             pool.helpers.push(started.map_err(failed)?);
         }
         Ok(pool)

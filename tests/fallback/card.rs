@@ -1,9 +1,9 @@
 //! A card: a CPU whose work is a GPU's in name, until it fails on purpose.
 
-use lienzo::backend::cpu::{Cpu, WeightType};
+use lienzo::backend::cpu::Cpu;
 use lienzo::backend::{Backend, Memory, Numerics, Program, Run, Value};
 use lienzo::checkpoint::Model;
-use lienzo::error::{Error, Kind, Result};
+use lienzo::error::{Error, Kind, Remedy, Result};
 use lienzo::graph::plan::Plan;
 use lienzo::graph::target::Caps;
 use lienzo::graph::{Input, Output};
@@ -58,7 +58,7 @@ impl Card {
 }
 
 fn failure(kind: &Kind) -> Error {
-    Error::new(kind.clone(), format!("{CARD}: it failed; update the driver, or use --device cpu"))
+    Error::new(kind.clone(), "it failed").at(CARD).try_this(Remedy::NewDriver).try_this(Remedy::Cpu)
 }
 
 impl Backend for Card {
@@ -154,5 +154,5 @@ impl Program for Running {
 
 /// A CPU of one thread.
 pub fn cpu() -> Cpu {
-    Cpu::new(1, Isa::best(), WeightType::Auto).expect("a thread")
+    Cpu::new(1, Isa::best(), Storage::F16).expect("a thread")
 }

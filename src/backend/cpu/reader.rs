@@ -1,9 +1,9 @@
 //! Weights of a checkpoint to packed ones, a few rows at a time; what was rounded, or could not be, is noted.
 
-use super::WeightType;
 use crate::backend::rounded::Rounded;
 use crate::checkpoint::Model;
 use crate::dtype::Dtype;
+use crate::dtype::Storage;
 use crate::error::{Error, Result};
 use crate::graph::plan::PlanWeight;
 use crate::kernels::cpu::panels::{self, Packed, Stored};
@@ -12,23 +12,23 @@ use crate::workers::Workers;
 use std::ops::Range;
 
 /// Bytes of an element of a matrix, as far as the header tells.
-pub fn panel_bytes(weight: &PlanWeight, model: &Model, weight_type: WeightType) -> u64 {
+pub fn panel_bytes(weight: &PlanWeight, model: &Model, weight_type: Storage) -> u64 {
     let exact = |name: &&str| model.source.info(name).is_some_and(|i| i.dtype == Dtype::F16);
-    if weight_type == WeightType::F32 && !weight.weight.expr.names().iter().all(exact) { 4 } else { 2 }
+    if weight_type == Storage::F32 && !weight.weight.expr.names().iter().all(exact) { 4 } else { 2 }
 }
 
 /// Reads and packs; its buffers are used again from one weight to the next.
 pub struct Packer<'a> {
     model: &'a Model,
     reader: Reader<'a>,
-    weight_type: WeightType,
+    weight_type: Storage,
     rounded: &'a Rounded,
     raw: Vec<u8>,
 }
 
 impl<'a> Packer<'a> {
     /// A packer of a model's weights.
-    pub fn new(model: &'a Model, weight_type: WeightType, rounded: &'a Rounded) -> Self {
+    pub fn new(model: &'a Model, weight_type: Storage, rounded: &'a Rounded) -> Self {
         let reader = Reader::new(&*model.source, &model.name);
         Self { model, reader, weight_type, rounded, raw: Vec::new() }
     }
@@ -46,7 +46,7 @@ impl<'a> Packer<'a> {
             return panels::pack_here(dims, want.packing, Stored::f32(&values), true);
         }
         let dtype = self.reader.dtype(expr)?;
-        let wide = self.weight_type == WeightType::F32 || self.rounded.is_beyond(expr, &*self.model.source);
+        let wide = self.weight_type == Storage::F32 || self.rounded.is_beyond(expr, &*self.model.source);
         let keep_f32 = dtype != Dtype::F16 && wide;
         if let Some(packed) = self.matrix(want, (dtype, keep_f32), workers)? {
             if !keep_f32 {

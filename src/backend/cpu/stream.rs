@@ -3,10 +3,10 @@
 //!
 //! The panels are those that would be kept otherwise, so that no result changes by a bit.
 
-use super::WeightType;
 use super::reader::Packer;
 use crate::backend::rounded::Rounded;
 use crate::checkpoint::Model;
+use crate::dtype::Storage;
 use crate::error::{Error, Result};
 use crate::graph::plan::{AHEAD, Plan};
 use crate::kernels::cpu::panels::Packed;
@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 pub struct Stream {
     plan: Arc<Plan>,
     model: Arc<Model>,
-    weight_type: WeightType,
+    weight_type: Storage,
     rounded: Arc<Rounded>,
 }
 
@@ -32,7 +32,7 @@ pub struct Feed<'a> {
 
 impl Stream {
     /// A stream for a plan.
-    pub fn new(plan: Arc<Plan>, model: Arc<Model>, weight_type: WeightType, rounded: Arc<Rounded>) -> Self {
+    pub fn new(plan: Arc<Plan>, model: Arc<Model>, weight_type: Storage, rounded: Arc<Rounded>) -> Self {
         Self { plan, model, weight_type, rounded }
     }
 

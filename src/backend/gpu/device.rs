@@ -5,8 +5,9 @@ use super::adapter::Adapter;
 use super::disk::Owner;
 use super::faults::Part;
 use super::unwind::caught;
-use crate::error::{Error, Kind, Result};
-use crate::kernels::gpu::{Coop, Limits, Storage};
+use crate::dtype::Precision;
+use crate::error::{Error, Kind, Remedy, Result};
+use crate::kernels::gpu::{Coop, Limits};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,10 +24,8 @@ const FIRST_BUDGET: u64 = 20_000_000_000;
 /// How a device is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// How activations are stored.
-    pub storage: Storage,
-    /// Matrices as f32 instead of f16.
-    pub weights_f32: bool,
+    /// How activations and matrices are stored.
+    pub precision: Precision,
     /// Keeps wgpu's bounds checks in shaders: slower, for finding mistakes in them.
     pub checked: bool,
     /// Asks for nothing beyond what every WebGPU device has: a test mode.
@@ -103,8 +102,8 @@ impl Device {
     fn limits_of(adapter: &Adapter, options: Options, l: &wgpu::Limits, coop: Option<Coop>) -> Limits {
         let (least, most) = (adapter.info.subgroup_min_size, adapter.info.subgroup_max_size);
         Limits {
-            storage: options.storage,
-            weights: if options.weights_f32 { Storage::F32 } else { Storage::F16 },
+            storage: options.precision.storage,
+            weights: options.precision.weights,
             // u32 indices count quads, so 2 GiB is within reach of all of them.
             max_binding: l.max_storage_buffer_binding_size.min(1 << 31),
             max_groups: l.max_compute_workgroups_per_dimension,
@@ -112,7 +111,7 @@ impl Device {
             invocations: l.max_compute_invocations_per_workgroup,
             subgroup: (!options.minimal && least == most && least > 0).then_some(least),
             coop,
-            ..Limits::webgpu(options.storage)
+            ..Limits::webgpu(options.precision.storage)
         }
     }
 
@@ -163,7 +162,7 @@ impl Device {
         let fault = self.fault.lock().unwrap_or_else(|e| e.into_inner()).clone();
         match fault {
             None => Ok(()),
-            Some(f) => Err(Error::new(f.kind, format!("{}: {}", self.describe(), f.message))),
+            Some(f) => Err(remedied(Error::new(f.kind, f.message)).at(self.describe())),
         }
     }
 
@@ -180,13 +179,9 @@ impl Device {
         match complaint {
             None => result.and_then(|v| self.healthy().map(|()| v)),
             Some(wgpu::Error::OutOfMemory { .. }) => {
-                let message = format!("{}: {what}: {NO_ROOM}", self.describe());
-                Err(Error::new(Kind::OutOfMemory, message))
+                Err(remedied(Error::new(Kind::OutOfMemory, NO_ROOM)).at(what).at(self.describe()))
             }
-            Some(e) => {
-                let (device, why) = (self.describe(), first_line(&e.to_string()));
-                Err(Error::other(format!("{device}: {what}: {why}; update the driver, or use --device cpu")))
-            }
+            Some(e) => Err(remedied(Error::other(first_line(&e.to_string()))).at(what).at(self.describe())),
         }
     }
 
@@ -201,8 +196,7 @@ impl Device {
             Some(Err(e)) => e.to_string(),
             None => "the wait failed".to_owned(),
         };
-        let message = format!("{}: no answer ({why}); update the driver, or use --device cpu", self.describe());
-        Err(Error::new(Kind::DeviceLost, message))
+        Err(remedied(Error::new(Kind::DeviceLost, format!("no answer ({why})"))).at(self.describe()))
     }
 
     /// FLOPs that a submission may have.
@@ -224,15 +218,21 @@ impl Device {
 }
 
 /// What an allocation that failed is answered with.
-const NO_ROOM: &str = "not enough memory on the device; use a smaller size, or --device cpu";
+const NO_ROOM: &str = "not enough memory on the device";
+
+/// With what helps against what a device does.
+fn remedied(error: Error) -> Error {
+    let first = if *error.kind() == Kind::OutOfMemory { Remedy::SmallerSize } else { Remedy::NewDriver };
+    error.try_this(first).try_this(Remedy::Cpu)
+}
 
 /// An adapter that its driver does not open.
 fn not_opened(card: &str, why: &str) -> Error {
-    Error::other(format!("{card} cannot be opened: {}; update the driver, or use --device cpu", first_line(why)))
+    remedied(Error::other(format!("{card} cannot be opened: {}", first_line(why))))
 }
 
 fn lost(why: &str) -> String {
-    format!("the device was lost ({why}); update the driver, or use --device cpu")
+    format!("the device was lost ({why})")
 }
 
 fn keep(fault: &Mutex<Option<Fault>>, kind: Kind, message: String) {
@@ -269,7 +269,8 @@ mod tests {
     #[test]
     fn an_adapter_that_is_not_opened_is_named_with_driver_and_remedy() {
         let error = not_opened("Card 1, Vulkan, maker 1.2", "tree\n  validation error: no queue\n");
-        let want = "Card 1, Vulkan, maker 1.2 cannot be opened: validation error: no queue; update the driver, or use --device cpu";
+        let want =
+            "Card 1, Vulkan, maker 1.2 cannot be opened: validation error: no queue; update the driver, or use the CPU";
         assert_eq!(error.to_string(), want);
     }
 }

@@ -10,6 +10,7 @@ use crate::kernels::gpu::{Shader, What};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::ScopedJoinHandle;
 
 /// A compiled shader.
 pub(super) struct Pipeline {
@@ -68,10 +69,14 @@ impl Pipelines {
         };
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(8).min(missing.len());
         let results: Vec<Result<()>> = std::thread::scope(|scope| {
-            let all: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            all.into_iter()
-                .map(|t| t.join().unwrap_or_else(|_| Err(Error::other("a compiler thread failed"))))
-                .collect()
+            let start = |_| std::thread::Builder::new().spawn_scoped(scope, work);
+            let all: Vec<_> = (0..threads).map(start).collect();
+            // One that is not started leaves its work to the others.
+            let own = if all.iter().all(std::result::Result::is_err) { work() } else { Ok(()) };
+            let join = |t: ScopedJoinHandle<'_, Result<()>>| {
+                t.join().unwrap_or_else(|_| Err(Error::other("a compiler thread failed")))
+            };
+            all.into_iter().flatten().map(join).chain([own]).collect()
         });
         results.into_iter().collect::<Result<()>>()?;
         if let (Some(cache), false) = (&self.cache, missing.is_empty()) {

@@ -2,7 +2,7 @@
 
 use super::device::Device;
 use super::pipeline::{Pipeline, Pipelines, written};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Remedy, Result};
 use crate::kernels::gpu::{ALIGN, Dispatch, Launch, What};
 use std::ops::Range;
 use std::sync::Arc;
@@ -86,12 +86,10 @@ impl<'a> Recorder<'a> {
             let bytes = bytes.ok_or_else(|| Error::other(format!("{}: a binding is empty", d.shader.file)))?;
             if bytes > limits.max_binding {
                 let (device, have) = (self.device.describe(), limits.max_binding);
-                let message = format!(
-                    "{device}: {}: {} needs a binding of {bytes} bytes, and the device's limit is {have}; use a smaller size, or --device cpu",
-                    d.shader.file,
-                    in_words(b.what)
-                );
-                return Err(Error::new(Kind::TooBig { need: bytes, have }, message));
+                let message =
+                    format!("{} needs a binding of {bytes} bytes, and the device's limit is {have}", in_words(b.what));
+                let error = Error::new(Kind::TooBig { need: bytes, have }, message).at(d.shader.file).at(device);
+                return Err(error.try_this(Remedy::SmallerSize).try_this(Remedy::Cpu));
             }
             Ok(Region { start: whole.start + b.start, bytes, ..whole })
         });

@@ -6,7 +6,7 @@
 
 use super::check::Bench;
 use super::disk;
-use crate::check::{Layout, Prepared, WeightType};
+use crate::check::{Layout, Prepared};
 use crate::error::Result;
 use crate::graph::plan::{Plan, Step};
 use crate::kernels::gpu::{self, Io, Launch, Storage, View, wgsl};
@@ -90,7 +90,7 @@ impl Verdicts {
         if step.w.iter().any(|w| plan.weights[*w].exact) {
             limits.weights = Storage::F32;
         }
-        let weights = if limits.weights == Storage::F32 { WeightType::F32 } else { WeightType::F16 };
+        let weights = limits.weights;
         let case = small_case(plan, step, &limits)?;
         let prepared = Prepared::stored(&case, weights, plan.storage)?;
         let outcome = prepared.check_gpu(bench, &limits, step.variant, Layout::Own)?;

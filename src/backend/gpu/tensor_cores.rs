@@ -8,7 +8,7 @@ use super::adapter::Adapter;
 use super::check::Bench;
 use super::device::Options;
 use super::disk::{self, Owner};
-use crate::check::{Layout, Prepared, WeightType};
+use crate::check::{Layout, Prepared};
 use crate::error::Result;
 use crate::kernels::gpu::{Coop, Limits, Storage, variants};
 use crate::kernels::{Case, Dims, Role, cases};
@@ -76,8 +76,8 @@ impl Verdict {
     /// As measured earlier on this adapter and driver for a device with these options, without opening it; none where
     /// that was never done or there is nothing to measure.
     pub fn known(adapter: &Adapter, options: Options) -> Option<Self> {
-        let weights = if options.weights_f32 { Storage::F32 } else { Storage::F16 };
-        let coop = adapter.coop().filter(|_| !options.minimal && multiplies(options.storage, weights))?;
+        let weights = options.precision.weights;
+        let coop = adapter.coop().filter(|_| !options.minimal && multiplies(options.precision.storage, weights))?;
         Self::load(&Owner::new(adapter, options.checked), coop)
     }
 
@@ -110,7 +110,7 @@ impl Verdict {
             let coop = all.iter().position(|v| v.supported && v.name == VARIANT);
             let plain = all.iter().rposition(|v| v.supported && v.name != VARIANT);
             let (Some(coop), Some(plain)) = (coop, plain) else { continue };
-            let weights = if limits.weights == Storage::F16 { WeightType::F16 } else { WeightType::F32 };
+            let weights = limits.weights;
             let prepared = Prepared::stored(case, weights, limits.storage)?;
             let scale = flops / case.op.cost(&case.x, &case.w).flops.max(1) as f64;
             found.plain += scale * seconds(bench, limits, &prepared, plain)?;

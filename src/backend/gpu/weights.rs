@@ -5,7 +5,7 @@ use super::pack::{self, Read};
 use super::record::Region;
 use crate::backend::rounded::Rounded;
 use crate::checkpoint::Model;
-use crate::error::{Error, Kind, Result, escape};
+use crate::error::{Error, Kind, Remedy, Result, escape};
 use crate::graph::plan::PlanWeight;
 use crate::kernels::gpu::{ALIGN, Storage, packed_bytes};
 use crate::weights::SourceId;
@@ -109,11 +109,9 @@ fn room(device: &Device, need: u64) -> Result<()> {
     if need <= have {
         return Ok(());
     }
-    let message = format!(
-        "{}: a buffer of {need} bytes is needed, and the device's limit is {have}; use a smaller size, or --device cpu",
-        device.describe()
-    );
-    Err(Error::new(Kind::TooBig { need, have }, message))
+    let message = format!("a buffer of {need} bytes is needed, and the device's limit is {have}");
+    let error = Error::new(Kind::TooBig { need, have }, message).at(device.describe());
+    Err(error.try_this(Remedy::SmallerSize).try_this(Remedy::Cpu))
 }
 
 /// A buffer; `Kind::OutOfMemory` where the device has no room, `Kind::TooBig` where it allows none of this size.
@@ -133,9 +131,10 @@ fn upload(device: &Device, model: &Model, wanted: &[&PlanWeight], regions: &[Reg
     std::thread::scope(|scope| {
         // As many wait as there are threads: the memory in flight is bounded.
         let (to, from) = mpsc::sync_channel(threads.max(1));
+        let mut started = 0;
         for _ in 0..threads {
             let (to, next) = (to.clone(), &next);
-            scope.spawn(move || {
+            let read = move || {
                 loop {
                     let i = next.fetch_add(1, Ordering::Relaxed);
                     // The receiver is gone when another weight could not be read.
@@ -144,7 +143,15 @@ fn upload(device: &Device, model: &Model, wanted: &[&PlanWeight], regions: &[Reg
                         return;
                     }
                 }
-            });
+            };
+            match std::thread::Builder::new().spawn_scoped(scope, read) {
+                // The others read what this one would have.
+                Err(e) if started == 0 => {
+                    let message = format!("could not start a thread to read weights ({e})");
+                    return Err(Error::other(message).caused_by(e));
+                }
+                started_now => started += usize::from(started_now.is_ok()),
+            }
         }
         drop(to);
         let (mut pending, mut beyond) = (0, None);

@@ -111,6 +111,40 @@ fn told(pickle: &[u8], storages: &[(&str, &[u8])]) -> String {
     }
 }
 
+/// A tensor as torch writes 8-bit ones: a call of `_rebuild_tensor_v3`, whose storage is counted in bytes.
+fn untyped(kind: &str, key: &str, bytes: i64, offset: i64, shape: &[usize], strides: &[usize]) -> Vec<u8> {
+    let class = b"ctorch.storage\nUntypedStorage\n";
+    let storage = [&b"("[..], &text("storage"), class, &text(key), &text("cpu"), &int(bytes), b"tQ"].concat();
+    let view = [int(offset), sizes(shape), sizes(strides)].concat();
+    let dtype = [b"ctorch\n", kind.as_bytes(), b"\n"].concat();
+    let hooks = b"\x89ccollections\nOrderedDict\n)R";
+    [&b"ctorch._utils\n_rebuild_tensor_v3\n("[..], &storage, &view, hooks, &dtype, b"tR"].concat()
+}
+
+#[test]
+fn the_tensors_of_untyped_storages_are_read_by_their_own_type() {
+    let read = |item: Vec<u8>, storage: &[u8]| {
+        let file = raw_tensors(archive(&dict(&[text("a"), item]), &[("0", storage)]).finish())?;
+        let mut out = Vec::new();
+        file.tensors.get("a").map(|t| t.read(&mut out)).transpose()?;
+        Ok::<_, crate::Error>((out, file.other))
+    };
+    // The second column of [[1, 2], [-1, 0.5]].
+    let storage = [0x38, 0x40, 0xb8, 0x30];
+    let (out, _) = read(untyped("float8_e4m3fn", "0", 4, 1, &[2], &[2]), &storage).unwrap();
+    assert_eq!(out, [0x00, 0x40, 0x00, 0x38]);
+    let (out, _) = read(untyped("bfloat16", "0", 4, 0, &[2], &[1]), &[0x80, 0x3f, 0, 0x40]).unwrap();
+    assert_eq!(out, [0x80, 0x3f, 0, 0x40]);
+    let double = 0.25f64.to_le_bytes();
+    let (out, _) = read(tensor("DoubleStorage", "0", 1, 0, &[1], &[1]), &double).unwrap();
+    assert_eq!(out, 0.25f32.to_le_bytes());
+    let (_, other) = read(untyped("float8_e8m0fnu", "0", 4, 0, &[4], &[1]), &storage).unwrap();
+    assert_eq!(other, [("a".to_string(), "float8_e8m0fnu".to_string())]);
+    // Bytes are not elements: this view would leave the storage.
+    assert!(read(untyped("float32", "0", 4, 0, &[2], &[1]), &storage).is_err());
+    assert!(read(untyped("float8_e4m3fn", "0", 5, 0, &[2], &[1]), &storage).is_err());
+}
+
 /// The tiny model as torch.save would write it, some tensors transposed in their storage.
 fn tiny_ckpt(zip64: bool, descriptors: bool) -> Vec<u8> {
     let model = tiny();

@@ -21,7 +21,10 @@ fn reads(data: &[u8]) -> String {
     answer(open::single(file, "fuzz".into()))
 }
 
-const PICKLE: [&[u8]; 20] = [
+const PICKLE: [&[u8]; 23] = [
+    b"ctorch._utils\n_rebuild_tensor_v3\n",
+    b"ctorch.storage\nUntypedStorage\n",
+    b"ctorch\nfloat8_e4m3fn\n",
     b"\x80\x02",
     b"\x80\x04",
     b"ctorch._utils\n_rebuild_tensor_v2\n",
@@ -53,7 +56,10 @@ const ZIP: [&[u8]; 8] = [
     b"m/data/0",
     b"\x01\0\x18\0",
 ];
-const HEADER: [&[u8]; 12] = [
+const HEADER: [&[u8]; 15] = [
+    b"\"dtype\":\"F8_E4M3\"",
+    b"\"dtype\":\"F64\"",
+    b"null",
     b"{\"a\":",
     b"\"dtype\":\"F16\"",
     b"\"shape\":[1]",

@@ -7,7 +7,7 @@ use super::samplers::{Family, SamplerInfo};
 use super::schedule::{Schedule, ln};
 use super::sigmas::ScheduleKind;
 use super::timesteps::{Point, Timesteps};
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use std::ops::ControlFlow;
 
 /// The user's choices about the denoising.
@@ -143,11 +143,9 @@ impl Timetable {
         }
         let kept = (share * settings.steps as f64) as usize;
         if kept == 0 && !whole {
-            return Err(Error::usage(format!(
-                "strength {} of {} steps leaves none to run; raise --strength or --steps",
-                f64::from(settings.strength.unwrap_or_default()),
-                settings.steps
-            )));
+            let strength = f64::from(settings.strength.unwrap_or_default());
+            let message = format!("strength {strength} of {} steps leaves none to run", settings.steps);
+            return Err(Error::usage(message).try_this(Remedy::MoreStrength));
         }
         let left_out = if whole { 0 } else { (self.points.len() - 1).saturating_sub(kept) };
         self.points.drain(..left_out);

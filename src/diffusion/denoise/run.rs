@@ -6,7 +6,7 @@ use std::ops::{ControlFlow, Range};
 use super::noise::Noise;
 use super::plan::Timetable;
 use super::timesteps::Point;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Remedy, Result};
 
 /// Where an evaluation of the U-Net happens.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -188,10 +188,9 @@ impl Run<'_> {
             return Ok(());
         }
         let stage = format!("step {}", self.step);
-        let message = format!(
-            "{stage}: the latents hold a NaN or an infinity; try --precision f32, a lower guidance or another sampler"
-        );
-        Err(Error::new(Kind::NonFinite { stage }, message))
+        let error =
+            Error::new(Kind::NonFinite { stage: stage.clone() }, "the latents hold a NaN or an infinity").at(stage);
+        Err([Remedy::F32, Remedy::LowerGuidance, Remedy::OtherSampler].into_iter().fold(error, Error::try_this))
     }
 }
 

@@ -29,6 +29,16 @@ pub enum Token {
     },
 }
 
+impl Token {
+    /// Which embedding it is a vector of, if any.
+    pub fn embedding(&self) -> Option<usize> {
+        match *self {
+            Self::Id(_) => None,
+            Self::Vector { embedding, .. } => Some(embedding),
+        }
+    }
+}
+
 /// One chunk, its start and end not included.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Chunk {

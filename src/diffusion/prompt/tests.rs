@@ -295,7 +295,7 @@ fn and_makes_branches_with_weights() {
 
 fn learned(name: &str, vectors: usize) -> Embedding {
     let values = (0..vectors * WIDTH).map(|i| i as f32).collect();
-    Embedding { name: name.into(), file: format!("{name}.pt"), values, width: WIDTH, hash: "0".into() }
+    Embedding { name: name.into(), file: format!("{name}.pt"), values, width: WIDTH, hash: "0".into(), fault: None }
 }
 
 #[test]

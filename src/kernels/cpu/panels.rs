@@ -95,6 +95,8 @@ impl PanelLine for Line32 {
                 bytes.map(|b| f16::from_le_bytes([b[0], b[1]])).convert_to_f32_slice(&mut out);
                 Self(out)
             }
+            // Wider than a line's elements are refused before.
+            other => bytes.map(|b| other.value(&b)),
         }
     }
 }

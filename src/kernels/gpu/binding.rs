@@ -2,7 +2,7 @@
 //! variant's bindings are small enough.
 
 use super::{Limits, Storage, variants};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Remedy};
 use crate::kernels::{Dims, Op, Packing};
 use crate::tensor::Shape;
 
@@ -46,22 +46,20 @@ pub(crate) fn too_large(
         let middle = low + (need - low) / 2;
         if runs(middle) { need = middle } else { low = middle }
     }
-    let (what, remedy) = culprit(op, x, w, limits);
-    let name = op.name();
-    let message = format!(
-        "{name}: {what} needs a binding of {need} bytes, and the device's limit is {have}; {remedy}--device cpu"
-    );
-    Some(Error::new(Kind::TooBig { need, have }, message))
+    let (what, smaller) = culprit(op, x, w, limits);
+    let message = format!("{what} needs a binding of {need} bytes, and the device's limit is {have}");
+    let error = Error::new(Kind::TooBig { need, have }, message).at(op.name());
+    Some(smaller.into_iter().chain([Remedy::Cpu]).fold(error, Error::try_this))
 }
 
-/// What is too large, in words, and how the remedy begins: no smaller picture makes a weight smaller.
-fn culprit(op: &Op, x: &[Shape], w: &[Dims], limits: &Limits) -> (String, &'static str) {
+/// What is too large, in words, and the first remedy: no smaller picture makes a weight smaller.
+fn culprit(op: &Op, x: &[Shape], w: &[Dims], limits: &Limits) -> (String, Option<Remedy>) {
     let packed = |(d, p): (&Dims, Packing)| (packed_bytes(*d, p, limits.weights), *d);
     let weight = w.iter().zip(op.packings()).map(packed).find(|(bytes, _)| *bytes > limits.max_binding);
     if let Some((_, d)) = weight {
-        return (format!("its weight ({} by {}, {} taps)", d.n, d.k, d.taps), "use ");
+        return (format!("its weight ({} by {}, {} taps)", d.n, d.k, d.taps), None);
     }
-    let smaller = "use a smaller size, or ";
+    let smaller = Some(Remedy::SmallerSize);
     if let (Op::Attention(_), [_, k, ..]) = (op, x) {
         return (format!("the keys and values of a sample ({k})"), smaller);
     }

@@ -24,6 +24,10 @@ const MAX_ITEMS: usize = 4_000_000;
 pub struct Tensor {
     /// None: a type that is not read.
     pub dtype: Option<Dtype>,
+    /// The type, for people.
+    pub kind: &'static str,
+    /// Whether `elements` are bytes: the type is the tensor's, not the storage's.
+    pub untyped: bool,
     /// The storage's name in `data/`.
     pub storage: String,
     /// Elements of the storage, as the pickle says.
@@ -65,19 +69,45 @@ enum Global {
     Parameter,
     /// `collections.OrderedDict`.
     OrderedDict,
+    /// `torch._utils._rebuild_tensor_v3`, whose storage has no type of its own.
+    RebuildUntyped,
     /// `torch.HalfStorage` and the like.
-    Storage(Option<Dtype>),
+    Storage(Kind),
+    /// `torch.float8_e4m3fn` and the like.
+    Type(Kind),
     Other,
 }
 
+/// A type of torch's: one that is read, or the name of another.
+#[derive(Clone, Copy)]
+enum Kind {
+    Read(Dtype),
+    Other(&'static str),
+}
+
+impl Kind {
+    fn dtype(self) -> Option<Dtype> {
+        if let Self::Read(dtype) = self { Some(dtype) } else { None }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Read(dtype) => dtype.name(),
+            Self::Other(name) => name,
+        }
+    }
+}
+
 struct Storage {
-    dtype: Option<Dtype>,
+    kind: Kind,
     key: Text,
     elements: u64,
 }
 
 struct View {
     storage: usize,
+    /// The tensor's own type, where the storage has none.
+    kind: Option<Kind>,
     offset: u64,
     shape: Vec<usize>,
     strides: Vec<usize>,
@@ -155,10 +185,12 @@ impl<'a> Machine<'a> {
     }
 
     fn described(&self, name: Text, view: usize) -> Step<(String, Tensor)> {
-        let View { storage, offset, shape, strides } = &self.views[view];
-        let Storage { dtype, key, elements } = self.storages[*storage];
+        let View { storage, kind: own, offset, shape, strides } = &self.views[view];
+        let Storage { kind, key, elements } = self.storages[*storage];
+        let (kind, untyped) = (own.unwrap_or(kind), own.is_some());
         let (shape, strides, storage) = (shape.clone(), strides.clone(), self.string(key)?);
-        Ok((self.string(name)?, Tensor { dtype, storage, elements, offset: *offset, shape, strides }))
+        let (dtype, kind, offset) = (kind.dtype(), kind.name(), *offset);
+        Ok((self.string(name)?, Tensor { dtype, kind, untyped, storage, elements, offset, shape, strides }))
     }
 
     fn run(&mut self) -> Step<Value> {

@@ -1,6 +1,6 @@
 //! The names and calls that torch writes around tensors to the values they stand for; all others are inert.
 
-use super::{Global, MAX_ITEMS, Machine, Step, Storage, Value, View};
+use super::{Global, Kind, MAX_ITEMS, Machine, Step, Storage, Value, View};
 use crate::dtype::Dtype;
 use crate::error::escape;
 
@@ -10,12 +10,42 @@ pub(super) fn global(module: &[u8], name: &[u8]) -> Global {
         (b"torch._utils", b"_rebuild_tensor_v2" | b"_rebuild_tensor") => Global::RebuildTensor,
         (b"torch._utils", b"_rebuild_parameter") | (b"torch.nn.parameter", b"Parameter") => Global::Parameter,
         (b"collections", b"OrderedDict") => Global::OrderedDict,
-        (b"torch", b"FloatStorage") => Global::Storage(Some(Dtype::F32)),
-        (b"torch", b"HalfStorage") => Global::Storage(Some(Dtype::F16)),
-        (b"torch", b"BFloat16Storage") => Global::Storage(Some(Dtype::Bf16)),
-        (b"torch" | b"torch.storage", name) if name.ends_with(b"Storage") => Global::Storage(None),
+        (b"torch._utils", b"_rebuild_tensor_v3") => Global::RebuildUntyped,
+        (b"torch" | b"torch.storage", name) if name.ends_with(b"Storage") => Global::Storage(storage_kind(name)),
+        (b"torch", name) => kind(name).map_or(Global::Other, Global::Type),
         _ => Global::Other,
     }
+}
+
+fn storage_kind(name: &[u8]) -> Kind {
+    match name {
+        b"FloatStorage" => Kind::Read(Dtype::F32),
+        b"HalfStorage" => Kind::Read(Dtype::F16),
+        b"BFloat16Storage" => Kind::Read(Dtype::Bf16),
+        b"DoubleStorage" => Kind::Read(Dtype::F64),
+        b"UntypedStorage" => Kind::Other("bytes without a type"),
+        b"ComplexFloatStorage" | b"ComplexDoubleStorage" => Kind::Other("complex numbers"),
+        b"QInt8Storage" | b"QUInt8Storage" | b"QInt32Storage" => Kind::Other("quantised integers"),
+        _ => Kind::Other("integers"),
+    }
+}
+
+/// A `torch.dtype` by its name.
+fn kind(name: &[u8]) -> Option<Kind> {
+    Some(match name {
+        b"float32" | b"float" => Kind::Read(Dtype::F32),
+        b"float16" | b"half" => Kind::Read(Dtype::F16),
+        b"bfloat16" => Kind::Read(Dtype::Bf16),
+        b"float64" | b"double" => Kind::Read(Dtype::F64),
+        b"float8_e4m3fn" => Kind::Read(Dtype::F8E4m3),
+        b"float8_e5m2" => Kind::Read(Dtype::F8E5m2),
+        b"float8_e4m3fnuz" => Kind::Other("float8_e4m3fnuz"),
+        b"float8_e5m2fnuz" => Kind::Other("float8_e5m2fnuz"),
+        b"float8_e8m0fnu" => Kind::Other("float8_e8m0fnu"),
+        b"float4_e2m1fn_x2" => Kind::Other("float4_e2m1fn_x2"),
+        name if name.starts_with(b"int") || name.starts_with(b"uint") || name == b"bool" => Kind::Other("integers"),
+        _ => return None,
+    })
 }
 
 impl Machine<'_> {
@@ -23,10 +53,16 @@ impl Machine<'_> {
     pub(super) fn call(&mut self, callee: Value, arguments: Value) -> Step<Value> {
         let (Value::Global(callee), Value::Tuple(tuple)) = (callee, arguments) else { return Ok(Value::Inert) };
         match callee {
-            Global::RebuildTensor => self.rebuild(tuple),
+            Global::RebuildTensor => self.rebuild(tuple, None),
+            Global::RebuildUntyped => {
+                let Some(&Value::Global(Global::Type(kind))) = self.tuples[tuple].get(6) else {
+                    return Ok(Value::Inert);
+                };
+                self.rebuild(tuple, Some(kind))
+            }
             Global::Parameter => Ok(self.tuples[tuple].first().copied().unwrap_or(Value::Inert)),
             Global::OrderedDict => self.ordered_dict(tuple),
-            Global::Storage(_) | Global::Other => Ok(Value::Inert),
+            Global::Storage(_) | Global::Type(_) | Global::Other => Ok(Value::Inert),
         }
     }
 
@@ -50,15 +86,15 @@ impl Machine<'_> {
         Ok(Value::Dict(self.dicts.len() - 1))
     }
 
-    /// `(storage, offset, shape, strides, ...)`.
-    fn rebuild(&mut self, tuple: usize) -> Step<Value> {
+    /// `(storage, offset, shape, strides, ...)`; where the storage has no type `kind` is the seventh.
+    fn rebuild(&mut self, tuple: usize, kind: Option<Kind>) -> Step<Value> {
         let malformed = || "describes a tensor in a way that PyTorch does not".to_owned();
         let [storage, offset, shape, strides, ..] = self.tuples[tuple][..] else { return Err(malformed()) };
         let Value::Storage(storage) = storage else { return Ok(Value::Inert) };
         let Value::Int(offset) = offset else { return Err(malformed()) };
         let offset = u64::try_from(offset).map_err(|_| malformed())?;
         let (shape, strides) = (self.sizes(shape)?, self.sizes(strides)?);
-        self.views.push(View { storage, offset, shape, strides });
+        self.views.push(View { storage, kind, offset, shape, strides });
         Ok(Value::Tensor(self.views.len() - 1))
     }
 
@@ -90,8 +126,9 @@ impl Machine<'_> {
             return Err("describes a storage in a way that PyTorch does not".into());
         };
         let elements = u64::try_from(elements).map_err(|_| "has a storage of negative size")?;
-        let dtype = if let Value::Global(Global::Storage(dtype)) = class { dtype } else { None };
-        self.storages.push(Storage { dtype, key, elements });
+        let unknown = Kind::Other("an unknown type");
+        let kind = if let Value::Global(Global::Storage(kind)) = class { kind } else { unknown };
+        self.storages.push(Storage { kind, key, elements });
         Ok(Value::Storage(self.storages.len() - 1))
     }
 }
