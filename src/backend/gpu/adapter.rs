@@ -71,12 +71,12 @@ impl Adapter {
     }
 
     /// What is known to be wrong with it or its driver.
-    pub fn faults(&self) -> Vec<&'static faults::Fault> {
+    pub fn faults(&self) -> Vec<&'static faults::DriverFault> {
         let (interface, driver) = (self.interface(), self.driver());
         let card = Card { vendor: self.info.vendor, interface: &interface, driver: &driver, name: self.name() };
         let offered = self.adapter.features();
         // What a driver does not offer is not its fault.
-        let concerns = |f: &&faults::Fault| match f.off {
+        let concerns = |f: &&faults::DriverFault| match f.off {
             Part::TensorCores => offered.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
             Part::Clock => offered.contains(wgpu::Features::TIMESTAMP_QUERY),
         };

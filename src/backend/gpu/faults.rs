@@ -39,7 +39,7 @@ pub struct Card<'a> {
 
 /// A documented fault. An empty pattern fits everything.
 #[derive(Debug)]
-pub struct Fault {
+pub struct DriverFault {
     vendor: Option<u32>,
     interface: &'static str,
     /// What the driver's name begins with, one of them.
@@ -58,8 +58,8 @@ const AMD: u32 = 0x1002;
 const INTEL: u32 = 0x8086;
 
 /// The table. Added to only with a public source.
-const FAULTS: [Fault; 4] = [
-    Fault {
+const FAULTS: [DriverFault; 4] = [
+    DriverFault {
         vendor: Some(INTEL),
         interface: "Vulkan",
         drivers: &[],
@@ -69,7 +69,7 @@ const FAULTS: [Fault; 4] = [
         source: "https://github.com/ggml-org/llama.cpp/pull/24404, \
                  https://github.com/IGCIT/Intel-GPU-Community-Issue-Tracker-IGCIT/issues/1487",
     },
-    Fault {
+    DriverFault {
         vendor: Some(AMD),
         interface: "Vulkan",
         drivers: &["AMD proprietary", "AMD open-source"],
@@ -79,7 +79,7 @@ const FAULTS: [Fault; 4] = [
         why: "AMD's own drivers list matrices for cards that have no hardware for them",
         source: "https://github.com/ggml-org/llama.cpp/pull/11074",
     },
-    Fault {
+    DriverFault {
         vendor: None,
         interface: "Vulkan",
         drivers: &["llvmpipe"],
@@ -88,7 +88,7 @@ const FAULTS: [Fault; 4] = [
         why: "LLVM ends the process while it compiles them",
         source: "https://github.com/gfx-rs/wgpu/issues/9903",
     },
-    Fault {
+    DriverFault {
         vendor: None,
         interface: "Metal",
         drivers: &[],
@@ -99,7 +99,7 @@ const FAULTS: [Fault; 4] = [
     },
 ];
 
-impl Fault {
+impl DriverFault {
     fn fits(&self, card: &Card<'_>) -> bool {
         self.vendor.is_none_or(|v| v == card.vendor)
             && (self.interface.is_empty() || self.interface == card.interface)
@@ -109,7 +109,7 @@ impl Fault {
 }
 
 /// The faults of an adapter.
-pub fn known(card: &Card<'_>) -> impl Iterator<Item = &'static Fault> {
+pub fn known(card: &Card<'_>) -> impl Iterator<Item = &'static DriverFault> {
     FAULTS.iter().filter(|f| f.fits(card))
 }
 
