@@ -96,7 +96,7 @@ impl PanelLine for Line32 {
                 Self(out)
             }
             // Wider than a line's elements are refused before.
-            other => bytes.map(|b| other.value(&b)),
+            other => Self(bytes.map(|b| other.value(&b))),
         }
     }
 }
