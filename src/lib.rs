@@ -36,11 +36,11 @@
 //! A kernel needs no model: each op has cases, an f64 reference and a bound on its error.
 //!
 //! ```
-//! use lienzo::check::{Layout, Prepared, WeightType};
-//! use lienzo::{kernels, simd::Isa, workers::Workers};
+//! use lienzo::check::{Layout, Prepared};
+//! use lienzo::{dtype::Storage, kernels, simd::Isa, workers::Workers};
 //!
 //! let case = kernels::cases().into_iter().find(|case| case.op.name() == "layer_norm").expect("an op");
-//! let (prepared, workers) = (Prepared::new(&case, WeightType::F16)?, Workers::new(2)?);
+//! let (prepared, workers) = (Prepared::new(&case, Storage::F16)?, Workers::new(2)?);
 //! for (n, variant) in kernels::cpu::variants(&case.op, &case.x, &case.w).iter().enumerate() {
 //!     let outcome = prepared.check(n, Isa::best(), Layout::Own, &workers)?;
 //!     println!("{}: {:.1e} of {:.1e}", variant.name, outcome.error, outcome.bound);

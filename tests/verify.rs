@@ -171,7 +171,7 @@ fn one_column_off_by_a_thousandth_is_noticed() {
     let failing = |wrong: fn(&str) -> bool| {
         let mut model = checkpoint::open(&path).expect("the file");
         model.source = Arc::new(OneColumn { own: model.source, wrong });
-        let engine = Engine::new(Arc::new(Cpu::new(2, Isa::best(), WeightType::F32).expect("two threads")));
+        let engine = Engine::new(Arc::new(Cpu::new(2, Isa::best(), Storage::F32).expect("two threads")));
         let (model, cancel) = (Arc::new(model), AtomicBool::new(false));
         let tokens = model.tokenizer().expect("a tokenizer");
         let options = Options { only: vec!["unet".into()], ..Options::default() };

@@ -114,7 +114,13 @@ pub fn open_with_vae(model: Model, vae_path: &Path) -> Result<Model> {
 }
 
 fn vae_tensors(path: &Path) -> Result<Tensors> {
-    let RawFile { tensors, .. } = raw(Bytes::open(path)?)?;
+    let RawFile { bytes, tensors, other, .. } = raw(Bytes::open(path)?)?;
+    let unread: Vec<&str> = other.iter().map(|(name, _)| name.as_str()).collect();
+    let unread = names::vae_file(&unread).into_iter().zip(&other).find(|(known, _)| known.is_some());
+    if let Some((_, (name, dtype))) = unread {
+        let (name, dtype) = (escape(name), escape(dtype));
+        return Err(bytes.bad(format!("{name} is of type {dtype}, which is not read: convert it to f16")));
+    }
     let keys: Vec<&str> = tensors.keys().map(String::as_str).collect();
     let canonical = names::vae_file(&keys).into_iter().map(names::whole);
     Ok(rename(tensors.values().cloned().zip(canonical)))

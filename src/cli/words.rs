@@ -67,6 +67,6 @@ impl WordArgs {
             return Ok(());
         }
         requests.iter_mut().for_each(|r| r.embeddings = embeddings.clone());
-        embeddings::keep_used(requests, &model.tokenizer()?, model.networks.positions())
+        embeddings::keep_used(requests, &model.tokenizer()?, &model.networks)
     }
 }

@@ -126,7 +126,7 @@ impl Located {
     /// A matrix with its dimensions exchanged; none for what is no matrix of plain elements.
     pub fn transposed(&self) -> Option<Self> {
         let [rows, columns] = self.info.shape[..] else { return None };
-        if self.scales.is_some() {
+        if matches!(self.encoding, Encoding::Rows(_)) {
             return None;
         }
         let strides = self.strides.clone().unwrap_or_else(|| vec![columns, 1]);

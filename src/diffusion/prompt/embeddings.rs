@@ -7,6 +7,7 @@ use super::chunks::Lexicon;
 use crate::checkpoint::read_embedding;
 use crate::diffusion::Request;
 use crate::error::{Error, Result, escape};
+use crate::models::Networks;
 use crate::models::tokenizer::Tokenizer;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -122,10 +123,11 @@ fn read(name: String, path: &Path, width: usize) -> Embedding {
 ///
 /// # Errors
 /// What [`read()`](super::read::read) refuses, and the fault of an embedding that is used.
-pub fn keep_used(requests: &mut [Request], tokens: &Tokenizer, positions: usize) -> Result<()> {
+pub fn keep_used(requests: &mut [Request], tokens: &Tokenizer, networks: &Networks) -> Result<()> {
+    let positions = networks.positions();
     for request in requests {
         let lexicon = Lexicon { tokens, embeddings: &request.embeddings, positions };
-        let (cond, uncond) = super::readings(request, lexicon)?;
+        let (cond, uncond) = super::readings(request, networks, lexicon)?;
         let texts = cond.texts.iter().chain(uncond.iter().flat_map(|r| &r.texts));
         let tokens = texts.flat_map(|t| &t.chunks).flat_map(|c| &c.tokens);
         let used: BTreeSet<usize> = tokens.filter_map(|(token, _)| token.embedding()).collect();
