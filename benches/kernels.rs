@@ -3,7 +3,7 @@
 use lienzo::backend::Backend as _;
 use lienzo::backend::cpu::Cpu;
 use lienzo::bench::ceiling::Ceilings;
-use lienzo::bench::kernels::{Event, Options, run};
+use lienzo::bench::kernels::{BenchEvent, BenchOptions, run};
 use lienzo::bench::report::{Machine, header, line};
 use lienzo::dtype::Storage;
 use lienzo::error::Result;
@@ -31,10 +31,10 @@ fn measure(filter: Option<&str>) -> Result<bool> {
     let machine = Machine { device: cpu.name(), processor, threads: cpu.workers().threads(), isa: isa.to_string() };
     let ceilings = Ceilings::measure(isa, cpu.workers());
     println!("{}\n\n{}", machine.headline(&ceilings), header());
-    let options = Options { filter, all: false, weights: Storage::F16, isa };
+    let options = BenchOptions { filter, all: false, weights: Storage::F16, isa };
     run(&options, &ceilings, cpu.workers(), &mut |event| match event {
-        Event::Row(row) => println!("{}", line(row, &machine, &ceilings)),
-        Event::Skipped(name, _) => println!("skipped for time: {name}"),
-        Event::Case(..) => {}
+        BenchEvent::Row(row) => println!("{}", line(row, &machine, &ceilings)),
+        BenchEvent::Skipped(name, _) => println!("skipped for time: {name}"),
+        BenchEvent::Case(..) => {}
     })
 }

@@ -16,7 +16,7 @@ pub use gpu::OnGpu;
 
 use crate::error::Result;
 use crate::kernels::cpu;
-use crate::kernels::cpu::panels::{Packed, Stored, pack};
+use crate::kernels::cpu::panels::{Packed, StoredTensor, pack};
 use crate::kernels::gpu::Storage;
 use crate::kernels::{Case, Data, Dims, Operand64, Role, unflatten};
 use crate::simd::Isa;
@@ -157,7 +157,7 @@ impl Prepared {
         let keep = self.weight_type == Storage::F32;
         let packings = self.case.op.packings();
         let each = self.case.w.iter().zip(&self.w).zip(packings);
-        let w: Result<Vec<Packed>> = each.map(|((d, v), p)| pack(*d, p, Stored::f32(v), keep, workers)).collect();
+        let w: Result<Vec<Packed>> = each.map(|((d, v), p)| pack(*d, p, StoredTensor::f32(v), keep, workers)).collect();
         let x = self.case.x.iter().copied().zip(self.x.iter().map(Vec::as_slice));
         Ok(Loaded::new(self.case.op, self.case.w.clone(), x, w?, &self.shapes, layout))
     }

@@ -27,7 +27,7 @@ use denoise::noise::{ImageNoise, Variation};
 use denoise::plan::Timetable;
 use denoise::run::Progress;
 use denoise::schedule::Schedule;
-use inpaint::{Kept, Prepared};
+use inpaint::{Kept, Painting};
 use itinerary::{Followed, Itinerary};
 use preview::Previewer;
 use prompt::{PromptedUnet, Prompts};
@@ -111,7 +111,7 @@ fn pictures(stages: &dyn Stages, prompts: &Prompts, request: &Request, listen: &
     if request.start.init().is_some() || inpaint::told(model) {
         tell(listen, Event::Stage { phase: Phase::Encode, image: 0, units: Some(1) })?;
     }
-    let prepared = Prepared::new(stages, request)?;
+    let prepared = Painting::new(stages, request)?;
     let mut work = Work {
         request,
         plan: &plan,
@@ -139,7 +139,7 @@ struct Work<'a> {
     request: &'a Request,
     plan: &'a Timetable,
     prompts: &'a Prompts,
-    prepared: &'a Prepared,
+    prepared: &'a Painting,
     /// Height and width of the latents.
     size: (usize, usize),
     prediction: Prediction,

@@ -20,7 +20,7 @@ pub type ValueId = usize;
 
 /// A value as an operand: all channels of a stored one, or a view of some neighbouring ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Value {
+pub struct Operand {
     /// Which stored value.
     pub id: ValueId,
     /// Shape as the reader sees it; `c` counts the viewed channels.
@@ -29,7 +29,7 @@ pub struct Value {
     pub offset: usize,
 }
 
-impl Value {
+impl Operand {
     /// Channels `first .. first + count` of this value.
     #[must_use]
     pub fn columns(self, first: usize, count: usize) -> Self {
@@ -55,7 +55,7 @@ pub struct Node {
     /// What it computes.
     pub op: Op,
     /// Operands, in the op's order.
-    pub x: Vec<Value>,
+    pub x: Vec<Operand>,
     /// Weights, in the op's order.
     pub w: Vec<Weight>,
     /// The stored value that it writes.

@@ -38,7 +38,7 @@ pub type Texts = Vec<(String, String)>;
 
 /// What a picture that is read may be at most.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct PictureLimits {
     /// Pixels in all.
     pub pixels: u64,
     /// Pixels of the longer side.
@@ -47,14 +47,14 @@ pub struct Limits {
     pub text: usize,
 }
 
-impl Default for Limits {
+impl Default for PictureLimits {
     /// 64 megapixels, 16384 a side, 1 MiB of text.
     fn default() -> Self {
         Self { pixels: 64_000_000, side: 16_384, text: 1 << 20 }
     }
 }
 
-impl Limits {
+impl PictureLimits {
     /// Refuses a picture that is larger, in words.
     fn check(&self, width: u64, height: u64) -> Result<(), String> {
         if width * height <= self.pixels && width.max(height) <= u64::from(self.side) {
@@ -161,7 +161,7 @@ pub fn png_bytes(image: &Image, parameters: Option<&str>) -> Result<Vec<u8>> {
 }
 
 /// Reads a PNG file: the picture (upright, alpha laid on white) and its texts.
-pub fn read_png(path: &Path, limits: Limits) -> Result<(Image, Texts)> {
+pub fn read_png(path: &Path, limits: PictureLimits) -> Result<(Image, Texts)> {
     let picture = Picture::read(path, limits)?;
     if picture.format != "PNG" {
         return Err(Error::bad_file(path, format!("is a {}; a PNG is needed", picture.format)));
@@ -170,7 +170,7 @@ pub fn read_png(path: &Path, limits: Limits) -> Result<(Image, Texts)> {
 }
 
 /// [`read_png`] of bytes in memory; `name` is for messages.
-pub fn read_png_bytes(bytes: &[u8], name: &str, limits: Limits) -> Result<(Image, Texts)> {
+pub fn read_png_bytes(bytes: &[u8], name: &str, limits: PictureLimits) -> Result<(Image, Texts)> {
     let decoded = decode::png(bytes, Path::new(name), limits)?;
     Ok((decoded.image, decoded.texts))
 }

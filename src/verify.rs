@@ -51,7 +51,7 @@ pub struct Check {
 
 /// Which checks run, and how strictly.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct VerifyOptions {
     /// Dot-separated names: each selects itself and everything below it. Empty selects all.
     pub only: Vec<String>,
     /// Replaces every limit.
@@ -60,7 +60,7 @@ pub struct Options {
     pub precision: Precision,
 }
 
-impl Options {
+impl VerifyOptions {
     fn limit(&self, f32: f64) -> f64 {
         let wider: &[(f64, f64)] = match self.precision {
             Precision { products: Products::Bf16, .. } => &limit::BF16,
@@ -130,7 +130,7 @@ pub fn verify(
     stages: &dyn Stages,
     tokens: &Tokenizer,
     reference: &Reference,
-    options: &Options,
+    options: &VerifyOptions,
     report: &mut dyn FnMut(&Check),
 ) -> Result<()> {
     // Files of one piece bring no vocabulary: where it was cut, the usual one has other numbers.
@@ -153,7 +153,7 @@ pub fn verify(
 }
 
 impl Bench<'_> {
-    fn check(&self, name: String, job: &Job, options: &Options) -> Result<Check> {
+    fn check(&self, name: String, job: &Job, options: &VerifyOptions) -> Result<Check> {
         let (limit, computed) = match job {
             Job::Compute(limit) => (options.limit(*limit), self.compute(&name)),
             Job::Tokens(i) => (0.0, self.tokens(*i)),
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn only_selects_by_whole_parts() {
-        let only = |s: &str| Options { only: vec![s.into()], ..Options::default() };
+        let only = |s: &str| VerifyOptions { only: vec![s.into()], ..VerifyOptions::default() };
         assert!(only("unet").selects("unet.cfg.output") && !only("unet").selects("unet9.output"));
         assert!(only("loop.euler").selects("loop.euler.latents"));
         assert!(!only("loop.euler").selects("loop.euler_karras.latents"));

@@ -45,7 +45,7 @@ impl TensorInfo {
 
 /// How a file holds a tensor, which is not always how it reads: 8-bit rows read as f16, f64 as f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoredAs {
     /// The type, for people.
     pub name: &'static str,
     /// Bytes in the file, scales included.
@@ -86,8 +86,8 @@ pub trait WeightSource: Send + Sync {
     fn read_rows(&self, name: &str, first: usize, count: usize, out: &mut Vec<u8>) -> Result<()>;
 
     /// How the file holds a tensor; as it reads, unless the source says otherwise.
-    fn stored(&self, name: &str) -> Option<Stored> {
-        self.info(name).map(|info| Stored { name: info.dtype.name(), bytes: info.bytes() })
+    fn stored(&self, name: &str) -> Option<StoredAs> {
+        self.info(name).map(|info| StoredAs { name: info.dtype.name(), bytes: info.bytes() })
     }
 
     /// The format, for people.

@@ -35,7 +35,7 @@ fn a_picture_is_made_and_named() {
     assert_eq!(names.len(), 2, "{names:?}");
 
     let (image, texts) =
-        lienzo::image::read_png(&dir.join("output.png"), lienzo::image::Limits::default()).expect("a PNG");
+        lienzo::image::read_png(&dir.join("output.png"), lienzo::image::PictureLimits::default()).expect("a PNG");
     assert_eq!((image.width, image.height), (64, 64));
     let text = &texts.iter().find(|(key, _)| key == "parameters").expect("the parameters chunk").1;
     let wanted = "a red apple\nSteps: 2, Sampler: DDIM, Schedule type: Automatic, CFG scale: 3, Seed: 5, Size: 64x64, Model hash: ";
@@ -320,7 +320,8 @@ fn prompts_come_from_a_file_and_choices_are_made_by_the_seed() {
         stdout(&output).lines().map(str::to_owned).collect::<Vec<_>>()
     };
     let text = |name: &str| {
-        let (_, texts) = lienzo::image::read_png(&dir.join(name), lienzo::image::Limits::default()).expect("a PNG");
+        let (_, texts) =
+            lienzo::image::read_png(&dir.join(name), lienzo::image::PictureLimits::default()).expect("a PNG");
         texts[0].1.clone()
     };
     assert_eq!(run(&["-p", "@p.txt", "-s", "5", "-o", "f%d.png"]), ["f1.png", "f2.png"]);

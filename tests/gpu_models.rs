@@ -11,7 +11,7 @@ use lienzo::diffusion::Stages as _;
 use lienzo::dtype::{Precision, Storage};
 use lienzo::engine::Engine;
 use lienzo::graph::plan::Plan;
-use lienzo::image::{Limits, psnr, read_png};
+use lienzo::image::{PictureLimits, psnr, read_png};
 use lienzo::models::part::{self, Part, StepShape};
 use lienzo::simd::Isa;
 use lienzo::tensor::{Shape, Tensor};
@@ -166,7 +166,7 @@ fn a_value_left_on_the_device_gives_the_same_bits() {
 
 /// PSNR in dB and the largest difference of two PNG files.
 fn compare(dir: &Temp, a: &str, b: &str) -> (f64, u8) {
-    let read = |name: &str| read_png(&dir.join(name), Limits::default()).expect("a picture").0;
+    let read = |name: &str| read_png(&dir.join(name), PictureLimits::default()).expect("a picture").0;
     let (a, b) = (read(a), read(b));
     let most = a.rgb.iter().zip(&b.rgb).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0);
     (psnr(&a, &b).expect("pictures of one size"), most)

@@ -9,7 +9,7 @@ use lienzo::graph::plan::{Plan, Step};
 use lienzo::graph::target::Caps;
 use lienzo::kernels::attention::Attention;
 use lienzo::kernels::conv2d::Conv2d;
-use lienzo::kernels::gpu::{Coop, Dispatch, Io, Launch, Limits, Storage, View, What, launch, variants};
+use lienzo::kernels::gpu::{Coop, Dispatch, Launch, LaunchIo, Limits, Storage, View, What, launch, variants};
 use lienzo::kernels::group_norm::GroupNorm;
 use lienzo::kernels::matmul::Matmul;
 use lienzo::kernels::{Activation, Case, Dims, Op, cases};
@@ -70,7 +70,7 @@ fn each_product(limits: &Limits, mut f: impl FnMut(&str, &Case, &Launch)) {
     for case in cases().iter().filter(|c| matches!(c.op, Op::Matmul(_) | Op::Conv2d(_))) {
         let x: Vec<View> = case.x.iter().map(|s| View::whole(*s)).collect();
         let y = View::whole(case.op.output(&case.x, &case.w).expect("a shape")[0]);
-        let io = Io { x: &x, w: &case.w, y, limits };
+        let io = LaunchIo { x: &x, w: &case.w, y, limits };
         for (i, v) in variants(&case.op, &case.x, &case.w, limits).iter().enumerate().filter(|(_, v)| v.supported) {
             let name = format!("{}/{} {}", case.op.name(), case.name, v.name);
             f(&name, case, &launch(&case.op, i, &io).expect("a launch"));
@@ -115,7 +115,7 @@ fn a_batch_is_summed_as_its_single_images() {
         let y = View::whole(case.op.output(&x, &case.w).expect("a shape")[0]);
         let all = variants(&case.op, &x, &case.w, limits);
         let chosen = all.iter().rposition(|v| v.supported).expect("a variant");
-        let io = Io { x: &views, w: &case.w, y, limits };
+        let io = LaunchIo { x: &views, w: &case.w, y, limits };
         let launch = launch(&case.op, chosen, &io).expect("a launch");
         let each = launch.dispatches.iter().map(|d| (d.shader.clone(), param(d, "splits"), param(d, "split_slabs")));
         each.collect::<Vec<_>>()

@@ -2,7 +2,7 @@
 
 use crate::common::{Temp, lienzo, stderr};
 use jpeg_encoder::{ColorType, Encoder};
-use lienzo::image::{Image, Limits, PARAMETERS, png_bytes, psnr, read_png};
+use lienzo::image::{Image, PARAMETERS, PictureLimits, png_bytes, psnr, read_png};
 
 /// Soft colours, no two sides alike.
 fn pixels(width: usize, height: usize) -> Vec<u8> {
@@ -28,7 +28,7 @@ fn run(dir: &Temp, more: &[&str]) -> (Image, String) {
     let base = ["generate", "a red apple", "-s", "3", "--steps", "4", "--overwrite", "-o", "out.png"];
     let output = lienzo(dir, &[&base[..], more].concat());
     assert!(output.status.success(), "{more:?}: {}", stderr(&output));
-    let (image, texts) = read_png(&dir.join("out.png"), Limits::default()).expect("a PNG");
+    let (image, texts) = read_png(&dir.join("out.png"), PictureLimits::default()).expect("a PNG");
     (image, texts.into_iter().find(|(k, _)| k == PARAMETERS).expect("parameters").1)
 }
 
@@ -56,7 +56,7 @@ fn strength_decides_how_much_is_kept() {
     let made =
         lienzo(&dir, &["generate", "a red apple on a blue background", "-s", "1", "--steps", "8", "-o", "a.png"]);
     assert!(made.status.success(), "{}", stderr(&made));
-    let (given, _) = read_png(&dir.join("a.png"), Limits::default()).expect("a PNG");
+    let (given, _) = read_png(&dir.join("a.png"), PictureLimits::default()).expect("a PNG");
     for sampler in ["euler", "ddim", "unipc", "dpm++2m_sde"] {
         // Guidance 1 and the same prompt: with guidance 6 the small model draws one and the same picture of a prompt at
         // any strength, and another prompt's as soon as a little noise is there. diffusers gives the same bytes.
@@ -67,7 +67,7 @@ fn strength_decides_how_much_is_kept() {
                 ["-i", "a.png", "--strength", strength, "--sampling-method", sampler, "--overwrite", "-o", "b.png"];
             let output = lienzo(&dir, &[&prompt[..], &rest[..]].concat());
             assert!(output.status.success(), "{}", stderr(&output));
-            let (image, _) = read_png(&dir.join("b.png"), Limits::default()).expect("a PNG");
+            let (image, _) = read_png(&dir.join("b.png"), PictureLimits::default()).expect("a PNG");
             psnr(&image, &given).expect("pictures of one size")
         };
         let (little, much) = (like("0.25"), like("1"));

@@ -3,7 +3,7 @@
 use crate::common::{Temp, golden, lienzo, stderr};
 use lienzo::checkpoint::{self, Model};
 use lienzo::dtype::Dtype;
-use lienzo::image::{Image, Limits, PARAMETERS, png_bytes, read_png};
+use lienzo::image::{Image, PARAMETERS, PictureLimits, png_bytes, read_png};
 use lienzo::models::unet::UnetConfig;
 use lienzo::models::{Networks, Predictor};
 
@@ -33,7 +33,7 @@ fn write(dir: &Temp, name: &str, image: &Image) {
 }
 
 fn read(dir: &Temp, name: &str) -> (Image, String) {
-    let (image, texts) = read_png(&dir.join(name), Limits::default()).expect("a PNG");
+    let (image, texts) = read_png(&dir.join(name), PictureLimits::default()).expect("a PNG");
     (image, texts.into_iter().find(|(k, _)| k == PARAMETERS).expect("parameters").1)
 }
 

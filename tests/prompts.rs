@@ -1,7 +1,7 @@
 //! Prompts, styles, embeddings and grids as a user meets them.
 
 use crate::common::{Temp, lienzo, stderr};
-use lienzo::image::{Limits, read_png};
+use lienzo::image::{PictureLimits, read_png};
 use std::fs;
 
 /// Runs a command that must end with this exit code; gives stdout and stderr.
@@ -14,7 +14,7 @@ fn told(dir: &Temp, args: &[&str], code: i32) -> (String, String) {
 }
 
 fn parameters(dir: &Temp, name: &str) -> String {
-    let (_, texts) = read_png(&dir.join(name), Limits::default()).expect("a PNG");
+    let (_, texts) = read_png(&dir.join(name), PictureLimits::default()).expect("a PNG");
     texts.into_iter().find(|(key, _)| key == "parameters").map(|(_, text)| text).unwrap_or_default()
 }
 
@@ -41,7 +41,7 @@ fn a_grid_is_its_single_pictures() {
             }
         }
     }
-    let (sheet, _) = read_png(&dir.join("g_grid.png"), Limits::default()).expect("a PNG");
+    let (sheet, _) = read_png(&dir.join("g_grid.png"), PictureLimits::default()).expect("a PNG");
     assert!(sheet.width > 2 * 128 && sheet.height > 6 * 128, "{sheet:?}");
     assert!(parameters(&dir, "g_grid.png").starts_with("a cat\nNegative prompt: blurry\nSteps: 2, "));
 }
@@ -104,7 +104,7 @@ fn an_embedding_is_a_word() {
     };
     generate("a (mycat:1.1) on wood", &["--embd-dir", "e", "-o", "with.png"], 0);
     generate("a (mycat:1.1) on wood", &["-o", "without.png"], 0);
-    let pixels = |name: &str| read_png(&dir.join(name), Limits::default()).expect("a PNG").0;
+    let pixels = |name: &str| read_png(&dir.join(name), PictureLimits::default()).expect("a PNG").0;
     assert!(pixels("with.png") != pixels("without.png"));
     assert!(parameters(&dir, "with.png").contains("TI hashes: \"myCat: "));
     assert!(!parameters(&dir, "without.png").contains("TI hashes"));

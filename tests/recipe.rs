@@ -135,7 +135,8 @@ fn a_vae_is_known_by_its_hash() {
     let made = ["generate", "x", "-m", &model, "-W", "64", "-H", "64", "--steps", "1", "-s", "1"];
     let with = |vae: &str, out: &str| {
         ok(&dir, &[&made[..], &["--vae", vae, "-o", out, "--overwrite"]].concat());
-        let (_, texts) = lienzo::image::read_png(&dir.join(out), lienzo::image::Limits::default()).expect("a PNG");
+        let (_, texts) =
+            lienzo::image::read_png(&dir.join(out), lienzo::image::PictureLimits::default()).expect("a PNG");
         texts.into_iter().map(|(_, text)| text).collect::<String>()
     };
     let text = with("my vae.safetensors", "a.png");

@@ -2,7 +2,7 @@
 //! parameters are those of the launch, it stays within the limits, and it lowers to what drivers take.
 
 use lienzo::kernels::gpu::{
-    self, ALIGN, Bind, Coop, Dispatch, Io, Launch, Limits, Shader, Storage, View, What, roofline, wgsl,
+    self, ALIGN, Bind, Coop, Dispatch, Launch, LaunchIo, Limits, Shader, Storage, View, What, roofline, wgsl,
 };
 use lienzo::kernels::{Case, Dims, Op, cases};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -42,13 +42,13 @@ fn views(case: &Case, wider: bool) -> Vec<View> {
 }
 
 /// Calls `f` with every launch of every case, and where it comes from.
-fn each_launch(mut f: impl FnMut(&str, &Case, &Io<'_>, &Launch)) {
+fn each_launch(mut f: impl FnMut(&str, &Case, &LaunchIo<'_>, &Launch)) {
     for case in cases() {
         let shape = case.op.output(&case.x, &case.w).unwrap()[0];
         for (adapter, limits) in adapters() {
             for (i, variant) in gpu::variants(&case.op, &case.x, &case.w, &limits).iter().enumerate() {
                 for x in [views(&case, false), views(&case, true)] {
-                    let io = Io { x: &x, w: &case.w, y: View::whole(shape), limits: &limits };
+                    let io = LaunchIo { x: &x, w: &case.w, y: View::whole(shape), limits: &limits };
                     let name = || format!("{}/{} {} ({adapter})", case.op.name(), case.name, variant.name);
                     if variant.supported {
                         let launch = gpu::launch(&case.op, i, &io).unwrap_or_else(|e| panic!("{}: {e}", name()));

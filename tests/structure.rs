@@ -54,34 +54,6 @@ const FLAGS: &[(&str, usize)] = &[
     ("src/check.rs", 1),
 ];
 
-/// Public types whose name more than one file uses.
-const TWINS: &[&str] = &[
-    "Card",
-    "Choice",
-    "Chunk",
-    "Entry",
-    "Event",
-    "Io",
-    "Limits",
-    "Listener",
-    "Loop",
-    "Norm",
-    "Options",
-    "Outcome",
-    "Parameters",
-    "Part",
-    "Piece",
-    "Prepared",
-    "Progress",
-    "Request",
-    "Stored",
-    "Tensor",
-    "Value",
-    "Variant",
-    "VariantInfo",
-    "Weight",
-];
-
 fn may_know(room: &str) -> Option<BTreeSet<&'static str>> {
     let lowest = LOWEST.iter().find(|(name, _)| *name == room);
     if let Some((_, known)) = lowest {
@@ -207,10 +179,7 @@ fn a_public_type_has_a_name_of_its_own() {
         }
     }
     homes.retain(|_, files| files.len() > 1);
-    let new: Vec<_> = homes.iter().filter(|(name, _)| !TWINS.contains(&name.as_str())).collect();
-    assert!(new.is_empty(), "these names of public types are used twice: {new:#?}");
-    let mended: Vec<_> = TWINS.iter().filter(|name| !homes.contains_key(**name)).collect();
-    assert!(mended.is_empty(), "take these out of TWINS, they are mended: {mended:#?}");
+    assert!(homes.is_empty(), "these names of public types are used twice: {homes:#?}");
 }
 
 /// The width that rustfmt keeps for code.

@@ -10,7 +10,7 @@ use lienzo::dtype::Storage;
 use lienzo::engine::Engine;
 use lienzo::simd::Isa;
 use lienzo::verify::reference::Reference;
-use lienzo::verify::{Check, Options, Status, verify};
+use lienzo::verify::{Check, Status, VerifyOptions, verify};
 use lienzo::weights::{SourceId, TensorInfo, WeightSource};
 use safetensors::SafeTensors;
 use std::fs;
@@ -24,7 +24,7 @@ fn checks(model: Model, reference: &Reference, isa: Isa) -> Vec<Check> {
     let cancel = AtomicBool::new(false);
     let mut all = Vec::new();
     let session = engine.session(&model, &cancel);
-    verify(&session, &tokens, reference, &Options::default(), &mut |c| all.push(c.clone())).expect("verify runs");
+    verify(&session, &tokens, reference, &VerifyOptions::default(), &mut |c| all.push(c.clone())).expect("verify runs");
     all
 }
 
@@ -174,7 +174,7 @@ fn one_column_off_by_a_thousandth_is_noticed() {
         let engine = Engine::new(Arc::new(Cpu::new(2, Isa::best(), Storage::F32).expect("two threads")));
         let (model, cancel) = (Arc::new(model), AtomicBool::new(false));
         let tokens = model.tokenizer().expect("a tokenizer");
-        let options = Options { only: vec!["unet".into()], ..Options::default() };
+        let options = VerifyOptions { only: vec!["unet".into()], ..VerifyOptions::default() };
         let mut failed = 0;
         let session = engine.session(&model, &cancel);
         verify(&session, &tokens, &reference, &options, &mut |c| failed += usize::from(c.status == Status::Fail))

@@ -65,7 +65,7 @@ impl Cpu {
     ///
     /// # Errors
     /// As [`probe::choice`].
-    pub fn tuned(&self) -> Result<probe::Choice> {
+    pub fn tuned(&self) -> Result<probe::Probed> {
         let choice = probe::choice(self.caps.isa(), &self.workers)?;
         self.workers.tune(choice.tuning);
         Ok(choice)

@@ -2,7 +2,7 @@
 
 use crate::backend::Backend as _;
 use crate::backend::cpu::Cpu;
-use crate::backend::cpu::probe::{Choice, Reason};
+use crate::backend::cpu::probe::{Probed, Reason};
 use crate::error::Result;
 use crate::graph::fuse::Rewrite;
 use crate::graph::plan::{Plan, Step};
@@ -59,7 +59,7 @@ fn machine(cpu: &Cpu) -> String {
     format!("processor: {name}\nthreads: {threads}, {which}\ninstruction set: {}, {why}{missing}\n", cpu.caps().isa())
 }
 
-fn sizes(choice: &Choice) -> String {
+fn sizes(choice: &Probed) -> String {
     let mut out = format!("sizes (no result depends on them): {}\n", choice.tuning);
     match &choice.reason {
         Reason::Cached(file) => {
@@ -122,7 +122,7 @@ mod tests {
         let cpu = Cpu::new(1, Isa::best(), Storage::F16).unwrap();
         let shape = StepShape { samples: 1, contexts: 2, times: 1, h: 64, w: 64, tokens: 77 };
         let plan = Plan::new(Part::Step(shape).graph(&Model::random_sd15().networks).unwrap(), &cpu.caps()).unwrap();
-        let choice = Choice { tuning: Default::default(), reason: Reason::Cached("a file".into()) };
+        let choice = Probed { tuning: Default::default(), reason: Reason::Cached("a file".into()) };
         assert!(sizes(&choice).contains("a file") && machine(&cpu).contains("instruction set"));
         let lines: Vec<String> = plan.steps.iter().map(|s| line(&plan, s)).collect();
         assert!(

@@ -1,7 +1,7 @@
 //! The case tables on a GPU: each variant checked, then timed by the device's own clock where it has one.
 
 use super::ceiling::Ceilings;
-use super::kernels::{Event, Options, Row, select};
+use super::kernels::{BenchEvent, BenchOptions, Row, select};
 use super::stats::Sampling;
 use crate::backend::gpu::Gpu;
 use crate::backend::gpu::check::Bench;
@@ -34,10 +34,10 @@ pub fn ceilings(roofline: Roofline) -> Ceilings {
 
 /// Checks and times on a device whose plans are made for `caps`; gives whether every check passed.
 pub fn run(
-    options: &Options<'_>,
+    options: &BenchOptions<'_>,
     roofline: Roofline,
     (bench, caps): (&Bench, &Caps),
-    tell: &mut dyn FnMut(Event<'_>),
+    tell: &mut dyn FnMut(BenchEvent<'_>),
 ) -> Result<bool> {
     let mut cases = select(options.filter)?;
     let hurried = options.filter.is_none() && !options.all;
@@ -48,10 +48,10 @@ pub fn run(
     for (i, case) in cases.iter().enumerate() {
         let name = full_name(case);
         if hurried && begun.elapsed() > TOTAL {
-            tell(Event::Skipped(&name, estimate(case, "", roofline)));
+            tell(BenchEvent::Skipped(&name, estimate(case, "", roofline)));
             continue;
         }
-        tell(Event::Case(i, cases.len(), &name));
+        tell(BenchEvent::Case(i, cases.len(), &name));
         passed &= one(options, roofline, (bench, caps), case, tell)?;
     }
     Ok(passed)
@@ -63,11 +63,11 @@ fn estimate(case: &Case, variant: &str, roofline: Roofline) -> Duration {
 }
 
 fn one(
-    options: &Options<'_>,
+    options: &BenchOptions<'_>,
     roofline: Roofline,
     (bench, caps): (&Bench, &Caps),
     case: &Case,
-    tell: &mut dyn FnMut(Event<'_>),
+    tell: &mut dyn FnMut(BenchEvent<'_>),
 ) -> Result<bool> {
     let limits = bench.device().limits();
     let weights = limits.weights;
@@ -77,7 +77,7 @@ fn one(
     for (i, info) in infos.iter().enumerate().rev().filter(|(_, info)| info.supported) {
         let expected = estimate(case, info.name, roofline);
         if !options.all && expected > PATIENCE {
-            tell(Event::Skipped(&format!("{}/{}", full_name(case), info.name), expected));
+            tell(BenchEvent::Skipped(&format!("{}/{}", full_name(case), info.name), expected));
             continue;
         }
         let prepared = match &prepared {
@@ -95,7 +95,7 @@ fn one(
             }
         }
         passed &= outcome.passed();
-        tell(Event::Row(&Row {
+        tell(BenchEvent::Row(&Row {
             case: full_name(case),
             op: case.op.name(),
             variant: info.name,

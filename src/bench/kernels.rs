@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// What to measure.
 #[derive(Clone, Copy, Debug)]
-pub struct Options<'a> {
+pub struct BenchOptions<'a> {
     /// A part of the cases' names (`conv2d/b2_64x64`); without one, all Bench cases.
     pub filter: Option<&'a str>,
     /// Measures what would be skipped for time.
@@ -69,7 +69,7 @@ impl Row {
 }
 
 /// What happens while measuring.
-pub enum Event<'a> {
+pub enum BenchEvent<'a> {
     /// A case is about to be prepared: its number, from 0, of how many, and its name.
     Case(usize, usize, &'a str),
     /// A variant was checked and, if it passed, timed.
@@ -107,10 +107,10 @@ pub fn select(filter: Option<&str>) -> Result<Vec<Case>> {
 
 /// Checks and times; gives whether every check passed.
 pub fn run(
-    options: &Options<'_>,
+    options: &BenchOptions<'_>,
     ceilings: &Ceilings,
     workers: &Workers,
-    tell: &mut dyn FnMut(Event<'_>),
+    tell: &mut dyn FnMut(BenchEvent<'_>),
 ) -> Result<bool> {
     let mut cases = select(options.filter)?;
     let hurried = options.filter.is_none() && !options.all;
@@ -130,7 +130,7 @@ pub fn run(
         tell,
     };
     for (i, case) in cases.iter().enumerate() {
-        (bench.tell)(Event::Case(i, cases.len(), &full_name(case)));
+        (bench.tell)(BenchEvent::Case(i, cases.len(), &full_name(case)));
         let begun = Instant::now();
         bench.case(case)?;
         bench.budget.spend(begun.elapsed());
@@ -139,7 +139,7 @@ pub fn run(
 }
 
 struct Bench<'a> {
-    options: &'a Options<'a>,
+    options: &'a BenchOptions<'a>,
     /// FLOP/s that are expected of fast variants.
     fast: f64,
     /// The same of naive ones: what the slowest has shown.
@@ -149,7 +149,7 @@ struct Bench<'a> {
     workers: &'a Workers,
     budget: Budget,
     passed: bool,
-    tell: &'a mut dyn FnMut(Event<'_>),
+    tell: &'a mut dyn FnMut(BenchEvent<'_>),
 }
 
 impl Bench<'_> {
@@ -163,7 +163,7 @@ impl Bench<'_> {
         let preparing = preparing(case, cost);
         let least = preparing + self.estimate("", cost) * 3;
         if self.hurried() && !self.budget.affords(least) {
-            (self.tell)(Event::Skipped(&full_name(case), least));
+            (self.tell)(BenchEvent::Skipped(&full_name(case), least));
             return Ok(());
         }
         let begun = Instant::now();
@@ -182,7 +182,7 @@ impl Bench<'_> {
             if affordable {
                 self.variant(case, &prepared, (i, info), i == chosen, cost)?;
             } else {
-                (self.tell)(Event::Skipped(&format!("{}/{}", full_name(case), info.name), estimate));
+                (self.tell)(BenchEvent::Skipped(&format!("{}/{}", full_name(case), info.name), estimate));
             }
         }
         Ok(())
@@ -244,7 +244,7 @@ impl Bench<'_> {
             bound,
             failure,
         };
-        (self.tell)(Event::Row(&row));
+        (self.tell)(BenchEvent::Row(&row));
         Ok(())
     }
 }
@@ -282,10 +282,10 @@ mod tests {
         let workers = Workers::new(1).unwrap();
         let ceilings = Ceilings { fma_peak: 1e11, read: 1e10, copy: 1e10 };
         let filter = select(None).unwrap().iter().min_by_key(|c| c.op.cost(&c.x, &c.w).flops).map(full_name).unwrap();
-        let options = Options { filter: Some(&filter), all: false, weights: Storage::F16, isa: Isa::best() };
+        let options = BenchOptions { filter: Some(&filter), all: false, weights: Storage::F16, isa: Isa::best() };
         let mut rows = Vec::new();
         let passed = run(&options, &ceilings, &workers, &mut |event| {
-            if let Event::Row(row) = event {
+            if let BenchEvent::Row(row) = event {
                 rows.push(row.clone());
             }
         });

@@ -2,7 +2,7 @@
 
 use super::ceiling::Ceilings;
 use super::kernels::Row;
-use super::stage::{Outcome, Request};
+use super::stage::{StageRequest, StageTimes};
 use crate::backend::Encoding;
 use serde_json::{Value, json};
 
@@ -98,7 +98,7 @@ pub fn json_row(row: &Row, machine: &Machine, ceilings: &Ceilings) -> Value {
 }
 
 /// The row of a stage for `--json`; `name` is the model's.
-pub fn json_stage(name: &str, request: &Request, outcome: &Outcome, machine: &Machine) -> Value {
+pub fn json_stage(name: &str, request: &StageRequest, outcome: &StageTimes, machine: &Machine) -> Value {
     json!({
         "name": stage_name(name, request),
         "device": machine.device,
@@ -132,7 +132,7 @@ pub fn encoding(e: &Encoding, name: &str) -> String {
 }
 
 /// `sd15/step/512x512`.
-pub fn stage_name(model: &str, request: &Request) -> String {
+pub fn stage_name(model: &str, request: &StageRequest) -> String {
     format!("{model}/{}/{}x{}", request.part, request.width, request.height)
 }
 
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn a_stage_on_a_gpu_says_what_it_takes_on_the_host() {
         let spent = Encoding { host: Duration::from_millis(2), dispatches: 412, submits: 3 };
-        let outcome = |encoding| Outcome {
+        let outcome = |encoding| StageTimes {
             runs: vec![0.5],
             load: 1.0,
             cost: Cost { flops: 1, bytes: 1 },
@@ -247,7 +247,7 @@ mod tests {
             encoding,
             profile: None,
         };
-        let request = Request { part: TimedStage::Step, width: 512, height: 512, runs: 1, profile: false };
+        let request = StageRequest { part: TimedStage::Step, width: 512, height: 512, runs: 1, profile: false };
         let on_gpu = json_stage("sd15", &request, &outcome(Some(spent)), &machine());
         assert!(on_gpu["encode_s"] == 0.002 && on_gpu["dispatches"] == 412 && on_gpu["submits"] == 3, "{on_gpu}");
         let on_cpu = json_stage("sd15", &request, &outcome(None), &machine());
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn names_and_times_are_readable() {
-        let request = Request { part: TimedStage::Step, width: 512, height: 384, runs: 1, profile: false };
+        let request = StageRequest { part: TimedStage::Step, width: 512, height: 384, runs: 1, profile: false };
         assert_eq!(stage_name("sd15", &request), "sd15/step/512x384");
         assert_eq!([2.5, 0.0125, 3.2e-6].map(time), ["2.500 s", "12.50 ms", "3.2 us"]);
     }

@@ -59,7 +59,7 @@ impl FromStr for TimedStage {
 
 /// What to time.
 #[derive(Clone, Copy, Debug)]
-pub struct Request {
+pub struct StageRequest {
     /// Which stage.
     pub part: TimedStage,
     /// The picture's width in pixels.
@@ -74,7 +74,7 @@ pub struct Request {
 
 /// What was measured.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct StageTimes {
     /// Seconds of each run.
     pub runs: Vec<f64>,
     /// Seconds from nothing to a loaded program: weights made and packed.
@@ -93,7 +93,7 @@ pub struct Outcome {
     pub profile: Option<Profile>,
 }
 
-impl Outcome {
+impl StageTimes {
     /// The median time of a run in seconds.
     pub fn median(&self) -> f64 {
         median(&self.runs)
@@ -118,9 +118,9 @@ pub fn run(
     backend: &dyn Backend,
     peak: &dyn Fn() -> Result<f64>,
     model: &Arc<Model>,
-    request: &Request,
+    request: &StageRequest,
     tell: &mut dyn FnMut(&str),
-) -> Result<Outcome> {
+) -> Result<StageTimes> {
     let stage = stage(model, request)?;
     tell("measuring the f32 FMA peak");
     let before = peak()?;
@@ -163,14 +163,14 @@ pub fn run(
         None
     };
     let fma_peak = before.max(peak()?);
-    Ok(Outcome { runs, load, cost: program.plan().cost(), fma_peak, peak_rss, output_rms, encoding, profile })
+    Ok(StageTimes { runs, load, cost: program.plan().cost(), fma_peak, peak_rss, output_rms, encoding, profile })
 }
 
 /// The stage of a request, at its size.
 ///
 /// # Errors
 /// A size that the model cannot have (`Usage`).
-pub fn stage(model: &Model, request: &Request) -> Result<Part> {
+pub fn stage(model: &Model, request: &StageRequest) -> Result<Part> {
     let factor = model.networks.factor();
     let (w, h) = (request.width, request.height);
     let possible = |side: usize| side > 0 && side.is_multiple_of(factor) && side <= 4096;
@@ -282,13 +282,13 @@ mod tests {
         let model = Arc::new(Model::embedded().unwrap());
         for part in TimedStage::ALL {
             assert_eq!(part.to_string().parse::<TimedStage>().unwrap(), part);
-            let request = Request { part, width: 64, height: 32, runs: 1, profile: true };
+            let request = StageRequest { part, width: 64, height: 32, runs: 1, profile: true };
             let outcome = run(&cpu, &peak, &model, &request, &mut |_| ()).unwrap();
             assert!(outcome.runs.len() == 1 && outcome.cost.flops > 0 && outcome.fma_peak > 0.0, "{part}");
             assert!(outcome.profile.is_some_and(|p| p.slowest.len() > 3), "{part}");
             assert!(outcome.encoding.is_none(), "{part}: a CPU has no queue");
         }
-        let odd = Request { part: TimedStage::Step, width: 63, height: 64, runs: 1, profile: false };
+        let odd = StageRequest { part: TimedStage::Step, width: 63, height: 64, runs: 1, profile: false };
         assert_eq!(run(&cpu, &peak, &model, &odd, &mut |_| ()).unwrap_err().kind(), &Kind::Usage);
         assert!("stop".parse::<TimedStage>().is_err());
     }

@@ -2,10 +2,10 @@
 
 use super::buffers::{Buffer, wrong_statistics};
 use super::{Layout, Outcome, Prepared};
-use crate::backend::gpu::check::{Bench, Ready, Weight, guard};
+use crate::backend::gpu::check::{Bench, CaseWeight, Ready, guard};
 use crate::error::Result;
 use crate::kernels::Packing;
-use crate::kernels::gpu::{Io, Limits, Storage, View, launch, variants};
+use crate::kernels::gpu::{LaunchIo, Limits, Storage, View, launch, variants};
 
 impl Prepared {
     /// Puts the case on a device for one variant; `limits` are the device's or narrower ones.
@@ -15,11 +15,11 @@ impl Prepared {
             self.case.x.iter().zip(&self.x).map(|(s, v)| Buffer::operand(*s, v, layout, guard(storage))).collect();
         let views: Vec<View> = x.iter().map(Buffer::view).collect();
         let y = Buffer::padded_output(self.shapes[0], guard(storage));
-        let io = Io { x: &views, w: &self.case.w, y: View::whole(self.shapes[0]), limits };
+        let io = LaunchIo { x: &views, w: &self.case.w, y: View::whole(self.shapes[0]), limits };
         let launch = launch(&self.case.op, variant, &io)?;
         let packings = self.case.op.packings();
-        let weight = |((dims, values), packing): ((_, _), Packing)| Weight { dims, packing, values };
-        let w: Vec<Weight<'_>> =
+        let weight = |((dims, values), packing): ((_, _), Packing)| CaseWeight { dims, packing, values };
+        let w: Vec<CaseWeight<'_>> =
             self.case.w.iter().copied().zip(self.w.iter().map(Vec::as_slice)).zip(packings).map(weight).collect();
         let own = |i| if self.case.op.takes_statistics(i) { Storage::F32 } else { storage };
         let rows: Vec<(Vec<f32>, Storage)> = x.iter().enumerate().map(|(i, b)| (b.rows(), own(i))).collect();

@@ -14,7 +14,7 @@ use crate::models::autoencoder::kl::KlConfig;
 use crate::models::training::{Prediction, Spacing};
 use crate::models::unet::UnetConfig;
 use crate::weights::bytes::Bytes;
-use crate::weights::{Stored, TensorInfo, decode_f32, format, table};
+use crate::weights::{StoredAs, TensorInfo, decode_f32, format, table};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;

@@ -162,7 +162,7 @@ fn write(path: &Path, text: &str, overwrite: bool) -> Result<()> {
 fn run_kernels(args: &BenchArgs, cpu: &Cpu, machine: &Machine, files: &mut Files) -> Result<bool> {
     let weights = args.device.weight_type.map_or(Storage::F16, WeightType::storage);
     let isa = cpu.caps().isa();
-    let options = kernels::Options { filter: args.filter.as_deref(), all: args.all, weights, isa };
+    let options = kernels::BenchOptions { filter: args.filter.as_deref(), all: args.all, weights, isa };
     kernels::select(options.filter)?;
     say!("measuring this machine's ceilings");
     let ceilings = Ceilings::measure(isa, cpu.workers());
@@ -170,7 +170,7 @@ fn run_kernels(args: &BenchArgs, cpu: &Cpu, machine: &Machine, files: &mut Files
 }
 
 /// Who hears what is measured.
-type Tell<'a> = dyn FnMut(kernels::Event<'_>) + 'a;
+type Tell<'a> = dyn FnMut(kernels::BenchEvent<'_>) + 'a;
 
 /// Prints rows as they come, and keeps them for the files.
 fn show_kernels(
@@ -183,11 +183,11 @@ fn show_kernels(
     let mut skipped = Vec::new();
     let mut failures = Vec::new();
     let passed = run(&mut |event| match event {
-        kernels::Event::Case(i, n, name) => say!("[{}/{n}] {name}", i + 1),
-        kernels::Event::Skipped(name, estimate) => {
+        kernels::BenchEvent::Case(i, n, name) => say!("[{}/{n}] {name}", i + 1),
+        kernels::BenchEvent::Skipped(name, estimate) => {
             skipped.push(format!("{name} (about {})", report::time(estimate.as_secs_f64())))
         }
-        kernels::Event::Row(row) => {
+        kernels::BenchEvent::Row(row) => {
             table!(files, "{}", report::line(row, machine, ceilings));
             files.rows.push(report::json_row(row, machine, ceilings));
             let csv = CsvRow {
@@ -235,16 +235,16 @@ fn explain(args: &BenchArgs, cpu: &Cpu) -> Result<()> {
 fn explained(args: &BenchArgs, caps: &Caps) -> Result<Plan> {
     let model = architecture(args.arch.as_deref().unwrap_or("sd15"))?;
     let (part, width, height) = (args.stage.parse()?, args.width, args.height);
-    let request = stage::Request { part, width, height, runs: 0, profile: false };
+    let request = stage::StageRequest { part, width, height, runs: 0, profile: false };
     Plan::new(stage::stage(&model, &request)?.graph(&model.networks)?, caps)
 }
 
-fn request(args: &BenchArgs) -> Result<stage::Request> {
+fn request(args: &BenchArgs) -> Result<stage::StageRequest> {
     let part: TimedStage = args.stage.parse()?;
     if args.runs == 0 || args.runs > 10_000 {
         return Err(Error::usage("--runs must be 1 to 10000"));
     }
-    Ok(stage::Request { part, width: args.width, height: args.height, runs: args.runs, profile: args.profile })
+    Ok(stage::StageRequest { part, width: args.width, height: args.height, runs: args.runs, profile: args.profile })
 }
 
 fn run_stage(args: &BenchArgs, arch: &str, cpu: &Cpu, machine: &Machine, files: &mut Files) -> Result<()> {
@@ -258,7 +258,13 @@ fn run_stage(args: &BenchArgs, arch: &str, cpu: &Cpu, machine: &Machine, files: 
 }
 
 /// Prints a stage's result, and keeps it for the files.
-fn show_stage(arch: &str, request: &stage::Request, outcome: &stage::Outcome, machine: &Machine, files: &mut Files) {
+fn show_stage(
+    arch: &str,
+    request: &stage::StageRequest,
+    outcome: &stage::StageTimes,
+    machine: &Machine,
+    files: &mut Files,
+) {
     let name = report::stage_name(arch, request);
     let (rate, peak) = (outcome.rate(), outcome.fma_peak);
     table!(files, "{} ({})", machine.device, machine.processor);
@@ -350,7 +356,7 @@ mod gpu {
             None => {
                 let weights = Storage::F16;
                 let options =
-                    kernels::Options { filter: args.filter.as_deref(), all: args.all, weights, isa: Isa::Scalar };
+                    kernels::BenchOptions { filter: args.filter.as_deref(), all: args.all, weights, isa: Isa::Scalar };
                 kernels::select(options.filter)?;
                 let ceilings = gpu::ceilings(roofline);
                 let bench = Bench::new(device);

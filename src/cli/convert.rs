@@ -1,6 +1,6 @@
 //! `lienzo convert`: any checkpoint that can be opened to one clean .safetensors file.
 
-use super::terminal::{Progress, cancel_on_ctrl_c, puts, say};
+use super::terminal::{ProgressLine, cancel_on_ctrl_c, puts, say};
 use clap::Args;
 use lienzo::checkpoint::{self, Model, arch};
 use lienzo::dtype::Dtype;
@@ -38,7 +38,7 @@ pub fn run(args: &ConvertArgs) -> Result<ExitCode> {
     }
     let dtype = asked.unwrap_or_else(|| own_type(&model));
     let cancel = cancel_on_ctrl_c("tensor");
-    let mut progress = Progress::new();
+    let mut progress = ProgressLine::new();
     let mut begun = false;
     let result = checkpoint::save_safetensors_with(&model, &args.output, dtype, &mut |done, all| {
         if !begun {

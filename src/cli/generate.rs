@@ -8,12 +8,12 @@ pub use args::GenerateArgs;
 use super::device;
 use super::flags::{error, told};
 use super::grid::{self, Grid};
-use super::terminal::{Progress, cancel_on_ctrl_c, print, say};
+use super::terminal::{ProgressLine, cancel_on_ctrl_c, print, say};
 use lienzo::checkpoint::Model;
 use lienzo::diffusion::Request;
 use lienzo::engine::devices::DeviceWish;
 use lienzo::error::{Error, Result, escape};
-use lienzo::image::{Limits, read_png};
+use lienzo::image::{PictureLimits, read_png};
 use lienzo::job::fit::{self, Needs};
 use lienzo::job::hints::hints;
 use lienzo::job::metadata::{Metadata, embedding_hashes};
@@ -69,7 +69,7 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
         say!("{} pictures, total {:.2} s", asked.count, begun.elapsed().as_secs_f64());
         return Ok(ExitCode::SUCCESS);
     }
-    Writer::new(Progress::new(), &output, metadata, &request, args.output.overwrite).run(&session)?;
+    Writer::new(ProgressLine::new(), &output, metadata, &request, args.output.overwrite).run(&session)?;
     say!("seed {}, total {:.2} s", request.seed, begun.elapsed().as_secs_f64());
     if let Some(peak) = lienzo::system::peak_resident().filter(|_| args.output.verbose) {
         say!("peak memory {}", format_bytes(peak));
@@ -256,7 +256,7 @@ fn each(
 /// Fills an order from the picture of `--from-image`.
 fn repeated(args: &GenerateArgs, order: &mut Order, cancel: &AtomicBool) -> Result<Recipe> {
     let path = args.prompts.from_image.as_deref().unwrap_or(std::path::Path::new(""));
-    let (_, texts) = read_png(path, Limits::default())?;
+    let (_, texts) = read_png(path, PictureLimits::default())?;
     let recipe = Recipe::read(&texts).map_err(|why| Error::bad_file(path, why))?;
     let filled = recipe.fill(order, &args.prompts.model.model, cancel);
     let lacking = filled.map_err(|e| e.at(escape(&path.to_string_lossy())))?;

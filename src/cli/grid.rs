@@ -1,7 +1,7 @@
 //! Requests of one picture each go in: the cells of `--grid`, or a prompt each; their pictures come out, and of a grid
 //! a labelled contact sheet.
 
-use super::terminal::{Progress, puts, say};
+use super::terminal::{ProgressLine, puts, say};
 use lienzo::checkpoint::Model;
 use lienzo::diffusion::{Event, Request};
 use lienzo::engine::Session;
@@ -50,7 +50,7 @@ pub fn check(requests: &[Request], output: &OutputPlan, model: &Model, overwrite
 impl Grid<'_> {
     /// Draws all cells, then the sheet. Each picture is written as soon as it is there.
     pub fn run(mut self, session: &Session<'_>) -> Result<()> {
-        let mut progress = Progress::new();
+        let mut progress = ProgressLine::new();
         let (mut pictures, mut first) = (Vec::new(), None);
         for (cell, request) in self.requests.iter().enumerate() {
             let (image, text, path) = self.cell(cell, request, session, &mut progress)?;
@@ -72,7 +72,7 @@ impl Grid<'_> {
         cell: usize,
         request: &Request,
         session: &Session<'_>,
-        progress: &mut Progress,
+        progress: &mut ProgressLine,
     ) -> Result<(Image, Option<String>, PathBuf)> {
         let of = self.requests.len();
         let mut drawn = None;

@@ -4,7 +4,7 @@ use super::terminal::print;
 use clap::Args;
 use lienzo::checkpoint::{self, Model, arch, model_hash};
 use lienzo::error::{Error, Result};
-use lienzo::image::Limits;
+use lienzo::image::PictureLimits;
 use lienzo::image::read::Picture;
 use lienzo::job::hints::Vocabulary;
 use std::path::{Path, PathBuf};
@@ -100,7 +100,7 @@ fn is_png(path: &Path) -> bool {
 }
 
 fn inspect_png(path: &Path) -> Result<ExitCode> {
-    let Picture { image, texts, notes, format, .. } = Picture::read(path, Limits::default())?;
+    let Picture { image, texts, notes, format, .. } = Picture::read(path, PictureLimits::default())?;
     notes.iter().for_each(|note| eprintln!("note: {note}"));
     let mut out = format!("{format}, {}x{}\n", image.width, image.height);
     match texts.iter().find(|(key, _)| key == "parameters") {

@@ -70,7 +70,7 @@ pub fn cancel_on_ctrl_c(unit: &'static str) -> Arc<AtomicBool> {
 }
 
 /// One stage after the other, on stderr.
-pub struct Progress {
+pub struct ProgressLine {
     terminal: bool,
     quiet: bool,
     stage: Option<Stage>,
@@ -88,7 +88,7 @@ struct Stage {
 /// At most one plain line in this time.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
-impl Progress {
+impl ProgressLine {
     /// For this process's stderr.
     pub fn new() -> Self {
         Self { terminal: std::io::stderr().is_terminal(), quiet: false, stage: None }

@@ -7,7 +7,7 @@ use lienzo::engine::devices::Where;
 use lienzo::error::{Error, Result};
 use lienzo::verify::lockstep::lockstep as compare;
 use lienzo::verify::reference::Reference;
-use lienzo::verify::{Check, Options, Status, verify};
+use lienzo::verify::{Check, Status, VerifyOptions, verify};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,7 +59,7 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
     let cancel = AtomicBool::new(false);
     let session = engine.session(&model, &cancel);
     let precision = engine.backend().numerics().precision;
-    let options = Options { only: args.only.clone(), tolerance: args.tolerance, precision };
+    let options = VerifyOptions { only: args.only.clone(), tolerance: args.tolerance, precision };
     let mut checks: Vec<Check> = Vec::new();
     verify(&session, &tokens, &reference, &options, &mut |check| {
         if !args.json {

@@ -6,7 +6,7 @@
 use super::denoise::guided::Masked;
 use super::denoise::noise::Noise;
 use super::denoise::plan::{Settings, Timetable};
-use super::denoise::run::{self, Denoiser, Listener};
+use super::denoise::run::{self, Denoiser, EvaluationListener};
 use super::{Request, Stages, Start, img2img};
 use crate::checkpoint::Model;
 use crate::error::{Error, Result, escape};
@@ -140,7 +140,7 @@ pub fn told(model: &Model) -> bool {
 
 /// What a request's pictures have in common before they are painted.
 #[derive(Clone, Debug, Default)]
-pub struct Prepared {
+pub struct Painting {
     /// Latents of the picture to begin with.
     init: Option<Vec<f32>>,
     /// The mask for every latent.
@@ -152,7 +152,7 @@ pub struct Prepared {
     pub inputs: UnetInputs,
 }
 
-impl Prepared {
+impl Painting {
     /// Encodes what has to be encoded.
     pub fn new(stages: &dyn Stages, request: &Request) -> Result<Self> {
         let model = stages.model();
@@ -231,7 +231,7 @@ pub fn sample(
     kept: Option<Kept<'_>>,
     noise: &mut dyn Noise,
     denoiser: &mut dyn Denoiser,
-    listener: &mut Listener<'_>,
+    listener: &mut EvaluationListener<'_>,
 ) -> Result<Vec<f32>> {
     let Some(kept) = kept else { return run::sample(plan, (images, len), start, noise, denoiser, listener) };
     let mut masked = Masked::new(denoiser, kept.init, kept.mask, images)?;

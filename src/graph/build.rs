@@ -1,6 +1,6 @@
 //! Builds a graph node by node: names come from nested scopes, shapes from the ops.
 
-use super::{Graph, Input, Node, Output, Value, Weight, WeightExpr};
+use super::{Graph, Input, Node, Operand, Output, Weight, WeightExpr};
 use crate::error::{Error, Result};
 use crate::kernels::{Dims, Op};
 use crate::tensor::Shape;
@@ -27,14 +27,14 @@ impl Builder {
     }
 
     /// An input.
-    pub fn input(&mut self, input: Input, shape: Shape) -> Value {
+    pub fn input(&mut self, input: Input, shape: Shape) -> Operand {
         let id = self.store(shape);
         self.graph.inputs.push((input, id));
-        Value { id, shape, offset: 0 }
+        Operand { id, shape, offset: 0 }
     }
 
     /// Makes a whole value an output.
-    pub fn output(&mut self, output: Output, v: Value) {
+    pub fn output(&mut self, output: Output, v: Operand) {
         debug_assert!(v.offset == 0 && v.shape == self.graph.values[v.id], "outputs are whole values");
         self.graph.outputs.push((output, v.id));
     }
@@ -63,7 +63,7 @@ impl Builder {
     }
 
     /// Adds a node called `name` in the current scope.
-    pub fn push(&mut self, name: &str, op: impl Into<Op>, x: &[Value], w: Vec<Weight>) -> Result<Value> {
+    pub fn push(&mut self, name: &str, op: impl Into<Op>, x: &[Operand], w: Vec<Weight>) -> Result<Operand> {
         let (name, op) = (self.path(name), op.into());
         let shapes: Vec<Shape> = x.iter().map(|v| v.shape).collect();
         let dims: Vec<Dims> = w.iter().map(|w| w.dims).collect();
@@ -73,7 +73,7 @@ impl Builder {
         };
         let y = self.store(shape);
         self.graph.nodes.push(Node { name, op, x: x.to_vec(), w, y, statistics: None });
-        Ok(Value { id: y, shape, offset: 0 })
+        Ok(Operand { id: y, shape, offset: 0 })
     }
 
     /// The finished graph.

@@ -5,7 +5,7 @@
 
 use super::choose::choose;
 use super::target::Caps;
-use super::{Graph, Node, Value, ValueId, Weight, WeightExpr};
+use super::{Graph, Node, Operand, ValueId, Weight, WeightExpr};
 use crate::kernels::group_affine::{self, GroupAffine};
 use crate::kernels::group_norm::GroupNorm;
 use crate::kernels::statistics::Tiles;
@@ -99,7 +99,7 @@ struct Pair {
 }
 
 /// The node that writes the whole of `v`, if `v` has no other reader.
-fn sole_producer(g: &Graph, uses: &[usize], v: Value) -> Option<usize> {
+fn sole_producer(g: &Graph, uses: &[usize], v: Operand) -> Option<usize> {
     let whole = v.offset == 0 && v.shape == g.values[v.id];
     (whole && uses[v.id] == 1).then(|| producer(g, v.id)).flatten()
 }
@@ -367,7 +367,7 @@ fn norm_read(g: &mut Graph) -> bool {
         let Some(producers) = sources.iter().map(|v| leaves_statistics(g, *v)).collect::<Option<Vec<_>>>() else {
             continue;
         };
-        let statistics: Vec<Value> = producers.into_iter().map(|p| statistics_of(g, p, Tiles::Rows)).collect();
+        let statistics: Vec<Operand> = producers.into_iter().map(|p| statistics_of(g, p, Tiles::Rows)).collect();
         let affine = into_affine(g, at, norm, statistics);
         let node = &mut g.nodes[consumer];
         node.x.splice(0..1, sources.into_iter().chain([affine]));
@@ -382,14 +382,14 @@ fn norm_read(g: &mut Graph) -> bool {
 }
 
 /// The product that writes the whole of `v` and can give its statistics.
-fn leaves_statistics(g: &Graph, v: Value) -> Option<usize> {
+fn leaves_statistics(g: &Graph, v: Operand) -> Option<usize> {
     let whole = v.offset == 0 && v.shape == g.values[v.id];
     let able = |op: &Op| epilogue(op).is_some_and(|e| !e.geglu);
     producer(g, v.id).filter(|i| whole && able(&g.nodes[*i].op))
 }
 
 /// The statistics that node `at` gives, from now on if it did not before.
-fn statistics_of(g: &mut Graph, at: usize, tiles: Tiles) -> Value {
+fn statistics_of(g: &mut Graph, at: usize, tiles: Tiles) -> Operand {
     let shape = tiles.shape(g.values[g.nodes[at].y]);
     let id = g.nodes[at].statistics.unwrap_or(g.values.len());
     if id == g.values.len() {
@@ -398,14 +398,14 @@ fn statistics_of(g: &mut Graph, at: usize, tiles: Tiles) -> Value {
     let node = &mut g.nodes[at];
     node.statistics = Some(id);
     node.op = leaving(node.op, tiles);
-    Value { id, shape, offset: 0 }
+    Operand { id, shape, offset: 0 }
 }
 
 /// Makes the GroupNorm at `at` a merge of statistics; gives its new value.
-fn into_affine(g: &mut Graph, at: usize, norm: GroupNorm, statistics: Vec<Value>) -> Value {
+fn into_affine(g: &mut Graph, at: usize, norm: GroupNorm, statistics: Vec<Operand>) -> Operand {
     let normed = g.values[g.nodes[at].y];
     let GroupNorm { two_sources, groups, eps, .. } = norm;
-    let value = Value { id: g.values.len(), shape: group_affine::affine(normed.b, normed.c), offset: 0 };
+    let value = Operand { id: g.values.len(), shape: group_affine::affine(normed.b, normed.c), offset: 0 };
     g.values.push(value.shape);
     let node = &mut g.nodes[at];
     node.op = GroupAffine { two_sources, size: (normed.h, normed.w), groups, eps }.into();
@@ -430,7 +430,7 @@ fn norm_given(g: &mut Graph, caps: &Caps) -> bool {
     let mut changed = false;
     for at in 0..g.nodes.len() {
         let Op::GroupNorm(norm @ GroupNorm { given: false, .. }) = g.nodes[at].op else { continue };
-        let producer = |v: &Value| leaves_statistics(g, *v);
+        let producer = |v: &Operand| leaves_statistics(g, *v);
         let Some(producers) = g.nodes[at].x.iter().map(producer).collect::<Option<Vec<_>>>() else { continue };
         let op: Op = GroupNorm { given: true, ..norm }.into();
         let mut x = g.nodes[at].shapes();
@@ -440,7 +440,7 @@ fn norm_given(g: &mut Graph, caps: &Caps) -> bool {
             runs(leaving(node.op, Tiles::Pixels), &node.shapes(), node)
         });
         if left && runs(op, &x, &g.nodes[at]) {
-            let given: Vec<Value> = producers.into_iter().map(|p| statistics_of(g, p, Tiles::Pixels)).collect();
+            let given: Vec<Operand> = producers.into_iter().map(|p| statistics_of(g, p, Tiles::Pixels)).collect();
             g.nodes[at].x.extend(given);
             g.nodes[at].op = op;
             changed = true;

@@ -7,7 +7,7 @@ mod buffers;
 
 use super::choose::choose;
 use super::target::{Caps, Target};
-use super::{Graph, Input, Output, Value, Weight, fuse};
+use super::{Graph, Input, Operand, Output, Weight, fuse};
 use crate::error::{Error, Result};
 use crate::kernels::cpu::{InPlace, Scratch};
 use crate::kernels::gpu::{Launch, Storage};
@@ -62,7 +62,7 @@ pub struct Step {
     /// What it computes.
     pub op: Op,
     /// Operands: views of stored values.
-    pub x: Vec<Value>,
+    pub x: Vec<Operand>,
     /// Weights, as numbers into [`Plan::weights`].
     pub w: Vec<usize>,
     /// The stored value that it writes.

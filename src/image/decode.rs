@@ -1,7 +1,7 @@
 //! A PNG's bytes go in; its pixels come out upright, as 8-bit RGB on white or as colours and alpha apart, with its
 //! texts.
 
-use super::{Image, Limits, Texts, chunks, exif};
+use super::{Image, PictureLimits, Texts, chunks, exif};
 use crate::error::{Error, Result, escape};
 use std::io::Cursor;
 use std::path::Path;
@@ -17,7 +17,7 @@ pub(super) struct Decoded {
 }
 
 /// A PNG laid on white.
-pub(super) fn png(bytes: &[u8], name: &Path, limits: Limits) -> Result<Decoded> {
+pub(super) fn png(bytes: &[u8], name: &Path, limits: PictureLimits) -> Result<Decoded> {
     let parts = chunks::take_apart(bytes, limits.text);
     let raw = decode(&parts.pixels, name, limits)?;
     let rgb = to_rgb(&raw.bytes, raw.colour, raw.depth).ok_or_else(|| unknown(&raw, name))?;
@@ -26,7 +26,7 @@ pub(super) fn png(bytes: &[u8], name: &Path, limits: Limits) -> Result<Decoded> 
 }
 
 /// A PNG's colours as they are under its alpha, and the alpha if it has one: what a mask is read from.
-pub(super) fn png_layers(bytes: &[u8], name: &Path, limits: Limits) -> Result<(Image, Option<Vec<u8>>)> {
+pub(super) fn png_layers(bytes: &[u8], name: &Path, limits: PictureLimits) -> Result<(Image, Option<Vec<u8>>)> {
     let parts = chunks::take_apart(bytes, limits.text);
     let raw = decode(&parts.pixels, name, limits)?;
     let bytes = if raw.depth == png::BitDepth::Sixteen { 2 } else { 1 };
@@ -62,7 +62,7 @@ fn unknown(raw: &Raw, name: &Path) -> Error {
 /// What the decoder may allocate beside the pixels; nothing that needs it is given to it.
 const ROOM: usize = 16 << 20;
 
-fn decode(bytes: &[u8], name: &Path, limits: Limits) -> Result<Raw> {
+fn decode(bytes: &[u8], name: &Path, limits: PictureLimits) -> Result<Raw> {
     let bad = |message: String| Error::bad_file(name, message);
     let failed = |e: png::DecodingError| bad(format!("not a readable PNG: {}", escape(&e.to_string())));
     let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: ROOM });

@@ -1,6 +1,6 @@
 //! A JPEG's bytes go in, the picture comes out as the camera was held.
 
-use super::{Image, Limits, exif};
+use super::{Image, PictureLimits, exif};
 use crate::error::{Error, Result, escape};
 use std::borrow::Cow;
 use std::path::Path;
@@ -13,7 +13,7 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 ///
 /// # Errors
 /// Bad file: truncated, damaged, or more than `limits`; the size is checked before the pixels are decoded.
-pub fn decode(bytes: &[u8], name: &Path, limits: Limits) -> Result<Image> {
+pub fn decode(bytes: &[u8], name: &Path, limits: PictureLimits) -> Result<Image> {
     let bad = |message: String| Error::bad_file(name, message);
     let failed = |e: &dyn std::fmt::Display| {
         let why = escape(e.to_string().trim());
@@ -118,7 +118,7 @@ mod tests {
     }
 
     fn read(bytes: &[u8]) -> Result<Image> {
-        decode(bytes, Path::new("x.jpg"), Limits::default())
+        decode(bytes, Path::new("x.jpg"), PictureLimits::default())
     }
 
     /// Left half red, right half blue.

@@ -2,7 +2,7 @@
 
 use super::read::read_layers;
 use super::resize::{ResizeMode, fit};
-use super::{Image, Limits};
+use super::{Image, PictureLimits};
 use crate::error::Result;
 use std::path::Path;
 
@@ -38,7 +38,7 @@ pub struct Region {
 
 /// Reads a mask: where its alpha varies, alpha above 128 is painted anew; otherwise its brightness counts. With it
 /// comes the sha256 of its file.
-pub fn read_mask(path: &Path, limits: Limits) -> Result<(Mask, String)> {
+pub fn read_mask(path: &Path, limits: PictureLimits) -> Result<(Mask, String)> {
     let (image, alpha, sha256) = read_layers(path, limits)?;
     if let Some(alpha) = alpha.filter(|a| a.iter().any(|v| *v != a[0])) {
         let values = alpha.iter().map(|a| if *a > 128 { 255 } else { 0 }).collect();

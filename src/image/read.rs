@@ -2,7 +2,7 @@
 
 use super::chunks::SIGNATURE;
 use super::decode::Decoded;
-use super::{Image, Limits, Texts, decode, jpeg};
+use super::{Image, PictureLimits, Texts, decode, jpeg};
 use crate::error::{Error, Result};
 use crate::files;
 use sha2::{Digest as _, Sha256};
@@ -32,7 +32,7 @@ impl Picture {
     /// # Errors
     /// Bad file: not one of the two, damaged, or larger than `limits`, which is found out before the pixels are
     /// decoded.
-    pub fn read(path: &Path, limits: Limits) -> Result<Self> {
+    pub fn read(path: &Path, limits: PictureLimits) -> Result<Self> {
         Self::of_bytes(&files::read(path, MAX_BYTES)?, path, limits)
     }
 
@@ -40,7 +40,7 @@ impl Picture {
     ///
     /// # Errors
     /// As [`Picture::read`].
-    pub fn of_bytes(bytes: &[u8], name: &Path, limits: Limits) -> Result<Self> {
+    pub fn of_bytes(bytes: &[u8], name: &Path, limits: PictureLimits) -> Result<Self> {
         let (format, decoded) = match format_of(bytes) {
             Format::Png => ("PNG", decode::png(bytes, name, limits)?),
             Format::Jpeg => {
@@ -63,12 +63,12 @@ impl Picture {
 ///
 /// # Errors
 /// As [`Picture::read`].
-pub fn read_picture(path: &Path, limits: Limits) -> Result<(Image, Texts)> {
+pub fn read_picture(path: &Path, limits: PictureLimits) -> Result<(Image, Texts)> {
     Picture::read(path, limits).map(|p| (p.image, p.texts))
 }
 
 /// A picture's colours as they are under its alpha, its alpha if it has one, and the sha256 of its file.
-pub(super) fn read_layers(path: &Path, limits: Limits) -> Result<(Image, Option<Vec<u8>>, String)> {
+pub(super) fn read_layers(path: &Path, limits: PictureLimits) -> Result<(Image, Option<Vec<u8>>, String)> {
     let bytes = files::read(path, MAX_BYTES)?;
     let (image, alpha) = match format_of(&bytes) {
         Format::Png => decode::png_layers(&bytes, path, limits)?,
@@ -123,7 +123,7 @@ mod tests {
         let image = Image { width: 3, height: 2, rgb: (0..18).map(|i| i * 14).collect() };
         let path = folder.join("wrong.jpg");
         std::fs::write(&path, crate::image::png_bytes(&image, Some("text")).unwrap()).unwrap();
-        let (read, texts) = read_picture(&path, Limits::default()).unwrap();
+        let (read, texts) = read_picture(&path, PictureLimits::default()).unwrap();
         assert_eq!((read, texts.len()), (image, 1));
         let cases: [(&[u8], &str); 7] = [
             (b"", "empty"),
@@ -136,11 +136,13 @@ mod tests {
         ];
         for (bytes, why) in cases {
             std::fs::write(&path, bytes).unwrap();
-            let error = read_picture(&path, Limits::default()).unwrap_err();
+            let error = read_picture(&path, PictureLimits::default()).unwrap_err();
             assert!(error.to_string().contains(why), "{error}");
         }
-        assert!(read_picture(&folder, Limits::default()).is_err());
-        assert!(read_picture(&folder.join("none"), Limits::default()).unwrap_err().to_string().contains("opened"));
+        assert!(read_picture(&folder, PictureLimits::default()).is_err());
+        assert!(
+            read_picture(&folder.join("none"), PictureLimits::default()).unwrap_err().to_string().contains("opened")
+        );
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

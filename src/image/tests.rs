@@ -71,10 +71,10 @@ fn pictures_and_texts_come_back() {
     for (text, chunk) in [(EXAMPLE, b"tEXt"), ("Velázquez ÿ", b"tEXt"), ("中文 👩‍🚀\nSteps: 1", b"iTXt")] {
         let bytes = png_bytes(&sample(), Some(text)).unwrap();
         assert!(find(&bytes, chunk).is_some());
-        let (image, texts) = read_png_bytes(&bytes, "x.png", Limits::default()).unwrap();
+        let (image, texts) = read_png_bytes(&bytes, "x.png", PictureLimits::default()).unwrap();
         assert_eq!((image, texts), (sample(), vec![(PARAMETERS.to_string(), text.to_string())]));
     }
-    let (_, texts) = read_png_bytes(&png_bytes(&sample(), None).unwrap(), "x.png", Limits::default()).unwrap();
+    let (_, texts) = read_png_bytes(&png_bytes(&sample(), None).unwrap(), "x.png", PictureLimits::default()).unwrap();
     assert!(texts.is_empty());
 }
 
@@ -96,7 +96,7 @@ fn encoded(
 #[test]
 fn every_pixel_format_is_read() {
     use png::{BitDepth::*, ColorType::*};
-    let read = |bytes: Vec<u8>| read_png_bytes(&bytes, "x.png", Limits::default()).unwrap().0.rgb;
+    let read = |bytes: Vec<u8>| read_png_bytes(&bytes, "x.png", PictureLimits::default()).unwrap().0.rgb;
     assert_eq!(read(encoded(Grayscale, Eight, &[3, 200], |_| ())), [3, 3, 3, 200, 200, 200]);
     assert_eq!(read(encoded(Grayscale, One, &[0b0100_0000], |_| ())), [0, 0, 0, 255, 255, 255]);
     assert_eq!(read(encoded(GrayscaleAlpha, Eight, &[0, 0, 100, 255], |_| ())), [255, 255, 255, 100, 100, 100]);
@@ -118,7 +118,7 @@ fn packed_texts_are_read_within_bounds() {
         read_png_bytes(
             &encoded(png::ColorType::Grayscale, png::BitDepth::Eight, &[1, 2], z),
             "x.png",
-            Limits::default(),
+            PictureLimits::default(),
         )
     };
     assert_eq!(with("a cat").unwrap().1, [("parameters".to_string(), "a cat".to_string())]);
@@ -126,7 +126,7 @@ fn packed_texts_are_read_within_bounds() {
     assert!(with(&"a".repeat(2 << 20)).unwrap().1.is_empty());
     let plain = |n: usize| {
         let bytes = png_bytes(&sample(), Some(&"a".repeat(n))).unwrap();
-        let read = Picture::of_bytes(&bytes, Path::new("x.png"), Limits::default()).unwrap();
+        let read = Picture::of_bytes(&bytes, Path::new("x.png"), PictureLimits::default()).unwrap();
         assert_eq!(read.image, sample());
         (read.texts.len(), read.notes.join(" "))
     };
@@ -176,17 +176,17 @@ fn nothing_beside_the_pixels_keeps_a_picture_from_being_read() {
             0,
         ),
     ] {
-        let read = Picture::of_bytes(&with_chunks(&bytes), Path::new("x.png"), Limits::default());
+        let read = Picture::of_bytes(&with_chunks(&bytes), Path::new("x.png"), PictureLimits::default());
         let read = read.unwrap_or_else(|e| panic!("{what}: {e}"));
         assert!(read.image == sample() && read.notes.len() == notes, "{what}: {:?}", read.notes);
     }
     // No end, half of an end, no checksum of the last pixels: all of them are there.
     let good = png_bytes(&sample(), None).unwrap();
     for cut in [1, 4, 8, 12, 13, 16] {
-        let (image, _) = read_png_bytes(&good[..good.len() - cut], "x.png", Limits::default()).unwrap();
+        let (image, _) = read_png_bytes(&good[..good.len() - cut], "x.png", PictureLimits::default()).unwrap();
         assert_eq!(image, sample(), "{cut}");
     }
-    assert!(read_png_bytes(&good[..good.len() - 30], "x.png", Limits::default()).is_err());
+    assert!(read_png_bytes(&good[..good.len() - 30], "x.png", PictureLimits::default()).is_err());
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn a_png_and_its_alpha_come_out_upright() {
     let xmp = b"XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation=\"6\"/>";
     let exif = |kind| chunk(b"eXIf", &exif::example(6, false, kind));
     for more in [exif(3), exif(4), chunk(b"iTXt", xmp)] {
-        let (image, _) = read_png_bytes(&with_chunks(&more), "x.png", Limits::default()).unwrap();
+        let (image, _) = read_png_bytes(&with_chunks(&more), "x.png", PictureLimits::default()).unwrap();
         let want = exif::upright(sample(), 6);
         assert_eq!((image.width, image.height, image.rgb), (5, 7, want.rgb));
     }
@@ -202,7 +202,7 @@ fn a_png_and_its_alpha_come_out_upright() {
     let clear = encoded(png::ColorType::GrayscaleAlpha, png::BitDepth::Eight, &[9, 255, 9, 0], |_| ());
     let at = find(&clear, b"IDAT").unwrap() - 4;
     let turned = [&clear[..at], &exif(3), &clear[at..]].concat();
-    let (image, alpha) = decode::png_layers(&turned, Path::new("x.png"), Limits::default()).unwrap();
+    let (image, alpha) = decode::png_layers(&turned, Path::new("x.png"), PictureLimits::default()).unwrap();
     assert_eq!((image.width, image.height, alpha), (1, 2, Some(vec![255, 0])));
 }
 
@@ -210,7 +210,7 @@ fn a_png_and_its_alpha_come_out_upright() {
 fn bad_files_are_named() {
     let good = png_bytes(&sample(), Some(EXAMPLE)).unwrap();
     let idat = find(&good, b"IDAT").unwrap();
-    let read = |bytes: &[u8]| read_png_bytes(bytes, "x.png", Limits::default());
+    let read = |bytes: &[u8]| read_png_bytes(bytes, "x.png", PictureLimits::default());
     for end in (0..idat + 8).step_by(7) {
         assert!(read(&good[..end]).unwrap_err().to_string().starts_with("x.png: "));
     }
@@ -225,7 +225,7 @@ fn bad_files_are_named() {
     huge[16..24].copy_from_slice(&[0, 0, 0x4e, 0x20, 0, 0, 0x4e, 0x20]);
     // The header's checksum no longer holds, and nothing may be allocated by its word.
     assert!(read(&huge).is_err());
-    let limits = Limits { pixels: 34, ..Limits::default() };
+    let limits = PictureLimits { pixels: 34, ..PictureLimits::default() };
     let error = read_png_bytes(&good, "x.png", limits).unwrap_err().to_string();
     assert!(error.contains("7x5 pixels are too many"), "{error}");
     assert!(read_png(Path::new("no/such.png"), limits).unwrap_err().to_string().contains("cannot be opened"));
@@ -243,7 +243,7 @@ fn a_palette_of_impossible_length_is_refused() {
         let mut writer = encoder.write_header().unwrap();
         writer.write_image_data(&[0, 0]).unwrap();
         writer.finish().unwrap();
-        read_png_bytes(&out, "x.png", Limits::default())
+        read_png_bytes(&out, "x.png", PictureLimits::default())
     };
     assert_eq!(with(vec![1, 2, 3]).unwrap().0.rgb, [1, 2, 3, 1, 2, 3]);
     assert_eq!(with(vec![7; 768]).unwrap().0.rgb, [7; 6]);

@@ -7,7 +7,7 @@ use crate::diffusion::img2img::Init;
 use crate::error::{Result, escape};
 use crate::image::mask::{Mask, read_mask};
 use crate::image::read::Picture;
-use crate::image::{Image, Limits};
+use crate::image::{Image, PictureLimits};
 use std::path::Path;
 
 /// Where the pictures of an order are: files for a command line, uploads for a server.
@@ -40,13 +40,13 @@ pub struct Files;
 
 impl Shelf for Files {
     fn picture(&self, name: &Path) -> Result<Found<Image>> {
-        let picture = Picture::read(name, Limits::default())?;
+        let picture = Picture::read(name, PictureLimits::default())?;
         let hash = picture.short_hash().to_owned();
         Ok(Found { pixels: picture.image, hash })
     }
 
     fn mask(&self, name: &Path) -> Result<Found<Mask>> {
-        let (pixels, sha256) = read_mask(name, Limits::default())?;
+        let (pixels, sha256) = read_mask(name, PictureLimits::default())?;
         Ok(Found { pixels, hash: sha256.chars().take(10).collect() })
     }
 }

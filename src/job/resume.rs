@@ -5,7 +5,7 @@ use super::order::Order;
 use super::word::Seed;
 use crate::diffusion::Request;
 use crate::image::parameters::Parameters;
-use crate::image::{Limits, PARAMETERS, read_png};
+use crate::image::{PARAMETERS, PictureLimits, read_png};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -59,6 +59,6 @@ pub fn finished(
 }
 
 fn text_of(path: &Path) -> Option<String> {
-    let (_, texts) = read_png(path, Limits::default()).ok()?;
+    let (_, texts) = read_png(path, PictureLimits::default()).ok()?;
     texts.into_iter().find(|(key, _)| key == PARAMETERS).map(|(_, text)| text)
 }

@@ -35,7 +35,7 @@ pub(crate) use binding::too_large;
 #[cfg(feature = "gpu")]
 pub(crate) use binding::{columns, packed_bytes};
 pub(crate) use dispatch::params;
-pub use dispatch::{Bind, Const, Dispatch, Launch, Parameters, Record, Shader, What};
+pub use dispatch::{Bind, Const, Dispatch, Launch, Record, Shader, ShaderParameters, What};
 
 use super::{Dims, Op};
 use crate::error::{Error, Result};
@@ -134,7 +134,7 @@ impl View {
 
 /// What a kernel is launched on.
 #[derive(Clone, Copy)]
-pub struct Io<'a> {
+pub struct LaunchIo<'a> {
     /// Operands, in the op's order.
     pub x: &'a [View],
     /// Weights, in the op's order.
@@ -146,18 +146,18 @@ pub struct Io<'a> {
 }
 
 /// One algorithm for one op.
-pub struct Variant<K> {
+pub struct GpuVariant<K> {
     /// A technique: `naive`, `tiled`, `flash`.
     pub name: &'static str,
     /// Whether it can run these shapes on this device.
     pub supports: fn(&K, &[Shape], &[Dims], &Limits) -> bool,
     /// Its dispatches.
-    pub launch: fn(&K, &Io<'_>) -> Launch,
+    pub launch: fn(&K, &LaunchIo<'_>) -> Launch,
 }
 
 /// A variant as the chooser sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VariantInfo {
+pub struct GpuVariantInfo {
     /// Its name.
     pub name: &'static str,
     /// Whether it can run the shapes that were asked about.
@@ -181,10 +181,10 @@ macro_rules! by_op {
 }
 
 /// The variants of an op on a device, slowest first.
-pub fn variants(op: &Op, x: &[Shape], w: &[Dims], limits: &Limits) -> Vec<VariantInfo> {
+pub fn variants(op: &Op, x: &[Shape], w: &[Dims], limits: &Limits) -> Vec<GpuVariantInfo> {
     by_op!(op, k, list => list
         .iter()
-        .map(|v| VariantInfo { name: v.name, supported: !op.after_norm_read() && (v.supports)(k, x, w, limits) })
+        .map(|v| GpuVariantInfo { name: v.name, supported: !op.after_norm_read() && (v.supports)(k, x, w, limits) })
         .collect())
 }
 
@@ -192,7 +192,7 @@ pub fn variants(op: &Op, x: &[Shape], w: &[Dims], limits: &Limits) -> Vec<Varian
 ///
 /// # Errors
 /// A view does not begin at a multiple of four channels, or the launch exceeds what the device allows.
-pub fn launch(op: &Op, variant: usize, io: &Io<'_>) -> Result<Launch> {
+pub fn launch(op: &Op, variant: usize, io: &LaunchIo<'_>) -> Result<Launch> {
     if let Some(v) = io.x.iter().find(|v| !v.offset.is_multiple_of(4) || !v.pitch.is_multiple_of(4)) {
         let message = format!("{}: a view begins at channel {}; GPUs need a multiple of 4", op.name(), v.offset);
         return Err(Error::other(message));

@@ -1,7 +1,7 @@
 //! Linear layers (which in channels-last order are also the 1x1 convolutions) and sums.
 
 use crate::error::Result;
-use crate::graph::{Builder, Value};
+use crate::graph::{Builder, Operand};
 use crate::kernels::add::Add;
 use crate::kernels::matmul::Matmul;
 use crate::kernels::{Activation, Dims, activate::Activate};
@@ -16,7 +16,7 @@ pub enum Bias {
 }
 
 /// `x [b, h, w, k]` to `[b, h, w, n]`.
-pub fn linear(b: &mut Builder, name: &str, x: Value, n: usize, bias: Bias) -> Result<Value> {
+pub fn linear(b: &mut Builder, name: &str, x: Operand, n: usize, bias: Bias) -> Result<Operand> {
     let mut w = vec![b.weight(&format!("{name}.weight"), Dims::matrix(n, x.shape.c))];
     if bias == Bias::Yes {
         w.push(b.weight(&format!("{name}.bias"), Dims::vector(n)));
@@ -25,11 +25,11 @@ pub fn linear(b: &mut Builder, name: &str, x: Value, n: usize, bias: Bias) -> Re
 }
 
 /// `a + b`; `y` may be one row for all pixels.
-pub fn add(b: &mut Builder, name: &str, x: Value, y: Value) -> Result<Value> {
+pub fn add(b: &mut Builder, name: &str, x: Operand, y: Operand) -> Result<Operand> {
     b.push(name, Add, &[x, y], vec![])
 }
 
 /// `act(x)`.
-pub fn activate(b: &mut Builder, name: &str, x: Value, act: Activation) -> Result<Value> {
+pub fn activate(b: &mut Builder, name: &str, x: Operand, act: Activation) -> Result<Operand> {
     b.push(name, Activate { act }, &[x], vec![])
 }

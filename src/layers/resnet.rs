@@ -3,7 +3,7 @@
 use super::conv::conv2d_no_bias;
 use super::{Bias, add, conv2d, group_norm, linear, silu};
 use crate::error::Result;
-use crate::graph::{Builder, Value};
+use crate::graph::{Builder, Operand};
 
 /// The GroupNorm settings of a model.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +16,7 @@ pub struct Norm {
 
 /// `x [b, h, w, k]` to `[b, h, w, n]`. `time` `[b', 1, 1, n]` is the block's row of the time plan, which already holds
 /// conv1's bias; without it (the VAE) conv1 has its own.
-pub fn resnet(b: &mut Builder, name: &str, x: Value, n: usize, norm: Norm, time: Option<Value>) -> Result<Value> {
+pub fn resnet(b: &mut Builder, name: &str, x: Operand, n: usize, norm: Norm, time: Option<Operand>) -> Result<Operand> {
     b.scope(name, |b| {
         let h = group_norm(b, "norm1", x, norm.groups, norm.eps)?;
         let h = silu(b, "norm1", h)?;

@@ -3,7 +3,7 @@
 use super::linear::activate;
 use super::{Bias, add, linear};
 use crate::error::Result;
-use crate::graph::{Builder, Value, Weight, WeightExpr};
+use crate::graph::{Builder, Operand, Weight, WeightExpr};
 use crate::kernels::matmul::Matmul;
 use crate::kernels::timestep_embedding::TimestepEmbedding;
 use crate::kernels::{Activation, Dims};
@@ -12,13 +12,13 @@ use crate::kernels::{Activation, Dims};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Beside {
     /// `[1, 1, T, n]`: pooled text and sizes, with a two-layer MLP of their own.
-    pub added: Option<Value>,
+    pub added: Option<Operand>,
     /// `[1, 1, T, n]`: a guidance scale's sinusoids, which are projected onto the timestep's.
-    pub guidance: Option<Value>,
+    pub guidance: Option<Operand>,
 }
 
 /// `t [1, 1, T, 1]` to `[1, 1, T, 4 width]`, activated: the input of every ResNet's projection.
-pub fn time_embedding(b: &mut Builder, t: Value, width: usize, beside: Beside) -> Result<Value> {
+pub fn time_embedding(b: &mut Builder, t: Operand, width: usize, beside: Beside) -> Result<Operand> {
     let mut x = b.push("time_proj", TimestepEmbedding { width }, &[t], vec![])?; // [1, 1, T, width]
     let time = b.scope("time_embedding", |b| {
         if let Some(guidance) = beside.guidance {
@@ -37,7 +37,7 @@ pub fn time_embedding(b: &mut Builder, t: Value, width: usize, beside: Beside) -
     activate(b, "time_embedding.linear_2.silu", all, Activation::Silu)
 }
 
-fn two_layers(b: &mut Builder, x: Value, n: usize) -> Result<Value> {
+fn two_layers(b: &mut Builder, x: Operand, n: usize) -> Result<Operand> {
     let x = linear(b, "linear_1", x, n, Bias::Yes)?;
     let x = activate(b, "linear_1.silu", x, Activation::Silu)?;
     linear(b, "linear_2", x, n, Bias::Yes)
@@ -45,7 +45,7 @@ fn two_layers(b: &mut Builder, x: Value, n: usize) -> Result<Value> {
 
 /// `[1, 1, T, 4 width]` to one row per timestep that holds, block after block, conv1's bias plus the time projection.
 /// `blocks` are the ResNets' names in the current scope with their channels.
-pub fn time_rows(b: &mut Builder, embedding: Value, blocks: &[(String, usize)]) -> Result<Value> {
+pub fn time_rows(b: &mut Builder, embedding: Operand, blocks: &[(String, usize)]) -> Result<Operand> {
     let n = blocks.iter().map(|(_, c)| c).sum();
     let tensor = |block: &str, name: &str| WeightExpr::One(b.path(&format!("{block}.{name}")));
     let rows = blocks.iter().map(|(block, c)| (tensor(block, "time_emb_proj.weight"), *c)).collect();

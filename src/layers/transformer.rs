@@ -2,7 +2,7 @@
 
 use super::{Bias, Norm, add, group_norm, layer_norm, linear};
 use crate::error::{Error, Result};
-use crate::graph::{Builder, Value};
+use crate::graph::{Builder, Operand};
 use crate::kernels::attention::Attention;
 use crate::kernels::geglu::Geglu;
 
@@ -24,7 +24,7 @@ pub struct Projections<'a> {
 }
 
 /// `x [b, h, w, c]` to the same shape.
-pub fn self_attention(b: &mut Builder, x: Value, p: &Projections<'_>) -> Result<Value> {
+pub fn self_attention(b: &mut Builder, x: Operand, p: &Projections<'_>) -> Result<Operand> {
     let c = x.shape.c;
     let [q, k, v, out] = p.names;
     let q = linear(b, q, x, c, p.bias)?;
@@ -52,10 +52,10 @@ pub struct Transformer {
 pub fn spatial_transformer(
     b: &mut Builder,
     name: &str,
-    x: Value,
+    x: Operand,
     how: Transformer,
-    kv: &mut impl Iterator<Item = Value>,
-) -> Result<Value> {
+    kv: &mut impl Iterator<Item = Operand>,
+) -> Result<Operand> {
     let c = x.shape.c;
     b.scope(name, |b| {
         let h = group_norm(b, "norm", x, how.groups, GROUP_NORM_EPS)?;
@@ -70,10 +70,10 @@ pub fn spatial_transformer(
 
 fn transformer_block(
     b: &mut Builder,
-    h: Value,
+    h: Operand,
     how: Transformer,
-    kv: &mut impl Iterator<Item = Value>,
-) -> Result<Value> {
+    kv: &mut impl Iterator<Item = Operand>,
+) -> Result<Operand> {
     let (c, heads) = (h.shape.c, how.heads);
     let y = layer_norm(b, "norm1", h, LAYER_NORM_EPS)?;
     let y = b.scope("attn1", |b| match how.cross_only {
@@ -97,7 +97,12 @@ fn transformer_block(
 }
 
 /// Pixels attend to the text.
-fn cross_attention(b: &mut Builder, x: Value, heads: usize, kv: &mut impl Iterator<Item = Value>) -> Result<Value> {
+fn cross_attention(
+    b: &mut Builder,
+    x: Operand,
+    heads: usize,
+    kv: &mut impl Iterator<Item = Operand>,
+) -> Result<Operand> {
     let c = x.shape.c;
     let kv = kv.next().ok_or_else(|| Error::other(format!("{}: keys and values are missing", b.path(""))))?;
     let q = linear(b, "to_q", x, c, Bias::No)?;
@@ -107,7 +112,7 @@ fn cross_attention(b: &mut Builder, x: Value, heads: usize, kv: &mut impl Iterat
 }
 
 /// The VAE's attention between all pixels, one head. `x [b, h, w, c]` to the same shape.
-pub fn attention_block(b: &mut Builder, name: &str, x: Value, norm: Norm) -> Result<Value> {
+pub fn attention_block(b: &mut Builder, name: &str, x: Operand, norm: Norm) -> Result<Operand> {
     b.scope(name, |b| {
         let h = group_norm(b, "group_norm", x, norm.groups, norm.eps)?;
         let names = ["to_q", "to_k", "to_v", "to_out.0"];

@@ -1,7 +1,7 @@
 //! Token rows to a text embedding: the text transformers of CLIP and OpenCLIP.
 
 use crate::error::Result;
-use crate::graph::{Builder, Graph, Value};
+use crate::graph::{Builder, Graph, Operand};
 use crate::kernels::Activation;
 use crate::layers::linear::activate;
 use crate::layers::transformer::Projections;
@@ -136,7 +136,7 @@ pub fn root(encoder: usize) -> String {
     }
 }
 
-fn encoder_layer(b: &mut Builder, cfg: &TextConfig, x: Value) -> Result<Value> {
+fn encoder_layer(b: &mut Builder, cfg: &TextConfig, x: Operand) -> Result<Operand> {
     let y = layer_norm(b, "layer_norm1", x, cfg.eps)?;
     let y = b.scope("self_attn", |b| {
         let names = ["q_proj", "k_proj", "v_proj", "out_proj"];

@@ -30,7 +30,7 @@ pub struct Tokenizer(Arc<Vocabulary>);
 
 /// A prompt as one chunk for the text encoder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chunk {
+pub struct PaddedIds {
     /// Start, tokens, end, and the end token again up to the asked length.
     pub ids: Vec<u32>,
     /// How many tokens of the prompt did not fit.
@@ -137,14 +137,14 @@ impl Tokenizer {
     }
 
     /// `text` as exactly `positions` ids (77 for SD 1.x): start, the tokens that fit, end, padding.
-    pub fn encode_chunk(&self, text: &str, positions: usize) -> Chunk {
+    pub fn encode_chunk(&self, text: &str, positions: usize) -> PaddedIds {
         let tokens = self.encode(text);
         let kept = tokens.len().min(positions.saturating_sub(2));
         let mut ids = Vec::with_capacity(positions);
         ids.push(self.0.start);
         ids.extend_from_slice(&tokens[..kept]);
         ids.resize(positions, self.0.end);
-        Chunk { ids, truncated: tokens.len() - kept }
+        PaddedIds { ids, truncated: tokens.len() - kept }
     }
 
     /// The text of some ids, for messages: words apart, what is no UTF-8 replaced, unknown ids left out.
@@ -341,8 +341,8 @@ mod tests {
     #[test]
     fn a_chunk_is_as_long_as_asked() {
         let t = Tokenizer::clip();
-        assert_eq!(t.encode_chunk("a cat", 4), Chunk { ids: vec![49406, 320, 2368, 49407], truncated: 0 });
-        assert_eq!(t.encode_chunk("a cat", 3), Chunk { ids: vec![49406, 320, 49407], truncated: 1 });
+        assert_eq!(t.encode_chunk("a cat", 4), PaddedIds { ids: vec![49406, 320, 2368, 49407], truncated: 0 });
+        assert_eq!(t.encode_chunk("a cat", 3), PaddedIds { ids: vec![49406, 320, 49407], truncated: 1 });
         for positions in 0..3 {
             assert_eq!(t.encode_chunk("a cat", positions).ids.len(), positions);
         }

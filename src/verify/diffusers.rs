@@ -139,7 +139,7 @@ impl LoopConfig {
 
     /// The configuration of a loop of `samplers.json`: by its `_class_name` if it has one, else by its name, and then
     /// by what else it says.
-    pub fn of(name: &str, given: &reference::Loop) -> Result<Self> {
+    pub fn of(name: &str, given: &reference::ReferenceLoop) -> Result<Self> {
         let flag = |key: &str| given.config.get(key).and_then(serde_json::Value::as_bool);
         let count = |key: &str| given.config.get(key).and_then(serde_json::Value::as_u64);
         let text = |key: &str| given.config.get(key).and_then(serde_json::Value::as_str);
@@ -350,7 +350,7 @@ mod tests {
         let mut seen = 0;
         for (family, loops) in all {
             for (name, entry) in loops {
-                let given: reference::Loop = serde_json::from_value(entry).unwrap();
+                let given: reference::ReferenceLoop = serde_json::from_value(entry).unwrap();
                 let config = LoopConfig::of(&name, &given).unwrap();
                 let schedule = config.schedule(&ScheduleConfig::default()).unwrap();
                 let own = config.build(&schedule, given.steps).unwrap();

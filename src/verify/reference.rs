@@ -15,7 +15,7 @@ pub struct Reference {
     /// Timestep tables that need no network, by name.
     pub tables: BTreeMap<String, Vec<f32>>,
     /// The sampling loops, by name.
-    pub loops: BTreeMap<String, Loop>,
+    pub loops: BTreeMap<String, ReferenceLoop>,
     /// Steps and tables of the `k.*` checks.
     pub k: K,
     /// Prompts with their ids.
@@ -33,7 +33,7 @@ pub struct Values {
 
 /// One guided sampling loop.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Loop {
+pub struct ReferenceLoop {
     /// Sampler steps.
     pub steps: usize,
     /// Guidance scale.

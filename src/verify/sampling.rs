@@ -1,6 +1,6 @@
 //! The checks of noise, schedules and samplers: `randn.*`, `brownian.*`, `k.*` on an analytic denoiser, `loop.*`.
 
-use super::reference::Loop;
+use super::reference::ReferenceLoop;
 use super::{Bench, error};
 use crate::diffusion::denoise::guided::Guided;
 use crate::diffusion::denoise::noise::FixedNoise;
@@ -117,7 +117,7 @@ impl Bench<'_> {
     fn whole_loop(
         &self,
         which: &str,
-        given: &Loop,
+        given: &ReferenceLoop,
         ours: &diffusers::Loop,
         prediction: Prediction,
     ) -> Result<(Vec<f32>, Vec<f32>)> {

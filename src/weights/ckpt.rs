@@ -39,7 +39,7 @@ pub fn read_nested(bytes: Arc<Bytes>) -> Result<RawFile> {
     })
 }
 
-type Named = Vec<(String, pickle::Tensor)>;
+type Named = Vec<(String, pickle::PickledTensor)>;
 
 fn read_with(bytes: Arc<Bytes>, tensors_of: impl Fn(&[u8]) -> Result<Named, String>) -> Result<RawFile> {
     let entries = zip::entries(&bytes)?;
@@ -56,7 +56,7 @@ fn read_with(bytes: Arc<Bytes>, tensors_of: impl Fn(&[u8]) -> Result<Named, Stri
     }
     let content = stored(&bytes, "data.pkl", &entries[pickle], MAX_PICKLE)?;
     let found = tensors_of(&content).map_err(|why| bytes.bad(format!("its pickle {why}; {remedy}")))?;
-    let storages: HashMap<&str, &zip::Entry> =
+    let storages: HashMap<&str, &zip::ZipEntry> =
         entries.iter().filter_map(|(n, e)| Some((n.strip_prefix(root)?.strip_prefix("data/")?, e))).collect();
     let (mut tensors, mut other) = (BTreeMap::new(), Vec::new());
     for (name, tensor) in found {
@@ -72,7 +72,7 @@ fn read_with(bytes: Arc<Bytes>, tensors_of: impl Fn(&[u8]) -> Result<Named, Stri
 }
 
 /// A small entry's content.
-fn stored(bytes: &Bytes, name: &str, entry: &zip::Entry, limit: u64) -> Result<Vec<u8>> {
+fn stored(bytes: &Bytes, name: &str, entry: &zip::ZipEntry, limit: u64) -> Result<Vec<u8>> {
     if !entry.stored {
         return Err(bytes.bad(format!("has a compressed or encrypted {name}; save it again with torch.save")));
     }
@@ -84,8 +84,8 @@ fn stored(bytes: &Bytes, name: &str, entry: &zip::Entry, limit: u64) -> Result<V
 
 fn locate(
     bytes: &Arc<Bytes>,
-    storages: &HashMap<&str, &zip::Entry>,
-    tensor: &pickle::Tensor,
+    storages: &HashMap<&str, &zip::ZipEntry>,
+    tensor: &pickle::PickledTensor,
 ) -> Result<Located, String> {
     let dtype = tensor.dtype.ok_or("is of a type that is not read")?;
     let key = tensor.storage.as_str();

@@ -1,7 +1,7 @@
 //! Tensors with their places in files to a [`WeightSource`]: every format ends here.
 
 use super::bytes::Bytes;
-use super::{SourceId, Stored, TensorInfo, WeightSource, decode_f32, encode, quantized};
+use super::{SourceId, StoredAs, TensorInfo, WeightSource, decode_f32, encode, quantized};
 use crate::dtype::Dtype;
 use crate::error::{Error, Kind, Result, escape};
 use std::collections::BTreeMap;
@@ -67,11 +67,11 @@ impl Located {
     }
 
     /// How the file holds it.
-    fn stored(&self) -> Stored {
+    fn stored(&self) -> StoredAs {
         let (len, rows) = (self.info.len(), self.info.shape.first().copied().unwrap_or(1));
         match self.encoding {
-            Encoding::Rows(_) => Stored { name: "i8 rows", bytes: len + 4 * rows },
-            Encoding::Plain(dtype) => Stored { name: dtype.name(), bytes: len * dtype.bytes() },
+            Encoding::Rows(_) => StoredAs { name: "i8 rows", bytes: len + 4 * rows },
+            Encoding::Plain(dtype) => StoredAs { name: dtype.name(), bytes: len * dtype.bytes() },
         }
     }
 
@@ -294,7 +294,7 @@ impl WeightSource for Table {
         part.read(out).map_err(|e| e.at(escape(name)))
     }
 
-    fn stored(&self, name: &str) -> Option<Stored> {
+    fn stored(&self, name: &str) -> Option<StoredAs> {
         self.tensors.get(name).map(Located::stored)
     }
 
@@ -344,7 +344,7 @@ impl WeightSource for Replaced {
         self.side(name).read_rows(name, first, count, out)
     }
 
-    fn stored(&self, name: &str) -> Option<Stored> {
+    fn stored(&self, name: &str) -> Option<StoredAs> {
         self.side(name).stored(name)
     }
 

@@ -9,7 +9,7 @@ use crate::files::write_private;
 use crate::graph::choose::choose;
 use crate::graph::target::Caps;
 use crate::kernels::conv2d::Conv2d;
-use crate::kernels::cpu::panels::{Packed, Stored, pack_here};
+use crate::kernels::cpu::panels::{Packed, StoredTensor, pack_here};
 use crate::kernels::cpu::{self, In, Io, Out};
 use crate::kernels::matmul::Matmul;
 use crate::kernels::{Dims, Op, Packing};
@@ -32,7 +32,7 @@ const MAX_BYTES: usize = 1 << 16;
 
 /// What was chosen, and why.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Choice {
+pub struct Probed {
     /// The sizes.
     pub tuning: Tuning,
     /// Where they come from.
@@ -59,18 +59,18 @@ pub enum Reason {
 ///
 /// # Errors
 /// A kernel that has no variant for the shapes of the probe: a mistake in the program.
-pub fn choice(isa: Isa, workers: &Workers) -> Result<Choice> {
+pub fn choice(isa: Isa, workers: &Workers) -> Result<Probed> {
     let file = cache_dir().map(|dir| dir.join("tuning.txt"));
     let key = key(isa, workers.threads());
     let text = file.as_ref().map(|f| read(f)).unwrap_or_default();
     if let Some(tuning) = lookup(&text, &key) {
-        return Ok(Choice { tuning, reason: Reason::Cached(file.unwrap_or_default()) });
+        return Ok(Probed { tuning, reason: Reason::Cached(file.unwrap_or_default()) });
     }
     let start = Instant::now();
     let (tuning, lines) = measure(isa, workers)?;
     let took = start.elapsed();
     let kept = file.filter(|f| write_private(f, with(&text, &key, tuning).as_bytes()).is_ok());
-    Ok(Choice { tuning, reason: Reason::Measured { lines, took, kept } })
+    Ok(Probed { tuning, reason: Reason::Measured { lines, took, kept } })
 }
 
 fn key(isa: Isa, threads: usize) -> String {
@@ -146,7 +146,7 @@ impl Work {
         let (variant, _) = choose(&op, &shapes, &weights, &Caps::cpu(Isa::Scalar))?;
         let scratch = cpu::variants(&op, &shapes, &weights)[variant].scratch;
         let ramp = |n: usize| (0..n).map(|i| (i % 251) as f32 / 251.0 - 0.5).collect::<Vec<f32>>();
-        let w = pack_here(dims, Packing::PANELS, Stored::f32(&ramp(dims.len())), false)?;
+        let w = pack_here(dims, Packing::PANELS, StoredTensor::f32(&ramp(dims.len())), false)?;
         let (x, y) = (ramp(shape.len()), vec![0.0; y_shape.len()]);
         Ok(Self {
             op,

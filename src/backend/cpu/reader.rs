@@ -6,7 +6,7 @@ use crate::dtype::Dtype;
 use crate::dtype::Storage;
 use crate::error::{Error, Result};
 use crate::graph::plan::PlanWeight;
-use crate::kernels::cpu::panels::{self, Packed, Stored};
+use crate::kernels::cpu::panels::{self, Packed, StoredTensor};
 use crate::weights::expr::Reader;
 use crate::workers::Workers;
 use std::ops::Range;
@@ -43,7 +43,7 @@ impl<'a> Packer<'a> {
         self.reader.check(expr, dims.n, row)?;
         if want.packing.is_vector() {
             let values = self.reader.rows(expr, 0..dims.n, row)?;
-            return panels::pack_here(dims, want.packing, Stored::f32(&values), true);
+            return panels::pack_here(dims, want.packing, StoredTensor::f32(&values), true);
         }
         let dtype = self.reader.dtype(expr)?;
         let wide = self.weight_type == Storage::F32 || self.rounded.is_beyond(expr, &*self.model.source);

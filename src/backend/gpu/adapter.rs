@@ -1,6 +1,6 @@
 //! The adapters of this machine: which card and driver each is, what it offers, what is known to be wrong with it.
 
-use super::faults::{self, Card, Part};
+use super::faults::{self, DriverCard, DriverFeature};
 use crate::kernels::gpu::Coop;
 
 /// An adapter, as `lienzo devices` lists it.
@@ -73,17 +73,17 @@ impl Adapter {
     /// What is known to be wrong with it or its driver.
     pub fn faults(&self) -> Vec<&'static faults::DriverFault> {
         let (interface, driver) = (self.interface(), self.driver());
-        let card = Card { vendor: self.info.vendor, interface: &interface, driver: &driver, name: self.name() };
+        let card = DriverCard { vendor: self.info.vendor, interface: &interface, driver: &driver, name: self.name() };
         let offered = self.adapter.features();
         // What a driver does not offer is not its fault.
         let concerns = |f: &&faults::DriverFault| match f.off {
-            Part::TensorCores => offered.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
-            Part::Clock => offered.contains(wgpu::Features::TIMESTAMP_QUERY),
+            DriverFeature::TensorCores => offered.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+            DriverFeature::Clock => offered.contains(wgpu::Features::TIMESTAMP_QUERY),
         };
         faults::known(&card).filter(concerns).collect()
     }
 
-    pub(super) fn lacks(&self, part: Part) -> bool {
+    pub(super) fn lacks(&self, part: DriverFeature) -> bool {
         self.faults().iter().any(|f| f.off == part)
     }
 
@@ -124,7 +124,7 @@ impl Adapter {
     /// The matrix shape that its tensor cores do from f16 into f32, if wgpu can use them.
     pub(super) fn coop(&self) -> Option<Coop> {
         let f = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
-        if !self.adapter.features().contains(f) || self.lacks(Part::TensorCores) {
+        if !self.adapter.features().contains(f) || self.lacks(DriverFeature::TensorCores) {
             return None;
         }
         let (half, single) = (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32);

@@ -22,7 +22,7 @@ pub struct Bench {
 }
 
 /// A weight as a case gives it.
-pub struct Weight<'a> {
+pub struct CaseWeight<'a> {
     /// Dimensions.
     pub dims: Dims,
     /// Layout.
@@ -79,7 +79,7 @@ impl Bench {
         (launch, limits): (&Launch, &Limits),
         flops: u64,
         x: &[(Vec<f32>, Storage)],
-        w: &[Weight<'_>],
+        w: &[CaseWeight<'_>],
         (y, statistics): (&[f32], Option<&[f32]>),
     ) -> Result<Ready<'_>> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;

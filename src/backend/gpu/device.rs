@@ -3,7 +3,7 @@
 
 use super::adapter::Adapter;
 use super::disk::Owner;
-use super::faults::Part;
+use super::faults::DriverFeature;
 use super::unwind::caught;
 use crate::dtype::Precision;
 use crate::error::{Error, Kind, Remedy, Result};
@@ -61,7 +61,7 @@ impl Device {
     /// The driver refuses, or the adapter is below what WebGPU asks of every device.
     pub fn open(adapter: &Adapter, options: Options) -> Result<Arc<Self>> {
         let mut wanted = wgpu::Features::PIPELINE_CACHE;
-        if !adapter.lacks(Part::Clock) {
+        if !adapter.lacks(DriverFeature::Clock) {
             wanted |= wgpu::Features::TIMESTAMP_QUERY;
         }
         let mut required_limits = wgpu::Limits::defaults();

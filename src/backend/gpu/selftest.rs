@@ -9,7 +9,7 @@ use super::disk;
 use crate::check::{Layout, Prepared};
 use crate::error::Result;
 use crate::graph::plan::{Plan, Step};
-use crate::kernels::gpu::{self, Io, Launch, Storage, View, wgsl};
+use crate::kernels::gpu::{self, Launch, LaunchIo, Storage, View, wgsl};
 use crate::kernels::{Case, Data, Role};
 use crate::tensor::Shape;
 use sha2::{Digest as _, Sha256};
@@ -129,7 +129,7 @@ fn small_case(plan: &Plan, step: &Step, limits: &gpu::Limits) -> Result<Case> {
         let Ok(y) = op.output(&x, &dims) else { continue };
         let views: Vec<View> = x.iter().copied().map(View::whole).collect();
         let supported = gpu::variants(&op, &x, &dims, limits)[step.variant].supported;
-        let io = Io { x: &views, w: &dims, y: View::whole(y[0]), limits };
+        let io = LaunchIo { x: &views, w: &dims, y: View::whole(y[0]), limits };
         if supported && gpu::launch(&op, step.variant, &io).is_ok_and(|l| same_shaders(&l, &step.launch)) {
             return Ok(case(op, x));
         }

@@ -93,7 +93,7 @@ fn eight_bit_rows_need_their_scales() {
     assert_eq!(halves(&out), [0.5, 1.0, 1.5, -2.0, -256.0, 254.0]);
     table.read_rows("a", 1, 1, &mut out).unwrap();
     assert_eq!(halves(&out), [-2.0, -256.0, 254.0]);
-    assert_eq!(table.stored("a"), Some(Stored { name: "i8 rows", bytes: 14 }));
+    assert_eq!(table.stored("a"), Some(StoredAs { name: "i8 rows", bytes: 14 }));
     assert_eq!(table.info("a").unwrap(), &TensorInfo { dtype: Dtype::F16, shape: vec![2, 3] });
     for broken in [0.0, -0.5, f32::NAN, f32::NEG_INFINITY, 1e6] {
         let table = read([1.0, broken]);

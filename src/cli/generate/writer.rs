@@ -1,6 +1,6 @@
 //! Events go in, progress on the terminal and files come out.
 
-use super::super::terminal::{Progress, puts, say};
+use super::super::terminal::{ProgressLine, puts, say};
 use lienzo::diffusion::{Event, Phase, Request};
 use lienzo::engine::Session;
 use lienzo::error::{Error, Result, escape};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// Turns events into progress lines and files.
 pub struct Writer<'a> {
-    progress: Progress,
+    progress: ProgressLine,
     output: &'a OutputPlan,
     /// None where pictures are to say nothing of themselves.
     metadata: Option<Metadata<'a>>,
@@ -30,7 +30,7 @@ pub struct Writer<'a> {
 impl<'a> Writer<'a> {
     /// For the pictures of one request.
     pub fn new(
-        progress: Progress,
+        progress: ProgressLine,
         output: &'a OutputPlan,
         metadata: Option<Metadata<'a>>,
         request: &'a Request,

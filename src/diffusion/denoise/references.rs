@@ -14,7 +14,7 @@ use super::schedule::Schedule;
 use crate::error::Result;
 use crate::models::training::{Prediction, ScheduleConfig};
 use crate::verify::diffusers::LoopConfig;
-use crate::verify::reference::Loop;
+use crate::verify::reference::ReferenceLoop;
 use serde_json::Value;
 
 /// A network that knows two Gaussians of variance 1/4, with the prompt and without.
@@ -107,7 +107,7 @@ fn diffusers_loops_with_every_prediction() {
     let values = Values::open();
     let mut seen = 0;
     for (name, entry) in values.entries("diffusers") {
-        let given: Loop = serde_json::from_value(entry.clone()).unwrap();
+        let given: ReferenceLoop = serde_json::from_value(entry.clone()).unwrap();
         let config = LoopConfig::of(name, &given).unwrap();
         let schedule = config.schedule(&ScheduleConfig::default()).unwrap();
         let own = config.build(&schedule, given.steps).unwrap();

@@ -88,14 +88,14 @@ impl Progress<'_> {
 }
 
 /// The caller's ear: `Break` stops the sampling with a `Cancelled` error.
-pub type Listener<'a> = dyn FnMut(&Progress<'_>) -> ControlFlow<()> + 'a;
+pub type EvaluationListener<'a> = dyn FnMut(&Progress<'_>) -> ControlFlow<()> + 'a;
 
 /// A sampler's view of its run.
 pub(crate) struct Run<'a> {
     pub plan: &'a Timetable,
     denoiser: &'a mut dyn Denoiser,
     noise: &'a mut dyn Noise,
-    listener: &'a mut Listener<'a>,
+    listener: &'a mut EvaluationListener<'a>,
     images: Range<usize>,
     step: usize,
     evaluation: usize,
@@ -215,7 +215,7 @@ pub fn run(
     images: usize,
     noise: &mut dyn Noise,
     denoiser: &mut dyn Denoiser,
-    listener: &mut Listener<'_>,
+    listener: &mut EvaluationListener<'_>,
 ) -> Result<()> {
     if images == 0 || x.is_empty() || !x.len().is_multiple_of(images) {
         return Err(Error::other(format!("{} latents do not divide into {images} images", x.len())));
@@ -254,7 +254,7 @@ pub fn sample(
     init: Option<&[f32]>,
     noise: &mut dyn Noise,
     denoiser: &mut dyn Denoiser,
-    listener: &mut Listener<'_>,
+    listener: &mut EvaluationListener<'_>,
 ) -> Result<Vec<f32>> {
     let mut x = vec![0.0; images * len];
     noise.next(&mut x)?;

@@ -12,7 +12,7 @@ const ALIGN: usize = 16;
 #[derive(Clone, Copy)]
 pub(super) enum What {
     /// A stored value.
-    Value(usize),
+    Operand(usize),
     /// A step's scratch in the arena.
     Scratch(usize),
     /// A step's n-th scratch buffer on a GPU.
@@ -71,7 +71,7 @@ impl Plan {
         }
         for (life, offset) in best.placed {
             match life.what {
-                What::Value(id) => self.values[id].place = Place::Slot { offset },
+                What::Operand(id) => self.values[id].place = Place::Slot { offset },
                 What::Scratch(step) => self.steps[step].scratch_offset = offset,
                 What::Buffer(..) => {}
             }
@@ -82,7 +82,7 @@ impl Plan {
     /// read for the last time, and once.
     fn can_take(&self, lives: &[Life]) -> Vec<Option<InPlace>> {
         let ends = |id: usize, step: usize| {
-            lives.iter().any(|l| matches!(l.what, What::Value(v) if v == id) && l.last == step)
+            lives.iter().any(|l| matches!(l.what, What::Operand(v) if v == id) && l.last == step)
         };
         let can = |(i, step): (usize, &Step)| {
             step.in_place.filter(|how| {
@@ -101,7 +101,7 @@ impl Plan {
         let mut chain_of = vec![usize::MAX; self.values.len()];
         for life in lives {
             let mut chain = chains.len();
-            if let What::Value(id) = life.what {
+            if let What::Operand(id) = life.what {
                 let step = &self.steps[life.first];
                 if let Some(how) = takes[life.first].filter(|_| id == step.y) {
                     chain = chain_of[step.x[how.operand()].id];
@@ -132,7 +132,7 @@ impl Plan {
             for id in step.written() {
                 index[id] = lives.len();
                 let elems = self.values[id].elems().next_multiple_of(ALIGN);
-                lives.push(Life { what: What::Value(id), first: i, last: i, elems });
+                lives.push(Life { what: What::Operand(id), first: i, last: i, elems });
             }
             for v in &step.x {
                 if let Some(life) = lives.get_mut(index[v.id]) {

@@ -5,8 +5,8 @@ use super::arena::{Life, What};
 use super::{Place, Plan};
 use crate::error::Result;
 use crate::graph::target::{Caps, Target};
-use crate::graph::{Graph, Node, Value};
-use crate::kernels::gpu::{self, Io, Launch, Limits, Storage, View};
+use crate::graph::{Graph, Node, Operand};
+use crate::kernels::gpu::{self, Launch, LaunchIo, Limits, Storage, View};
 
 /// What is planned before the loop begins keeps f32: timesteps with fractions do not survive f16, and together these
 /// plans are a hundredth of the work.
@@ -20,9 +20,9 @@ pub(super) fn for_graph(graph: &Graph, caps: &Caps) -> Caps {
 
 /// What a GPU runs for a node.
 pub(super) fn launch(graph: &Graph, node: &Node, variant: usize, limits: &Limits) -> Result<Launch> {
-    let view = |v: &Value| View { shape: v.shape, offset: v.offset, ..View::whole(graph.values[v.id]) };
+    let view = |v: &Operand| View { shape: v.shape, offset: v.offset, ..View::whole(graph.values[v.id]) };
     let x: Vec<View> = node.x.iter().map(view).collect();
-    let io = Io { x: &x, w: &node.dims(), y: View::whole(graph.values[node.y]), limits };
+    let io = LaunchIo { x: &x, w: &node.dims(), y: View::whole(graph.values[node.y]), limits };
     gpu::launch(&node.op, variant, &io).map_err(|e| e.at(&node.name))
 }
 
@@ -34,7 +34,7 @@ impl Plan {
         // In bytes here, not in elements.
         let mut lives = self.lives();
         for life in &mut lives {
-            if let What::Value(id) = life.what {
+            if let What::Operand(id) = life.what {
                 life.elems *= self.values[id].storage.bytes();
             }
         }
@@ -55,7 +55,7 @@ impl Plan {
                 taken.len() - 1
             });
             match life.what {
-                What::Value(id) => self.values[id].place = Place::Buffer(n),
+                What::Operand(id) => self.values[id].place = Place::Buffer(n),
                 What::Buffer(step, scratch) => self.steps[step].scratch_buffers[scratch] = n,
                 What::Scratch(_) => {}
             }

@@ -55,14 +55,14 @@ pub struct Window {
 
 /// A GroupNorm that is applied to the sources as they are read.
 #[derive(Clone, Copy)]
-pub struct Norm<'a> {
+pub struct SourceNorm<'a> {
     /// Mean, scale and shift of each channel, `[b', 1, 3, k]`.
     pub affine: In<'a>,
     /// The nonlinearity that follows it.
     pub act: Activation,
 }
 
-impl<'a> Norm<'a> {
+impl<'a> SourceNorm<'a> {
     /// Mean, scale and shift of channels `first .. first + count` of a sample.
     #[inline(always)]
     pub fn rows(&self, b: usize, first: usize, count: usize) -> [&'a [f32]; 3] {
@@ -88,7 +88,7 @@ pub struct Product<'a> {
     /// How they are read.
     pub window: Window,
     /// What happens to them on the way in.
-    pub norm: Option<Norm<'a>>,
+    pub norm: Option<SourceNorm<'a>>,
     /// Weights.
     pub w: &'a Packed,
     /// Added to every row.
@@ -139,7 +139,7 @@ pub fn run_bf16(p: &Product<'_>, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
 }
 
 /// Cuts a product into tasks.
-fn tasks(p: &Product<'_>, isa: Isa, io: &mut Io<'_>, workers: &Workers, run: impl Fn(Part<'_, '_>) + Sync) {
+fn tasks(p: &Product<'_>, isa: Isa, io: &mut Io<'_>, workers: &Workers, run: impl Fn(ProductTask<'_, '_>) + Sync) {
     let rows = p.shape.rows();
     if rows == 0 || p.shape.c == 0 {
         return;
@@ -162,7 +162,7 @@ fn tasks(p: &Product<'_>, isa: Isa, io: &mut Io<'_>, workers: &Workers, run: imp
         };
         let (first_row, rows) = chunks.part(chunk);
         let (first_panel, panels) = groups.part(group);
-        run(Part { p, first_row, rows, first_panel, panels, zeros: &*zeros, scratch, out, pitch });
+        run(ProductTask { p, first_row, rows, first_panel, panels, zeros: &*zeros, scratch, out, pitch });
     });
     if let Some(to) = &mut io.statistics {
         Statistics::new(to, p.tiles, out, p.shape, pitch).all(isa, workers);
@@ -179,7 +179,7 @@ fn reads_weights_again(p: &Product<'_>, chunks: usize, groups: usize) -> bool {
 }
 
 /// One task.
-pub struct Part<'a, 'b> {
+pub struct ProductTask<'a, 'b> {
     p: &'a Product<'b>,
     first_row: usize,
     rows: usize,
@@ -191,7 +191,7 @@ pub struct Part<'a, 'b> {
     pitch: usize,
 }
 
-impl Task for Part<'_, '_> {
+impl Task for ProductTask<'_, '_> {
     type Out = ();
 
     #[inline(always)]
@@ -293,9 +293,9 @@ pub fn extras<'a>(
     norm: Option<Activation>,
     row: bool,
     residual: bool,
-) -> (Option<Norm<'a>>, Option<In<'a>>, Option<Residual<'a>>) {
+) -> (Option<SourceNorm<'a>>, Option<In<'a>>, Option<Residual<'a>>) {
     let mut rest = io.x[sources..].iter().copied();
-    let norm = norm.and_then(|act| rest.next().map(|affine| Norm { affine, act }));
+    let norm = norm.and_then(|act| rest.next().map(|affine| SourceNorm { affine, act }));
     let row = if row { rest.next() } else { None };
     let residual = match io.in_place {
         _ if !residual => None,

@@ -50,14 +50,14 @@ pub enum Panel<'a> {
 
 /// A tensor as a checkpoint stores it: little-endian elements in torch's order, at any alignment.
 #[derive(Clone, Copy)]
-pub struct Stored<'a> {
+pub struct StoredTensor<'a> {
     /// Element type.
     pub dtype: Dtype,
     /// `dims.len()` elements.
     pub bytes: &'a [u8],
 }
 
-impl<'a> Stored<'a> {
+impl<'a> StoredTensor<'a> {
     /// Values in memory.
     pub fn f32(values: &'a [f32]) -> Self {
         Self { dtype: Dtype::F32, bytes: bytemuck::cast_slice(values) }
@@ -105,19 +105,25 @@ impl PanelLine for Line32 {
 ///
 /// Errors when `values` does not hold `dims.len()` elements. Values that f16 cannot hold become infinite: the caller
 /// decides what is stored as f16.
-pub fn pack(dims: Dims, packing: Packing, values: Stored<'_>, keep_f32: bool, workers: &Workers) -> Result<Packed> {
+pub fn pack(
+    dims: Dims,
+    packing: Packing,
+    values: StoredTensor<'_>,
+    keep_f32: bool,
+    workers: &Workers,
+) -> Result<Packed> {
     pack_whole(dims, packing, values, keep_f32, Some(workers))
 }
 
 /// As [`pack`], on this thread.
-pub fn pack_here(dims: Dims, packing: Packing, values: Stored<'_>, keep_f32: bool) -> Result<Packed> {
+pub fn pack_here(dims: Dims, packing: Packing, values: StoredTensor<'_>, keep_f32: bool) -> Result<Packed> {
     pack_whole(dims, packing, values, keep_f32, None)
 }
 
 fn pack_whole(
     dims: Dims,
     packing: Packing,
-    values: Stored<'_>,
+    values: StoredTensor<'_>,
     keep_f32: bool,
     workers: Option<&Workers>,
 ) -> Result<Packed> {
@@ -143,7 +149,7 @@ fn pack_whole(
     Ok(Packed { dims, packing, store })
 }
 
-fn vector(values: Stored<'_>, len: usize) -> Vec<f32> {
+fn vector(values: StoredTensor<'_>, len: usize) -> Vec<f32> {
     let size = values.dtype.bytes();
     let mut out = Vec::with_capacity(len.next_multiple_of(PANEL));
     for chunk in values.bytes.chunks(size * PANEL) {
@@ -194,7 +200,7 @@ impl Panels {
     }
 
     /// Writes them from panel `first` of `lines` on; without workers on this thread.
-    fn fill<L: PanelLine>(&self, lines: &mut [L], first: usize, values: Stored<'_>, workers: Option<&Workers>) {
+    fn fill<L: PanelLine>(&self, lines: &mut [L], first: usize, values: StoredTensor<'_>, workers: Option<&Workers>) {
         let to = &mut lines[first * self.lines..][..self.count * self.lines];
         if to.is_empty() {
             return;
@@ -210,7 +216,7 @@ impl Panels {
     }
 
     /// Transposes the rows of one panel: elements of SIZE bytes, `[32][k][taps]` to `[taps][k][32]`.
-    fn transpose<const SIZE: usize, L: PanelLine>(&self, values: Stored<'_>, panel: usize, lines: &mut [L]) {
+    fn transpose<const SIZE: usize, L: PanelLine>(&self, values: StoredTensor<'_>, panel: usize, lines: &mut [L]) {
         let Dims { k, taps, .. } = self.dims;
         let len = self.lines;
         let zeros: &[[u8; SIZE]] = &[];
@@ -269,7 +275,7 @@ pub fn pack_rows(
             read(rows.start + all..rows.end + all, raw)?;
         }
         let part = Dims { n: rows.len() * if gated { 2 } else { 1 }, ..dims };
-        let values = Stored { dtype, bytes: raw };
+        let values = StoredTensor { dtype, bytes: raw };
         if values.bytes.len() != part.len() * dtype.bytes() {
             let got = values.bytes.len();
             return Err(Error::other(format!("{got} bytes read for rows {rows:?} of a weight of {dims:?}")));

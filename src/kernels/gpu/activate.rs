@@ -1,12 +1,12 @@
 //! activate on a GPU: one thread for each quad of the output.
 
 use super::bands::{Band, a_row_fits, row_bands};
-use super::{Dispatch, Io, Launch, Record, Shader, Variant, linear, params};
+use super::{Dispatch, GpuVariant, Launch, LaunchIo, Record, Shader, linear, params};
 use crate::kernels::activate::Activate;
 
 /// Slowest first.
-pub const VARIANTS: &[Variant<Activate>] =
-    &[Variant { name: "quads", supports: |_, x, _, limits| a_row_fits(x, limits), launch }];
+pub const VARIANTS: &[GpuVariant<Activate>] =
+    &[GpuVariant { name: "quads", supports: |_, x, _, limits| a_row_fits(x, limits), launch }];
 
 params! {
     /// See `shaders/activate.wgsl`.
@@ -26,7 +26,7 @@ params! {
     }
 }
 
-fn launch(op: &Activate, io: &Io<'_>) -> Launch {
+fn launch(op: &Activate, io: &LaunchIo<'_>) -> Launch {
     let [x] = io.x else { return Launch::default() };
     let one = |band: Band| {
         let total = band.rows.len() * io.y.quads() as usize;

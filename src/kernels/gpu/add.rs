@@ -1,12 +1,12 @@
 //! add on a GPU: one thread for each quad of the output.
 
 use super::bands::{Band, Slice, a_row_fits, cut, row_bands, rows_that_fit, whole_fits};
-use super::{Dispatch, Io, Launch, Record, Shader, Variant, What, linear, params};
+use super::{Dispatch, GpuVariant, Launch, LaunchIo, Record, Shader, What, linear, params};
 use crate::kernels::add::Add;
 
 /// Slowest first.
-pub const VARIANTS: &[Variant<Add>] =
-    &[Variant { name: "quads", supports: |_, x, _, limits| a_row_fits(x, limits), launch }];
+pub const VARIANTS: &[GpuVariant<Add>] =
+    &[GpuVariant { name: "quads", supports: |_, x, _, limits| a_row_fits(x, limits), launch }];
 
 params! {
     /// See `shaders/add.wgsl`.
@@ -37,7 +37,7 @@ params! {
 }
 
 /// Bands where b has one row for all pixels of a sample: all rows, or rows of one sample.
-fn shared_bands(io: &Io<'_>) -> Vec<Band> {
+fn shared_bands(io: &LaunchIo<'_>) -> Vec<Band> {
     let (a, b, storage) = (&io.x[0], &io.x[1], io.limits.storage);
     let (total, pixels) = (io.y.shape.rows(), io.y.shape.pixels());
     let all = [a, b, &io.y].iter().all(|v| whole_fits(v, io.limits));
@@ -57,7 +57,7 @@ fn shared_bands(io: &Io<'_>) -> Vec<Band> {
     ranges.into_iter().map(one).collect()
 }
 
-fn launch(_: &Add, io: &Io<'_>) -> Launch {
+fn launch(_: &Add, io: &LaunchIo<'_>) -> Launch {
     let [a, b] = io.x else { return Launch::default() };
     let pixels = io.y.shape.pixels();
     let shared = (b.shape.h, b.shape.w) == (1, 1);

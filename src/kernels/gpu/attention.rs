@@ -4,17 +4,17 @@
 mod coop;
 
 use super::bands::{Slice, cut, rows_that_fit, whole_fits};
-use super::{Dispatch, Io, Launch, Limits, Record, Shader, Variant, View, What, linear, params};
+use super::{Dispatch, GpuVariant, Launch, LaunchIo, Limits, Record, Shader, View, What, linear, params};
 use crate::kernels::Dims;
 use crate::kernels::attention::Attention;
 use crate::tensor::Shape;
 use std::ops::Range;
 
 /// Slowest first.
-pub const VARIANTS: &[Variant<Attention>] = &[
-    Variant { name: "naive", supports: |_, x, _, limits| binds(x, limits), launch: naive },
-    Variant { name: "flash", supports: supports_flash, launch: flash },
-    Variant { name: "coop", supports: coop::supports, launch: coop::launch },
+pub const VARIANTS: &[GpuVariant<Attention>] = &[
+    GpuVariant { name: "naive", supports: |_, x, _, limits| binds(x, limits), launch: naive },
+    GpuVariant { name: "flash", supports: supports_flash, launch: flash },
+    GpuVariant { name: "coop", supports: coop::supports, launch: coop::launch },
 ];
 
 params! {
@@ -117,7 +117,7 @@ struct Band {
     slices: [Slice; 4],
 }
 
-fn bands(io: &Io<'_>) -> Vec<Band> {
+fn bands(io: &LaunchIo<'_>) -> Vec<Band> {
     let (b, pixels, storage) = (io.y.shape.b, io.y.shape.pixels(), io.limits.storage);
     let views = || io.x.iter().chain([&io.y]);
     let all = views().all(|v| whole_fits(v, io.limits));
@@ -148,7 +148,7 @@ fn bands(io: &Io<'_>) -> Vec<Band> {
         .collect()
 }
 
-fn naive(op: &Attention, io: &Io<'_>) -> Launch {
+fn naive(op: &Attention, io: &LaunchIo<'_>) -> Launch {
     let [q, k, v] = io.x else { return Launch::default() };
     let d = q.shape.c / op.heads;
     let one = |band: Band| {
@@ -234,7 +234,7 @@ fn supports_flash(op: &Attention, x: &[Shape], _: &[Dims], limits: &Limits) -> b
     binds(x, limits) && d.is_multiple_of(4) && Tile::new((d / 4) as u32, limits).is_some()
 }
 
-fn flash(op: &Attention, io: &Io<'_>) -> Launch {
+fn flash(op: &Attention, io: &LaunchIo<'_>) -> Launch {
     let [q, ..] = io.x else { return Launch::default() };
     let head = (q.shape.c / op.heads / 4) as u32;
     let Some(tile) = Tile::new(head, io.limits) else { return Launch::default() };
@@ -251,7 +251,7 @@ fn flash(op: &Attention, io: &Io<'_>) -> Launch {
 }
 
 /// The dispatches of a shader whose workgroups compute `block` queries of a head.
-fn dispatches(op: &Attention, io: &Io<'_>, shader: &Shader, block: usize) -> Launch {
+fn dispatches(op: &Attention, io: &LaunchIo<'_>, shader: &Shader, block: usize) -> Launch {
     let [q, k, v] = io.x else { return Launch::default() };
     let one = |band: Band| {
         let blocks = band.queries.len().div_ceil(block);

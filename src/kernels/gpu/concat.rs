@@ -1,13 +1,13 @@
 //! concat on a GPU: one thread for each quad of the output.
 
 use super::bands::{Band, a_row_fits, row_bands};
-use super::{Dispatch, Io, Launch, Limits, Record, Shader, Variant, linear, params};
+use super::{Dispatch, GpuVariant, Launch, LaunchIo, Limits, Record, Shader, linear, params};
 use crate::kernels::concat::Concat;
 use crate::kernels::{Dims, Kernel};
 use crate::tensor::Shape;
 
 /// Slowest first.
-pub const VARIANTS: &[Variant<Concat>] = &[Variant { name: "quads", supports, launch }];
+pub const VARIANTS: &[GpuVariant<Concat>] = &[GpuVariant { name: "quads", supports, launch }];
 
 params! {
     /// See `shaders/concat.wgsl`.
@@ -43,7 +43,7 @@ fn supports(op: &Concat, x: &[Shape], w: &[Dims], limits: &Limits) -> bool {
     op.output(x, w).is_ok_and(|y| a_row_fits(&y, limits))
 }
 
-fn launch(_: &Concat, io: &Io<'_>) -> Launch {
+fn launch(_: &Concat, io: &LaunchIo<'_>) -> Launch {
     let [a, b] = io.x else { return Launch::default() };
     let one = |band: Band| {
         let total = band.rows.len() * io.y.quads() as usize;

@@ -1,15 +1,15 @@
 //! conv2d on a GPU: an implicit GEMM over taps and channels; see `gemm.rs`.
 
-use super::Variant;
+use super::GpuVariant;
 use super::gemm::{self, Gemm, Product, Rows};
 use crate::kernels::conv2d::Conv2d;
 
 /// Slowest first.
-pub const VARIANTS: &[Variant<Conv2d>] = &[
-    Variant { name: "naive", supports: gemm::naive_supports, launch: gemm::naive },
-    Variant { name: "implicit_gemm", supports: gemm::tiled_supports, launch: gemm::tiled },
-    Variant { name: "split_k", supports: gemm::split_supports, launch: gemm::split },
-    Variant { name: "coop", supports: gemm::coop_supports, launch: gemm::coop },
+pub const VARIANTS: &[GpuVariant<Conv2d>] = &[
+    GpuVariant { name: "naive", supports: gemm::naive_supports, launch: gemm::naive },
+    GpuVariant { name: "implicit_gemm", supports: gemm::tiled_supports, launch: gemm::tiled },
+    GpuVariant { name: "split_k", supports: gemm::split_supports, launch: gemm::split },
+    GpuVariant { name: "coop", supports: gemm::coop_supports, launch: gemm::coop },
 ];
 
 impl Product for Conv2d {

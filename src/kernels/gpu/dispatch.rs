@@ -99,7 +99,7 @@ impl Shader {
 
 /// A shader's parameter record: plain u32 and f32 fields, the first of which is `first`, the number of the first
 /// workgroup along x of the piece that is dispatched.
-pub trait Parameters: bytemuck::Pod {
+pub trait ShaderParameters: bytemuck::Pod {
     /// Names and WGSL types in order; compared with the shader's `struct Params` by a test.
     const FIELDS: &'static [(&'static str, &'static str)];
 }
@@ -116,7 +116,7 @@ macro_rules! params {
             $($(#[$field_doc])* pub $field: $ty),*
         }
 
-        impl $crate::kernels::gpu::Parameters for $name {
+        impl $crate::kernels::gpu::ShaderParameters for $name {
             const FIELDS: &'static [(&'static str, &'static str)] =
                 &[("first", "u32"), $((stringify!($field), stringify!($ty))),*];
         }
@@ -135,7 +135,7 @@ pub struct Record {
 
 impl Record {
     /// From a record's struct.
-    pub fn new<P: Parameters>(params: &P) -> Self {
+    pub fn new<P: ShaderParameters>(params: &P) -> Self {
         Self { fields: P::FIELDS, words: bytemuck::cast_slice(std::slice::from_ref(params)).to_vec() }
     }
 }

@@ -1,13 +1,13 @@
 //! geglu on a GPU: one thread for each quad of the output.
 
 use super::bands::{Band, a_row_fits, row_bands};
-use super::{Dispatch, Io, Launch, Record, Shader, Variant, linear, params};
+use super::{Dispatch, GpuVariant, Launch, LaunchIo, Record, Shader, linear, params};
 use crate::kernels::Activation;
 use crate::kernels::geglu::Geglu;
 
 /// Slowest first.
-pub const VARIANTS: &[Variant<Geglu>] =
-    &[Variant { name: "quads", supports: |_, x, _, limits| a_row_fits(x, limits), launch }];
+pub const VARIANTS: &[GpuVariant<Geglu>] =
+    &[GpuVariant { name: "quads", supports: |_, x, _, limits| a_row_fits(x, limits), launch }];
 
 params! {
     /// See `shaders/geglu.wgsl`.
@@ -29,7 +29,7 @@ params! {
     }
 }
 
-fn launch(_: &Geglu, io: &Io<'_>) -> Launch {
+fn launch(_: &Geglu, io: &LaunchIo<'_>) -> Launch {
     let [x] = io.x else { return Launch::default() };
     let one = |band: Band| {
         let total = band.rows.len() * io.y.quads() as usize;

@@ -10,7 +10,7 @@ mod operands;
 
 pub(super) use coop::{coop, coop_supports};
 
-use super::{Bind, Dispatch, Io, Launch, Limits, Record, Shader, View, What, linear};
+use super::{Bind, Dispatch, Launch, LaunchIo, Limits, Record, Shader, View, What, linear};
 use crate::kernels::statistics::PIXELS;
 use crate::kernels::{Activation, Dims, Kernel};
 use crate::tensor::Shape;
@@ -81,7 +81,7 @@ pub(super) fn naive_supports<K: Product>(op: &K, x: &[Shape], w: &[Dims], limits
 }
 
 /// See [`naive_supports`].
-pub(super) fn naive<K: Product>(op: &K, io: &Io<'_>) -> Launch {
+pub(super) fn naive<K: Product>(op: &K, io: &LaunchIo<'_>) -> Launch {
     op.gemm().naive(io)
 }
 
@@ -91,7 +91,7 @@ pub(super) fn tiled_supports<K: Product>(op: &K, x: &[Shape], w: &[Dims], limits
 }
 
 /// See [`tiled_supports`].
-pub(super) fn tiled<K: Product>(op: &K, io: &Io<'_>) -> Launch {
+pub(super) fn tiled<K: Product>(op: &K, io: &LaunchIo<'_>) -> Launch {
     op.gemm().tiled(io, 1)
 }
 
@@ -103,7 +103,7 @@ pub(super) fn split_supports<K: Product>(op: &K, x: &[Shape], w: &[Dims], limits
 }
 
 /// See [`split_supports`].
-pub(super) fn split<K: Product>(op: &K, io: &Io<'_>) -> Launch {
+pub(super) fn split<K: Product>(op: &K, io: &LaunchIo<'_>) -> Launch {
     op.gemm().tiled(io, op.gemm().fma(io.y.shape.pixels(), io.w).1)
 }
 
@@ -112,7 +112,7 @@ fn fits<K: Product>(op: &K, x: &[Shape], w: &[Dims], limits: &Limits, splits: us
     let Ok(y) = op.output(x, w) else { return false };
     let gemm = op.gemm();
     let x: Vec<View> = x.iter().map(|s| View::whole(*s)).collect();
-    let io = Io { x: &x, w, y: View::whole(y[0]), limits };
+    let io = LaunchIo { x: &x, w, y: View::whole(y[0]), limits };
     let elements = 4 * gemm.w_quads(w) * w[0].k.next_multiple_of(4) * w[0].taps;
     (elements * limits.weights.bytes()) as u64 <= limits.max_binding && gemm.bands(&io, splits).1
 }
@@ -160,7 +160,7 @@ impl Gemm {
         (tile, self.splits(pixels, w, tile, Rate::Fma))
     }
 
-    fn naive(&self, io: &Io<'_>) -> Launch {
+    fn naive(&self, io: &LaunchIo<'_>) -> Launch {
         let mut launch = Launch::default();
         for band in self.bands(io, 1).0 {
             let (binds, params) = self.bind(io, &band);
@@ -175,14 +175,14 @@ impl Gemm {
     }
 
     /// Tiles by FMA, with the sum in `splits` parts.
-    fn tiled(&self, io: &Io<'_>, splits: usize) -> Launch {
+    fn tiled(&self, io: &LaunchIo<'_>, splits: usize) -> Launch {
         let tile = self.fma_tile(io.y.shape.pixels(), io.w);
         let shader = self.shader("matmul_tiled", io).with("BM", tile.m as u32).with("BN", tile.n as u32);
         self.tiles(io, tile, splits, &shader)
     }
 
     /// Tiles of a given shader, and the reduction where the sum is split.
-    fn tiles(&self, io: &Io<'_>, tile: Tile, splits: usize, shader: &Shader) -> Launch {
+    fn tiles(&self, io: &LaunchIo<'_>, tile: Tile, splits: usize, shader: &Shader) -> Launch {
         let mut launch = Launch::default();
         for band in self.bands(io, splits).0 {
             let (mut binds, shape) = self.bind(io, &band);
@@ -216,7 +216,7 @@ impl Gemm {
         launch
     }
 
-    fn reduce(&self, io: &Io<'_>, band: &Range<usize>, params: &GemmParams, epilogue: Vec<Bind>) -> Dispatch {
+    fn reduce(&self, io: &LaunchIo<'_>, band: &Range<usize>, params: &GemmParams, epilogue: Vec<Bind>) -> Dispatch {
         let mut binds = vec![What::Scratch(0).into()];
         binds.extend(epilogue);
         let strips = self.strips(io, band, PIXELS, self.statistics);
@@ -236,7 +236,7 @@ impl Gemm {
     }
 
     /// A shader with the rows slot bound.
-    fn shader(&self, file: &'static str, io: &Io<'_>) -> Shader {
+    fn shader(&self, file: &'static str, io: &LaunchIo<'_>) -> Shader {
         let rows = match self.rows {
             Rows::Linear => "rows_linear",
             Rows::Conv3x3 { .. } => "rows_conv3x3",
@@ -246,7 +246,7 @@ impl Gemm {
     }
 
     /// How tiles of `height` rows lie in a band: through all of its samples, or in each anew.
-    fn strips(&self, io: &Io<'_>, band: &Range<usize>, height: usize, anew: bool) -> Strips {
+    fn strips(&self, io: &LaunchIo<'_>, band: &Range<usize>, height: usize, anew: bool) -> Strips {
         let rows = if anew { io.y.shape.pixels().min(band.len()) } else { band.len() };
         Strips { rows, count: band.len().div_ceil(rows), tiles: rows.div_ceil(height) }
     }
@@ -257,7 +257,7 @@ impl Gemm {
     }
 
     /// Bytes of the parts of a split sum.
-    fn partial_bytes(&self, io: &Io<'_>, rows: usize, splits: usize) -> u64 {
+    fn partial_bytes(&self, io: &LaunchIo<'_>, rows: usize, splits: usize) -> u64 {
         (splits * rows * self.w_quads(io.w) * 16) as u64
     }
 }

@@ -1,8 +1,8 @@
 //! group_affine on a GPU: not there, because the rewrite `norm_read` is off on GPUs
 //! ([`crate::graph::target::Caps::gpu`]).
 
-use super::Variant;
+use super::GpuVariant;
 use crate::kernels::group_affine::GroupAffine;
 
 /// Slowest first.
-pub const VARIANTS: &[Variant<GroupAffine>] = &[];
+pub const VARIANTS: &[GpuVariant<GroupAffine>] = &[];

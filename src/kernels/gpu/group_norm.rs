@@ -9,7 +9,7 @@
 mod records;
 
 use super::bands::{Slice, cut, rows_that_fit, whole_fits};
-use super::{ALIGN, Bind, Dispatch, Io, Launch, Limits, Record, Shader, Storage, Variant, View, What};
+use super::{ALIGN, Bind, Dispatch, GpuVariant, Launch, LaunchIo, Limits, Record, Shader, Storage, View, What};
 use crate::kernels::group_norm::GroupNorm;
 use crate::kernels::statistics::PIXELS;
 use crate::kernels::{Dims, Kernel};
@@ -18,9 +18,9 @@ use records::{ApplyParams, JoinParams, NaiveParams, StatsParams};
 use std::ops::Range;
 
 /// Slowest first.
-pub const VARIANTS: &[Variant<GroupNorm>] = &[
-    Variant { name: "naive", supports: supports_naive, launch: naive },
-    Variant { name: "merged", supports: supports_merged, launch: merged },
+pub const VARIANTS: &[GpuVariant<GroupNorm>] = &[
+    GpuVariant { name: "naive", supports: supports_naive, launch: naive },
+    GpuVariant { name: "merged", supports: supports_merged, launch: merged },
 ];
 
 /// Quads that `group_norm_stats` and `group_norm_apply` take side by side.
@@ -39,7 +39,7 @@ struct Sizes<'a> {
 }
 
 impl<'a> Sizes<'a> {
-    fn new(op: &GroupNorm, io: &Io<'a>) -> Option<Self> {
+    fn new(op: &GroupNorm, io: &LaunchIo<'a>) -> Option<Self> {
         let x0 = io.x.first()?;
         let second = usize::from(op.two_sources);
         let x1 = io.x.get(second)?;
@@ -66,7 +66,7 @@ impl<'a> Sizes<'a> {
     }
 
     /// The statistics of samples `samples` that the producers of both sources have left.
-    fn given(&self, io: &Io<'_>, samples: &Range<usize>) -> [Slice; 2] {
+    fn given(&self, io: &LaunchIo<'_>, samples: &Range<usize>) -> [Slice; 2] {
         let of = |i: usize| {
             let v = &io.x[i];
             let count = samples.len().min(v.shape.b);
@@ -78,7 +78,7 @@ impl<'a> Sizes<'a> {
     }
 
     /// All samples at once, if that fits; else one by one.
-    fn samples(&self, io: &Io<'_>, also: bool) -> Vec<Range<usize>> {
+    fn samples(&self, io: &LaunchIo<'_>, also: bool) -> Vec<Range<usize>> {
         let all = also && [self.x0, self.x1, &io.y].iter().all(|v| whole_fits(v, io.limits));
         let b = io.y.shape.b;
         if all { cut(b, b, b) } else { cut(b, 1, 1) }
@@ -94,7 +94,7 @@ fn supports_naive(op: &GroupNorm, x: &[Shape], w: &[Dims], limits: &Limits) -> b
     !op.given && op.output(x, w).is_ok_and(|y| fits(&y[0])) && x.iter().all(fits)
 }
 
-fn naive(op: &GroupNorm, io: &Io<'_>) -> Launch {
+fn naive(op: &GroupNorm, io: &LaunchIo<'_>) -> Launch {
     let Some(s) = Sizes::new(op, io) else { return Launch::default() };
     let bundle = if s.group.is_multiple_of(4) { 1 } else { 4 / (1 << s.group.trailing_zeros().min(2)) };
     let bundles = op.groups.div_ceil(bundle);
@@ -189,7 +189,7 @@ impl Stats {
     }
 }
 
-fn merged(op: &GroupNorm, io: &Io<'_>) -> Launch {
+fn merged(op: &GroupNorm, io: &LaunchIo<'_>) -> Launch {
     let Some(s) = Sizes::new(op, io) else { return Launch::default() };
     let stats = Stats::new(&s, io.limits, op.given);
     let total = io.y.shape.b as u64 * stats.bytes;
@@ -211,7 +211,7 @@ fn merged(op: &GroupNorm, io: &Io<'_>) -> Launch {
 }
 
 /// Ranges of pixels: all, or where only one sample is seen, what fits.
-fn pixel_bands(s: &Sizes<'_>, io: &Io<'_>, whole: usize, unit: usize) -> Vec<Range<usize>> {
+fn pixel_bands(s: &Sizes<'_>, io: &LaunchIo<'_>, whole: usize, unit: usize) -> Vec<Range<usize>> {
     let widest = s.x0.pitch.max(s.x1.pitch).max(io.y.pitch);
     let fit = rows_that_fit(widest, io.limits);
     if whole > 1 || fit >= s.pixels {
@@ -221,7 +221,7 @@ fn pixel_bands(s: &Sizes<'_>, io: &Io<'_>, whole: usize, unit: usize) -> Vec<Ran
     }
 }
 
-fn stats_dispatches(s: &Sizes<'_>, stats: &Stats, io: &Io<'_>, samples: &Range<usize>) -> Vec<Dispatch> {
+fn stats_dispatches(s: &Sizes<'_>, stats: &Stats, io: &LaunchIo<'_>, samples: &Range<usize>) -> Vec<Dispatch> {
     let strips0 = s.quads0.div_ceil(STRIP);
     let strips = strips0 + s.quads1.div_ceil(STRIP);
     let one = |pixels: Range<usize>| {
@@ -255,7 +255,7 @@ fn stats_dispatches(s: &Sizes<'_>, stats: &Stats, io: &Io<'_>, samples: &Range<u
     pixel_bands(s, io, samples.len(), stats.tile_rows).into_iter().map(one).collect()
 }
 
-fn join_dispatch(s: &Sizes<'_>, stats: &Stats, io: &Io<'_>, samples: &Range<usize>) -> Dispatch {
+fn join_dispatch(s: &Sizes<'_>, stats: &Stats, io: &LaunchIo<'_>, samples: &Range<usize>) -> Dispatch {
     let strips0 = s.quads0.div_ceil(STRIP);
     let strips = strips0 + s.quads1.div_ceil(STRIP);
     let [given0, given1] = s.given(io, samples);
@@ -290,7 +290,7 @@ fn apply_dispatches(
     op: &GroupNorm,
     s: &Sizes<'_>,
     stats: &Stats,
-    io: &Io<'_>,
+    io: &LaunchIo<'_>,
     samples: &Range<usize>,
 ) -> Vec<Dispatch> {
     let strips = (io.y.quads() as usize).div_ceil(STRIP);

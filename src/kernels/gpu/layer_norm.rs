@@ -2,15 +2,15 @@
 //! share a row, which stays in registers.
 
 use super::bands::{Band, a_row_fits, row_bands};
-use super::{Dispatch, Io, Launch, Limits, Record, Shader, THREADS, Variant, What, linear, params};
+use super::{Dispatch, GpuVariant, Launch, LaunchIo, Limits, Record, Shader, THREADS, What, linear, params};
 use crate::kernels::Dims;
 use crate::kernels::layer_norm::LayerNorm;
 use crate::tensor::Shape;
 
 /// Slowest first.
-pub const VARIANTS: &[Variant<LayerNorm>] = &[
-    Variant { name: "naive", supports: |_, x, _, limits| a_row_fits(x, limits), launch: naive },
-    Variant { name: "rows", supports: supports_rows, launch: rows },
+pub const VARIANTS: &[GpuVariant<LayerNorm>] = &[
+    GpuVariant { name: "naive", supports: |_, x, _, limits| a_row_fits(x, limits), launch: naive },
+    GpuVariant { name: "rows", supports: supports_rows, launch: rows },
 ];
 
 params! {
@@ -46,17 +46,17 @@ fn supports_rows(_: &LayerNorm, x: &[Shape], _: &[Dims], limits: &Limits) -> boo
     a_row_fits(x, limits) && x.iter().all(|s| s.c.div_ceil(4) <= (THREADS * MOST_QUADS) as usize)
 }
 
-fn naive(op: &LayerNorm, io: &Io<'_>) -> Launch {
+fn naive(op: &LayerNorm, io: &LaunchIo<'_>) -> Launch {
     launch(op, io, &Shader::new("layer_norm_naive", io.limits), 1)
 }
 
-fn rows(op: &LayerNorm, io: &Io<'_>) -> Launch {
+fn rows(op: &LayerNorm, io: &LaunchIo<'_>) -> Launch {
     let lanes = lanes(io.y.quads());
     let per = io.y.quads().div_ceil(lanes);
     launch(op, io, &Shader::new("layer_norm_rows", io.limits).with("LANES", lanes).with("PER", per), lanes)
 }
 
-fn launch(op: &LayerNorm, io: &Io<'_>, shader: &Shader, lanes: u32) -> Launch {
+fn launch(op: &LayerNorm, io: &LaunchIo<'_>, shader: &Shader, lanes: u32) -> Launch {
     let [x] = io.x else { return Launch::default() };
     let one = |band: Band| {
         let params = LayerNormParams {

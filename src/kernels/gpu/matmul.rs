@@ -1,15 +1,15 @@
 //! matmul on a GPU; see `gemm.rs`.
 
-use super::Variant;
+use super::GpuVariant;
 use super::gemm::{self, Gemm, Product, Rows};
 use crate::kernels::matmul::Matmul;
 
 /// Slowest first.
-pub const VARIANTS: &[Variant<Matmul>] = &[
-    Variant { name: "naive", supports: gemm::naive_supports, launch: gemm::naive },
-    Variant { name: "tiled", supports: gemm::tiled_supports, launch: gemm::tiled },
-    Variant { name: "split_k", supports: gemm::split_supports, launch: gemm::split },
-    Variant { name: "coop", supports: gemm::coop_supports, launch: gemm::coop },
+pub const VARIANTS: &[GpuVariant<Matmul>] = &[
+    GpuVariant { name: "naive", supports: gemm::naive_supports, launch: gemm::naive },
+    GpuVariant { name: "tiled", supports: gemm::tiled_supports, launch: gemm::tiled },
+    GpuVariant { name: "split_k", supports: gemm::split_supports, launch: gemm::split },
+    GpuVariant { name: "coop", supports: gemm::coop_supports, launch: gemm::coop },
 ];
 
 impl Product for Matmul {

@@ -1,13 +1,13 @@
 //! timestep_embedding on a GPU: one thread for each quad of the output, angles in integers.
 
 use super::bands::{Band, a_row_fits, row_bands};
-use super::{Dispatch, Io, Launch, Limits, Record, Shader, Variant, linear, params};
+use super::{Dispatch, GpuVariant, Launch, LaunchIo, Limits, Record, Shader, linear, params};
 use crate::kernels::timestep_embedding::TimestepEmbedding;
 use crate::kernels::{Dims, Kernel};
 use crate::tensor::Shape;
 
 /// Slowest first.
-pub const VARIANTS: &[Variant<TimestepEmbedding>] = &[Variant { name: "quads", supports, launch }];
+pub const VARIANTS: &[GpuVariant<TimestepEmbedding>] = &[GpuVariant { name: "quads", supports, launch }];
 
 params! {
     /// See `shaders/timestep_embedding.wgsl`.
@@ -40,7 +40,7 @@ fn ratio(half: usize) -> u64 {
     (10_000_f64.powf(-1.0 / half.max(1) as f64) * 2_f64.powi(64)) as u64
 }
 
-fn launch(op: &TimestepEmbedding, io: &Io<'_>) -> Launch {
+fn launch(op: &TimestepEmbedding, io: &LaunchIo<'_>) -> Launch {
     let [x] = io.x else { return Launch::default() };
     let ratio = ratio(op.width / 2);
     let one = |band: Band| {

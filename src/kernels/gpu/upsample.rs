@@ -1,13 +1,13 @@
 //! upsample on a GPU: one thread for each quad of the output.
 
 use super::bands::{Slice, a_row_fits, cut, rows_that_fit, whole_fits};
-use super::{Dispatch, Io, Launch, Record, Shader, Variant, What, linear, params};
+use super::{Dispatch, GpuVariant, Launch, LaunchIo, Record, Shader, What, linear, params};
 use crate::kernels::upsample::Upsample;
 use std::ops::Range;
 
 /// Slowest first.
-pub const VARIANTS: &[Variant<Upsample>] =
-    &[Variant { name: "quads", supports: |_, x, _, limits| a_row_fits(x, limits), launch }];
+pub const VARIANTS: &[GpuVariant<Upsample>] =
+    &[GpuVariant { name: "quads", supports: |_, x, _, limits| a_row_fits(x, limits), launch }];
 
 params! {
     /// See `shaders/upsample.wgsl`.
@@ -40,7 +40,7 @@ params! {
 }
 
 /// Ranges of output pixels: all, or some lines of one sample, or a part of one line.
-fn ranges(op: &Upsample, io: &Io<'_>) -> Vec<Range<usize>> {
+fn ranges(op: &Upsample, io: &LaunchIo<'_>) -> Vec<Range<usize>> {
     let (x, total) = (&io.x[0], io.y.shape.rows());
     if whole_fits(x, io.limits) && whole_fits(&io.y, io.limits) {
         return cut(total, total, total);
@@ -51,7 +51,7 @@ fn ranges(op: &Upsample, io: &Io<'_>) -> Vec<Range<usize>> {
 }
 
 /// Pixels of x that output pixels show.
-fn sources(op: &Upsample, io: &Io<'_>, out: &Range<usize>) -> Range<usize> {
+fn sources(op: &Upsample, io: &LaunchIo<'_>, out: &Range<usize>) -> Range<usize> {
     let (h, w) = (io.x[0].shape.h, io.x[0].shape.w);
     let of = |at: usize| {
         let (line, px) = (at / op.w, at % op.w);
@@ -65,7 +65,7 @@ fn sources(op: &Upsample, io: &Io<'_>, out: &Range<usize>) -> Range<usize> {
     }
 }
 
-fn launch(op: &Upsample, io: &Io<'_>) -> Launch {
+fn launch(op: &Upsample, io: &LaunchIo<'_>) -> Launch {
     let [x] = io.x else { return Launch::default() };
     let one = |out: Range<usize>| {
         let total = out.len() * io.y.quads() as usize;

@@ -1,7 +1,7 @@
 //! Latents to pixels and back: the KL autoencoder.
 
 use crate::error::Result;
-use crate::graph::{Builder, Graph, Value};
+use crate::graph::{Builder, Graph, Operand};
 use crate::kernels::conv2d::Pad;
 use crate::layers::{Bias, Norm, attention_block, conv2d, downsample, group_norm, linear, resnet, silu, upsample};
 use crate::models::part;
@@ -103,7 +103,7 @@ pub fn encode(cfg: &KlConfig, b: usize, h: usize, w: usize) -> Result<Graph> {
 }
 
 /// ResNet, attention, ResNet at the lowest resolution.
-fn mid_block(g: &mut Builder, x: Value, norm: Norm) -> Result<Value> {
+fn mid_block(g: &mut Builder, x: Operand, norm: Norm) -> Result<Operand> {
     let c = x.shape.c;
     let x = resnet(g, "mid_block.resnets.0", x, c, norm, None)?;
     let x = attention_block(g, "mid_block.attentions.0", x, norm)?;
@@ -111,7 +111,7 @@ fn mid_block(g: &mut Builder, x: Value, norm: Norm) -> Result<Value> {
 }
 
 /// Norm, SiLU and the last convolution.
-fn output(g: &mut Builder, x: Value, n: usize, norm: Norm) -> Result<Value> {
+fn output(g: &mut Builder, x: Operand, n: usize, norm: Norm) -> Result<Operand> {
     let x = group_norm(g, "conv_norm_out", x, norm.groups, norm.eps)?;
     let x = silu(g, "conv_norm_out", x)?;
     conv2d(g, "conv_out", x, n)

@@ -4,7 +4,7 @@
 //! everywhere.
 
 use crate::error::Result;
-use crate::graph::{Builder, Graph, Value};
+use crate::graph::{Builder, Graph, Operand};
 use crate::kernels::Activation;
 use crate::kernels::conv2d::Pad;
 use crate::layers::conv::{downsample_no_bias, upsample_no_bias};
@@ -97,7 +97,7 @@ pub fn encode(cfg: &TinyConfig, b: usize, h: usize, w: usize) -> Result<Graph> {
 }
 
 /// Three convolutions and what went in: `relu(conv(relu(conv(relu(conv(x))))) + x)`.
-fn block(g: &mut Builder, name: &str, x: Value) -> Result<Value> {
+fn block(g: &mut Builder, name: &str, x: Operand) -> Result<Operand> {
     g.scope(name, |g| {
         let c = x.shape.c;
         let h = conv2d(g, "conv.0", x, c)?;

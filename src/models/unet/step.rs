@@ -2,7 +2,7 @@
 
 use super::{UnetConfig, UnetVisit};
 use crate::error::Result;
-use crate::graph::{Builder, Graph, Value};
+use crate::graph::{Builder, Graph, Operand};
 use crate::kernels::conv2d::Pad;
 use crate::layers::transformer::Transformer;
 use crate::layers::{Norm, concat, conv2d, downsample, group_norm, resnet, silu, spatial_transformer, upsample};
@@ -13,9 +13,9 @@ use std::collections::HashMap;
 /// What a block reads beside the picture.
 struct Inputs {
     /// Time rows by ResNet name.
-    time: HashMap<String, Value>,
+    time: HashMap<String, Operand>,
     /// Keys and values in the order in which they are used.
-    kv: std::vec::IntoIter<Value>,
+    kv: std::vec::IntoIter<Operand>,
 }
 
 /// `latents [samples, h, w, 4]` (9 channels for inpainting models), `time [times, 1, 1, time_width]` and the outputs of
@@ -71,11 +71,11 @@ fn inputs(b: &mut Builder, cfg: &UnetConfig, s: StepShape) -> Inputs {
 fn block(
     b: &mut Builder,
     visit: &UnetVisit,
-    x: Value,
-    skip: Option<Value>,
+    x: Operand,
+    skip: Option<Operand>,
     cfg: &UnetConfig,
     inputs: &mut Inputs,
-) -> Result<Value> {
+) -> Result<Operand> {
     let UnetVisit::Resnet { name, channels, attention, .. } = visit else { return Ok(x) };
     let norm = Norm { groups: cfg.groups, eps: cfg.eps };
     let x = match skip {

@@ -21,7 +21,7 @@ const MAX_ITEMS: usize = 4_000_000;
 
 /// A tensor as the pickle describes it; nothing of it has been compared with the storage yet.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Tensor {
+pub struct PickledTensor {
     /// None: a type that is not read.
     pub dtype: Option<Dtype>,
     /// The type, for people.
@@ -133,7 +133,7 @@ type Step<T> = Result<T, String>;
 ///
 /// # Errors
 /// A sentence that continues "its pickle ...".
-pub fn state_dict(data: &[u8]) -> Step<Vec<(String, Tensor)>> {
+pub fn state_dict(data: &[u8]) -> Step<Vec<(String, PickledTensor)>> {
     let mut machine = Machine::new(data);
     let top = machine.run()?;
     let Value::Dict(top) = top else { return Err("holds no dictionary of tensors".into()) };
@@ -153,7 +153,7 @@ pub fn state_dict(data: &[u8]) -> Step<Vec<(String, Tensor)>> {
 ///
 /// # Errors
 /// As [`state_dict`].
-pub fn all_tensors(data: &[u8]) -> Step<Vec<(String, Tensor)>> {
+pub fn all_tensors(data: &[u8]) -> Step<Vec<(String, PickledTensor)>> {
     let mut machine = Machine::new(data);
     machine.run()?;
     let mut out = Vec::new();
@@ -184,13 +184,13 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn described(&self, name: Text, view: usize) -> Step<(String, Tensor)> {
+    fn described(&self, name: Text, view: usize) -> Step<(String, PickledTensor)> {
         let View { storage, kind: own, offset, shape, strides } = &self.views[view];
         let Storage { kind, key, elements } = self.storages[*storage];
         let (kind, untyped) = (own.unwrap_or(kind), own.is_some());
         let (shape, strides, storage) = (shape.clone(), strides.clone(), self.string(key)?);
         let (dtype, kind, offset) = (kind.dtype(), kind.name(), *offset);
-        Ok((self.string(name)?, Tensor { dtype, kind, untyped, storage, elements, offset, shape, strides }))
+        Ok((self.string(name)?, PickledTensor { dtype, kind, untyped, storage, elements, offset, shape, strides }))
     }
 
     fn run(&mut self) -> Step<Value> {

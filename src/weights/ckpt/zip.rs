@@ -12,7 +12,7 @@ const MAX_DIRECTORY: u64 = 64 << 20;
 const MAX_TAIL: u64 = 22 + 65_535;
 
 /// One entry's data in the file.
-pub struct Entry {
+pub struct ZipEntry {
     /// Position of the first byte.
     pub data: u64,
     /// Length, as the directory states it.
@@ -31,14 +31,14 @@ struct Record {
     name: Vec<u8>,
     header: u64,
     packed: u64,
-    entry: Entry,
+    entry: ZipEntry,
 }
 
 /// The entries by name.
 ///
 /// # Errors
 /// Bad file: records that contradict each other or the file, entries that overlap, two entries of one name.
-pub fn entries(bytes: &Bytes) -> Result<BTreeMap<String, Entry>> {
+pub fn entries(bytes: &Bytes) -> Result<BTreeMap<String, ZipEntry>> {
     let directory = directory(bytes)?;
     let content = bytes.vec_at(directory.offset, directory.size)?;
     let mut cursor = Cursor { data: &content, at: 0 };
@@ -138,7 +138,7 @@ fn record(c: &mut Cursor<'_>) -> Option<Record> {
             }
         }
     }
-    Some(Record { name, header, packed, entry: Entry { data: 0, len, stored: method == 0 && flags & 1 == 0 } })
+    Some(Record { name, header, packed, entry: ZipEntry { data: 0, len, stored: method == 0 && flags & 1 == 0 } })
 }
 
 /// Behind the local header, whose name must be the directory's: tools that trust one or the other must see one archive.

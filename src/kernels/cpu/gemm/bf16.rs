@@ -4,7 +4,7 @@
 //! A task first turns its rows of a block into pairs, in the worker's scratch, then does what the f32 product does.
 #![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint parts of one output")]
 
-use super::{BLOCK, Blocks, Finish, GROUP, PANEL, Panel, Part, point, table_len};
+use super::{BLOCK, Blocks, Finish, GROUP, PANEL, Panel, ProductTask, point, table_len};
 use crate::kernels::cpu::tile::{Bf16, Old, Rows, Split, Tile};
 use crate::kernels::cpu::{Scratch, gemm};
 use crate::simd::{Simd, Task, pair};
@@ -22,7 +22,7 @@ pub fn scratch(sources: &[Shape], rows: usize, norm: bool, batch: usize) -> Scra
 }
 
 /// A task of a product, in bf16.
-pub struct Pairs<'a, 'b>(pub Part<'a, 'b>);
+pub struct Pairs<'a, 'b>(pub ProductTask<'a, 'b>);
 
 impl Task for Pairs<'_, '_> {
     type Out = ();

@@ -8,7 +8,7 @@ pub const PIECES: usize = 20;
 
 /// Neighbouring channels of one tap of one source.
 #[derive(Clone, Copy, Default)]
-pub struct Piece {
+pub struct ChannelRun {
     /// Which source.
     pub source: usize,
     /// Which tap.
@@ -21,7 +21,7 @@ pub struct Piece {
 
 /// One block of a sum: lines `from .. from + len` of a panel.
 pub struct Block {
-    pieces: [Piece; PIECES],
+    pieces: [ChannelRun; PIECES],
     count: usize,
     /// Its first line in a panel.
     pub from: usize,
@@ -31,7 +31,7 @@ pub struct Block {
 
 impl Block {
     /// Its pieces, in the order of the lines.
-    pub fn pieces(&self) -> &[Piece] {
+    pub fn pieces(&self) -> &[ChannelRun] {
         &self.pieces[..self.count]
     }
 }
@@ -42,7 +42,7 @@ pub struct Blocks {
     sources: usize,
     taps: usize,
     /// What comes next.
-    at: Piece,
+    at: ChannelRun,
     from: usize,
     most: usize,
 }
@@ -55,7 +55,7 @@ impl Blocks {
         let most = total.div_ceil(total.div_ceil(BLOCK).max(1)).next_multiple_of(16).min(BLOCK);
         let mut both = [0; 2];
         both[..channels.len()].copy_from_slice(channels);
-        Self { channels: both, sources: channels.len(), taps, at: Piece::default(), from: 0, most }
+        Self { channels: both, sources: channels.len(), taps, at: ChannelRun::default(), from: 0, most }
     }
 }
 
@@ -63,18 +63,18 @@ impl Iterator for Blocks {
     type Item = Block;
 
     fn next(&mut self) -> Option<Block> {
-        let mut block = Block { pieces: [Piece::default(); PIECES], count: 0, from: self.from, len: 0 };
+        let mut block = Block { pieces: [ChannelRun::default(); PIECES], count: 0, from: self.from, len: 0 };
         while block.count < PIECES && block.len < self.most && self.at.tap < self.taps {
             let channels = self.channels[self.at.source];
             let len = (channels - self.at.first).min(self.most - block.len);
-            block.pieces[block.count] = Piece { len, ..self.at };
+            block.pieces[block.count] = ChannelRun { len, ..self.at };
             block.count += 1;
             block.len += len;
             self.at.first += len;
             if self.at.first == channels {
                 self.at = match self.at.source + 1 < self.sources {
-                    true => Piece { source: self.at.source + 1, tap: self.at.tap, ..Piece::default() },
-                    false => Piece { tap: self.at.tap + 1, ..Piece::default() },
+                    true => ChannelRun { source: self.at.source + 1, tap: self.at.tap, ..ChannelRun::default() },
+                    false => ChannelRun { tap: self.at.tap + 1, ..ChannelRun::default() },
                 };
             }
         }

@@ -1,6 +1,6 @@
 //! Sources with a GroupNorm applied to them, in scratch: for products that read every input many times.
 
-use super::{Norm, Product};
+use super::{Product, SourceNorm};
 use crate::kernels::cpu::In;
 use crate::kernels::cpu::group_norm::Affine;
 use crate::kernels::cpu::tile::map;
@@ -24,7 +24,7 @@ pub fn len(shape: Shape) -> usize {
 /// The sources of `p`, normalised, in `room`; the second is empty where there is one only.
 pub fn sources<'a>(
     p: &Product<'_>,
-    norm: &Norm<'_>,
+    norm: &SourceNorm<'_>,
     isa: Isa,
     mut room: &'a mut [f32],
     workers: &Workers,
@@ -47,7 +47,7 @@ pub fn sources<'a>(
 /// Some rows of one source.
 struct Rows<'a> {
     from: &'a In<'a>,
-    norm: &'a Norm<'a>,
+    norm: &'a SourceNorm<'a>,
     /// Channels of the sources before it.
     before: usize,
     first: usize,

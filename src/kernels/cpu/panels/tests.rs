@@ -9,7 +9,7 @@ fn check(dims: Dims, gated: bool) {
         for (dtype, bytes) in
             [(Dtype::F32, bytemuck::cast_slice(&values)), (Dtype::F16, &halves[..]), (Dtype::Bf16, &brain[..])]
         {
-            let stored = Stored { dtype, bytes };
+            let stored = StoredTensor { dtype, bytes };
             let p = pack(dims, Packing::Panels { gated }, stored, keep_f32, &workers).unwrap();
             for (i, v) in values.iter().enumerate() {
                 let (n, k, tap) = (i / (dims.k * dims.taps), i / dims.taps % dims.k, i % dims.taps);
@@ -41,7 +41,7 @@ fn rows_at_a_time_are_the_same_panels() {
         (Dims::matrix(320, 20_000), true),
     ] {
         let values: Vec<f32> = (0..dims.len()).map(|i| (i % 2047) as f32 / 8.0).collect();
-        let stored = Stored::f32(&values);
+        let stored = StoredTensor::f32(&values);
         let row = dims.k * dims.taps * 4;
         for keep_f32 in [false, true] {
             let whole = pack(dims, Packing::Panels { gated }, stored, keep_f32, &workers).unwrap();
@@ -89,12 +89,14 @@ fn what_f16_cannot_hold_is_not_made_infinite() {
 fn padding_is_zero_and_sizes_are_checked() {
     let workers = Workers::new(1).unwrap();
     let ones = [1.0; 33];
-    let p = pack(Dims::matrix(33, 1), Packing::PANELS, Stored::f32(&ones), true, &workers).unwrap();
+    let p = pack(Dims::matrix(33, 1), Packing::PANELS, StoredTensor::f32(&ones), true, &workers).unwrap();
     let Panel::F32(line) = p.panel(1, 0, 1) else { panic!("asked for f32") };
     assert_eq!((line[0], &line[1..]), (1.0, &[0.0; 31][..]));
     assert_eq!(p.bytes(), 2 * 32 * 4);
-    let v = pack(Dims::vector(33), Packing::VECTOR, Stored::f32(&ones), false, &workers).unwrap();
+    let v = pack(Dims::vector(33), Packing::VECTOR, StoredTensor::f32(&ones), false, &workers).unwrap();
     assert_eq!(v.vector(), ones);
-    assert!(pack(Dims::matrix(5, 5), Packing::PANELS, Stored::f32(&ones), true, &workers).is_err());
-    assert!(pack(Dims::matrix(33, 1), Packing::Panels { gated: true }, Stored::f32(&ones), true, &workers).is_err());
+    assert!(pack(Dims::matrix(5, 5), Packing::PANELS, StoredTensor::f32(&ones), true, &workers).is_err());
+    assert!(
+        pack(Dims::matrix(33, 1), Packing::Panels { gated: true }, StoredTensor::f32(&ones), true, &workers).is_err()
+    );
 }

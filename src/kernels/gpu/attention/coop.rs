@@ -3,7 +3,7 @@
 use super::{binds, dispatches};
 use crate::kernels::Dims;
 use crate::kernels::attention::Attention;
-use crate::kernels::gpu::{Coop, Io, Launch, Limits, Shader, Storage};
+use crate::kernels::gpu::{Coop, Launch, LaunchIo, Limits, Shader, Storage};
 use crate::tensor::Shape;
 
 /// Lanes of the subgroups that the shader is written for.
@@ -50,7 +50,7 @@ pub(super) fn supports(op: &Attention, x: &[Shape], _: &[Dims], limits: &Limits)
 }
 
 /// See the module's description.
-pub(super) fn launch(op: &Attention, io: &Io<'_>) -> Launch {
+pub(super) fn launch(op: &Attention, io: &LaunchIo<'_>) -> Launch {
     let (Some(coop), Some(d)) = (io.limits.coop, io.x.first().map(|q| q.shape.c / op.heads)) else {
         return Launch::default();
     };

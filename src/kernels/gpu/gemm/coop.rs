@@ -3,7 +3,7 @@
 use super::choice::{self, Rate};
 use super::{Gemm, Product, Tile, fits};
 use crate::kernels::Dims;
-use crate::kernels::gpu::{Coop, Io, Launch, Limits, Storage};
+use crate::kernels::gpu::{Coop, Launch, LaunchIo, Limits, Storage};
 use crate::tensor::Shape;
 
 /// Lanes of the subgroups that the shader is written for.
@@ -29,7 +29,7 @@ pub(in crate::kernels::gpu) fn coop_supports<K: Product>(op: &K, x: &[Shape], w:
 }
 
 /// See [`coop_supports`]. Few rows and a long sum are split as without tensor cores.
-pub(in crate::kernels::gpu) fn coop<K: Product>(op: &K, io: &Io<'_>) -> Launch {
+pub(in crate::kernels::gpu) fn coop<K: Product>(op: &K, io: &LaunchIo<'_>) -> Launch {
     let (gemm, pixels) = (op.gemm(), io.y.shape.pixels());
     let Some(coop) = io.limits.coop else { return Launch::default() };
     let Some(shape) = shape(&gemm, pixels, io.w, io.limits, coop) else { return Launch::default() };

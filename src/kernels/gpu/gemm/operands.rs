@@ -1,7 +1,7 @@
 //! What a product binds, cut into bands where a binding would be too large, and its parameters.
 
 use super::{Gemm, Rows};
-use crate::kernels::gpu::{Bind, Const, Io, Storage, View, What, params, window};
+use crate::kernels::gpu::{Bind, Const, LaunchIo, Storage, View, What, params, window};
 use crate::kernels::statistics::{PIXELS, Tiles};
 use crate::tensor::Shape;
 use std::ops::Range;
@@ -97,7 +97,7 @@ params! {
 impl Gemm {
     /// The output's rows in as few bands as bindings allow, none across samples if there
     /// are several; and whether they fit.
-    pub(super) fn bands(&self, io: &Io<'_>, splits: usize) -> (Vec<Range<usize>>, bool) {
+    pub(super) fn bands(&self, io: &LaunchIo<'_>, splits: usize) -> (Vec<Range<usize>>, bool) {
         let fits = |band: &Range<usize>| {
             let ranges = self.bind(io, band).0.into_iter().filter_map(|b| b.bytes);
             let partial = if splits > 1 { self.partial_bytes(io, band.len(), splits) } else { 0 };
@@ -124,7 +124,7 @@ impl Gemm {
     }
 
     /// What the main kernel binds for a band (all from the fourth on are the epilogue's), and its parameters.
-    pub(super) fn bind(&self, io: &Io<'_>, band: &Range<usize>) -> (Vec<Bind>, GemmParams) {
+    pub(super) fn bind(&self, io: &LaunchIo<'_>, band: &Range<usize>) -> (Vec<Bind>, GemmParams) {
         let storage = io.limits.storage;
         let sources = 1 + usize::from(self.two_sources);
         let x0 = Windowed::new(What::X(0), &io.x[0], self.source_rows(io, &io.x[0], band), storage);
@@ -165,14 +165,14 @@ impl Gemm {
     }
 
     /// The statistics of a band: those of all samples, or some of one, whose tiles begin where the band does.
-    fn statistics_of(&self, io: &Io<'_>, band: &Range<usize>) -> Windowed {
+    fn statistics_of(&self, io: &LaunchIo<'_>, band: &Range<usize>) -> Windowed {
         let (y, tiles) = (io.y.shape, Tiles::Pixels);
         let row = |pixel: usize| 2 * (pixel / y.pixels() * tiles.count(y) + (pixel % y.pixels()).div_ceil(PIXELS));
         Windowed::new(What::Statistics, &View::whole(tiles.shape(y)), row(band.start)..row(band.end), Storage::F32)
     }
 
     /// What the parameters say of shapes and switches.
-    fn shape_params(&self, io: &Io<'_>) -> GemmParams {
+    fn shape_params(&self, io: &LaunchIo<'_>) -> GemmParams {
         let src = io.x[0].shape;
         let (stride, before, upsample) = match self.rows {
             Rows::Linear => (1, 0, None),
@@ -209,7 +209,7 @@ impl Gemm {
     }
 
     /// The rows of a source that a band of the output reads: all, or some of one sample.
-    fn source_rows(&self, io: &Io<'_>, x: &View, band: &Range<usize>) -> Range<usize> {
+    fn source_rows(&self, io: &LaunchIo<'_>, x: &View, band: &Range<usize>) -> Range<usize> {
         let (y, src) = (io.y.shape, x.shape);
         let Rows::Conv3x3 { stride, before, upsample } = self.rows else { return same_rows(x, band, y) };
         if band.len() == y.rows() {
