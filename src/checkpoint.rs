@@ -23,6 +23,7 @@ mod hash;
 mod hash_cache;
 mod names;
 mod open;
+mod overlay;
 mod parts;
 mod random;
 mod save;
@@ -33,7 +34,8 @@ pub use describe::describe;
 pub use embedding::read_embedding;
 pub use hash::{PUBLISHED_SD_V1_4, legacy_hash, model_hash, sha256_file, vae_hash};
 pub use hash_cache::{cached_model_hash, cached_vae_hash};
-pub use open::{open, open_with_text_encoder, open_with_unet, open_with_vae};
+pub use open::{is_autoencoder, open, open_autoencoder, open_with_text_encoder, open_with_unet, open_with_vae};
+pub use overlay::open_over;
 pub use save::{save_safetensors, save_safetensors_with};
 
 /// Which model it is, as long as the process lives: no two ever have the same.

@@ -90,6 +90,14 @@ impl ModelArgs {
         self.with_parts(open_model(self.one()?, self.vae.as_deref())?)
     }
 
+    /// A model with all the parts that are given in files of their own.
+    pub fn over(&self, model: Model) -> Result<Model> {
+        self.with_parts(match &self.vae {
+            Some(path) => lienzo::checkpoint::open_with_vae(model, path)?,
+            None => model,
+        })
+    }
+
     /// The model with the parts that are given in files of their own, but for the VAE.
     pub fn with_parts(&self, mut model: Model) -> Result<Model> {
         if let Some(path) = &self.unet {

@@ -16,6 +16,7 @@ use crate::diffusion::Stages;
 use crate::dtype::{Precision, Products, Storage};
 use crate::error::{Error, Result};
 use crate::models::tokenizer::Tokenizer;
+use crate::models::{Autoencoder, Networks};
 use reference::Reference;
 use serde::Serialize;
 
@@ -29,8 +30,8 @@ pub enum Status {
     Fail,
     /// The file has a name that verify does not know.
     Unknown,
-    /// The capability is not built yet.
-    Unbuilt,
+    /// The model lacks the part: a file without an autoencoder decodes nothing.
+    Absent,
 }
 
 /// One comparison.
@@ -84,6 +85,8 @@ enum Job {
     Compute(f64),
     Tokens(usize),
     Unknown,
+    /// Of this part, which the model lacks.
+    Absent(&'static str),
 }
 
 /// Limits, for f32 arithmetic; with f16 storage those of `F16`, with bf16 products those of `BF16`.
@@ -136,8 +139,13 @@ pub fn verify(
     // Files of one piece bring no vocabulary: where it was cut, the usual one has other numbers.
     let vocab = stages.model().networks.text.first().map_or(usize::MAX, |t| t.vocab);
     let known = (tokens.end() as usize) < vocab;
-    let jobs: Vec<(String, Job)> = jobs(reference, stages.model().networks.in_channels() == 9)
+    let networks = &stages.model().networks;
+    let jobs: Vec<(String, Job)> = jobs(reference, networks.in_channels() == 9)
         .into_iter()
+        .map(|(name, job)| match absent(&name, networks) {
+            Some(part) if !matches!(job, Job::Unknown) => (name, Job::Absent(part)),
+            _ => (name, job),
+        })
         .filter(|(_, job)| known || !matches!(job, Job::Tokens(_)))
         .filter(|(name, _)| options.selects(name))
         .collect();
@@ -152,6 +160,26 @@ pub fn verify(
     Ok(())
 }
 
+/// The part that a check needs and these networks lack.
+fn absent(name: &str, networks: &Networks) -> Option<&'static str> {
+    let autoencoder = networks.autoencoder.as_ref();
+    let parts: Vec<&str> = name.split('.').collect();
+    match parts.as_slice() {
+        ["vae", "mean" | "logvar"] | ["taesd", "encoded" | "raw_encoded"] | ["img2img", ..]
+            if !autoencoder.is_some_and(Autoencoder::encodes) =>
+        {
+            Some("encoder of its VAE")
+        }
+        ["vae" | "taesd", ..] | ["loop", _, "image"] | ["txt2img", "image_u8"] if autoencoder.is_none() => Some("VAE"),
+        ["text" | "unet" | "unet9" | "loop" | "txt2img" | "img2img" | "inpaint" | "inpaint9", ..]
+            if networks.predictor.is_none() =>
+        {
+            Some("U-Net")
+        }
+        _ => None,
+    }
+}
+
 impl Bench<'_> {
     fn check(&self, name: String, job: &Job, options: &VerifyOptions) -> Result<Check> {
         let (limit, computed) = match job {
@@ -159,6 +187,10 @@ impl Bench<'_> {
             Job::Tokens(i) => (0.0, self.tokens(*i)),
             Job::Unknown => {
                 return Ok(Check { name, error: None, limit: 0.0, status: Status::Unknown, note: None });
+            }
+            Job::Absent(part) => {
+                let note = Some(format!("the model has no {part}"));
+                return Ok(Check { name, error: None, limit: 0.0, status: Status::Absent, note });
             }
         };
         match computed {
@@ -251,7 +283,7 @@ fn job(name: &str, nine_channels: bool) -> Option<Job> {
         ["unet", _, "output" | "output154"] => own(false, Job::Compute(limit::UNET)),
         ["unet9", "output"] | ["unet9", _, "output"] => own(true, Job::Compute(limit::UNET)),
         ["loop", "zsnr_euler", "first" | "latents"] => own(false, Job::Compute(limit::LONG)),
-        ["loop", _, "first" | "latents"] => own(false, Job::Compute(limit::LOOP)),
+        ["loop", _, "first" | "latents" | "image"] => own(false, Job::Compute(limit::LOOP)),
         ["txt2img" | "img2img", "latents"] => own(false, Job::Compute(limit::LOOP)),
         ["txt2img", "image_u8"] => own(false, Job::Compute(limit::PICTURE)),
         ["inpaint", "latents"] => own(false, Job::Compute(limit::LOOP)),

@@ -21,6 +21,14 @@ const MAX_LIST: u64 = 16 << 20;
 /// # Errors
 /// Bad file: which file is missing or wrong.
 pub fn open(folder: &Path) -> Result<Model> {
+    open_over(folder, Tensors::new())
+}
+
+/// The same with tensors, under canonical names, that take the place of the folder's.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_over(folder: &Path, over: Tensors) -> Result<Model> {
     refuse_other_pipelines(folder)?;
     let mut map = Tensors::new();
     // A refiner has one text encoder, which some call the second; a file of its own may bring the VAE.
@@ -34,8 +42,13 @@ pub fn open(folder: &Path) -> Result<Model> {
     }
     let part = |name: &str| json(&folder.join(name).join("config.json"), MAX_CONFIG);
     let scheduler = folder.join("scheduler/scheduler_config.json");
+    let mut unet = part("unet")?;
+    if let Some([_, channels, ..]) = over.get("unet.conv_in.weight").map(|t| &t.info.shape[..]) {
+        unet["in_channels"] = Value::from(*channels);
+    }
+    map.extend(over);
     let sections = Sections {
-        unet: Some(part("unet")?),
+        unet: Some(unet),
         vae: vae.map(part).transpose()?,
         text_encoder: Some(part(first)?),
         text_encoder_2: second.map(part).transpose()?,

@@ -91,7 +91,8 @@ pub fn single_file(names: &[&str]) -> Result<Naming, String> {
     Ok(naming(names))
 }
 
-fn naming(names: &[&str]) -> Naming {
+/// The same of tensors that are no whole file.
+pub fn naming(names: &[&str]) -> Naming {
     let blocks = Blocks::new(names.iter().copied());
     let levels = vae_levels(names.iter().filter_map(|n| n.strip_prefix(VAE)));
     let mut openclip = [false; 2];

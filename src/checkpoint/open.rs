@@ -24,8 +24,21 @@ pub fn open(path: &Path) -> Result<Model> {
     if kind.is_dir() {
         return diffusers::open(path);
     }
+    file_over(path, Vec::new())
+}
+
+/// A single file, with the tensors of others in the place of its own.
+///
+/// # Errors
+/// As [`open`].
+pub fn file_over(path: &Path, over: Vec<RawFile>) -> Result<Model> {
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let mut model = single(raw(Bytes::open(path)?)?, name)?;
+    let mut file = raw(Bytes::open(path)?)?;
+    for RawFile { tensors, other, .. } in over {
+        file.tensors.extend(tensors);
+        file.other.extend(other);
+    }
+    let mut model = single(file, name)?;
     if beside_says_v(path) {
         model.schedule.prediction = Prediction::V;
         model.defaults = Defaults::of(&model.networks, &model.schedule, &model.name);
@@ -106,11 +119,33 @@ pub fn open_with_vae(model: Model, vae_path: &Path) -> Result<Model> {
     };
     let networks = Networks { autoencoder: Some(vae), ..model.networks.clone() };
     arch::sane(&networks).map_err(bad)?;
-    if networks.factor() != model.networks.factor() {
+    if networks.predictor.is_some() && networks.factor() != model.networks.factor() {
         let (has, wants) = (networks.factor(), model.networks.factor());
         return Err(bad(format!("is a VAE of {has} pixels per latent; the model needs one of {wants}")));
     }
     replaced(model, networks, "vae.", table, vae_path, "VAE")
+}
+
+/// An autoencoder alone, as a model without text and U-Net: for comparisons. The file or folder is one of those that
+/// [`open_with_vae`] takes.
+///
+/// # Errors
+/// As [`open_with_vae`].
+pub fn open_autoencoder(path: &Path) -> Result<Model> {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let empty = Arc::new(Table::new(Tensors::new(), "autoencoder alone"));
+    let model = open_with_vae(Model::new(name, empty, Networks::default()), path)?;
+    Ok(Model { path: Some(path.to_path_buf()), ..model })
+}
+
+/// Whether a path is that of an autoencoder alone, by its names; what cannot be read is none.
+pub fn is_autoencoder(path: &Path) -> bool {
+    if path.is_dir() {
+        return !path.join("unet").exists() && !path.join("vae").exists() && diffusers::vae_folder(path).is_ok();
+    }
+    let Ok(file) = Bytes::open(path).and_then(raw) else { return false };
+    let keys: Vec<&str> = file.tensors.keys().map(String::as_str).collect();
+    names::single_file(&keys).is_err() && names::vae_file(&keys).iter().any(Option::is_some)
 }
 
 fn vae_tensors(path: &Path) -> Result<Tensors> {

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::models::training::{Prediction, ScheduleConfig, ZeroSnr};
 use crate::rng::RngKind;
 use crate::rng::brownian::BrownianTree;
+use crate::tensor::{Shape, Tensor};
 use crate::verify::diffusers::{self, LoopConfig};
 use std::ops::{ControlFlow, Range};
 
@@ -108,9 +109,25 @@ impl Bench<'_> {
             _ => {
                 let prediction = config.prediction.unwrap_or(self.stages.model().schedule.prediction);
                 let (first, latents) = self.whole_loop(which, given, &ours, prediction)?;
-                error(if part == "first" { &first } else { &latents }, &self.reference.get(name)?.data)
+                let want = self.reference.get(name)?;
+                match part {
+                    "first" => error(&first, &want.data),
+                    "image" => error(&self.pixels(&latents, &want.shape)?, &want.data),
+                    _ => error(&latents, &want.data),
+                }
             }
         }
+    }
+
+    /// Latents `[n][c][h][w]` to pixels of this shape, `[n, 3, height, width]`, in [-1, 1].
+    fn pixels(&self, latents: &[f32], shape: &[usize]) -> Result<Vec<f32>> {
+        let &[n, _, height, width] = shape else {
+            return Err(Error::other(format!("a picture of shape {shape:?} is not [b, c, h, w]")));
+        };
+        let networks = &self.stages.model().networks;
+        let (kind, factor) = (networks.latents(), networks.factor());
+        let size = Shape::new(n, height / factor, width / factor, kind.channels);
+        Ok(self.stages.decode(Tensor::from_nchw(size, &kind.to_autoencoder(latents))?)?.to_nchw())
     }
 
     /// The latents after the first step, in diffusers' scale, and the last ones.
