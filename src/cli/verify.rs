@@ -5,15 +5,17 @@ use super::terminal::{puts, say};
 use super::{DeviceArgs, ModelArgs};
 use clap::Args;
 use lienzo::checkpoint::{self, Model};
-use lienzo::engine::devices::Where;
+use lienzo::engine::Engine;
+use lienzo::engine::devices::{WeightType, Where};
 use lienzo::error::{Error, Result};
 use lienzo::job::word::Auto;
 use lienzo::models::training::Prediction;
+use lienzo::verify::adapters::AdapterChecks;
 use lienzo::verify::lockstep::lockstep as compare;
 use lienzo::verify::reference::Reference;
 use lienzo::verify::{Check, Status, VerifyOptions, verify};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -32,6 +34,12 @@ pub struct VerifyArgs {
     /// Folder with reference.safetensors, samplers.json and tokens.json
     #[arg(long, value_name = "FOLDER")]
     reference: Option<PathBuf>,
+    /// Compare adapters instead: a folder with reference_adapters.safetensors, adapters.json and their files
+    #[arg(long, value_name = "FOLDER", requires = "model", conflicts_with_all = ["reference", "lockstep"])]
+    adapters: Option<PathBuf>,
+    /// With --adapters: the inpainting model of the same family
+    #[arg(long, value_name = "FILE", requires = "adapters")]
+    inpaint_model: Option<PathBuf>,
     /// Only these checks and what is below them: unet,loop.euler
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
@@ -56,6 +64,9 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
     if args.lockstep {
         return lockstep(args);
     }
+    if let Some(folder) = &args.adapters {
+        return adapters(args, folder);
+    }
     if args.reference.is_none() && !args.model.model.is_empty() {
         return Err(Error::usage("--model needs --reference FOLDER: the built-in values belong to the embedded model"));
     }
@@ -70,8 +81,29 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
     let session = engine.session(&model, &cancel);
     let precision = engine.backend().numerics().precision;
     let options = VerifyOptions { only: args.only.clone(), tolerance: args.tolerance, precision };
+    reported(args, &engine, |report| verify(&session, &tokens, &reference, &options, report))
+}
+
+/// Checks of adapters. Merged weights are kept as f32, as the reference keeps them, unless something else is asked for.
+fn adapters(args: &VerifyArgs, folder: &Path) -> Result<ExitCode> {
+    let weight_type = args.device.weight_type.or(Some(WeightType::F32));
+    let engine = DeviceArgs { weight_type, ..args.device.clone() }.engine(None)?;
+    let model = Arc::new(opened(args)?);
+    let inpainting = args.inpaint_model.as_deref().map(checkpoint::open).transpose()?.map(Arc::new);
+    let checks = AdapterChecks::open(&engine, &model, inpainting.as_ref(), folder)?;
+    let precision = engine.backend().numerics().precision;
+    let options = VerifyOptions { only: args.only.clone(), tolerance: args.tolerance, precision };
+    reported(args, &engine, |report| checks.verify(&options, report))
+}
+
+/// Prints what is reported as it comes, or all of it as JSON; then how many passed.
+fn reported(
+    args: &VerifyArgs,
+    engine: &Engine,
+    run: impl FnOnce(&mut dyn FnMut(&Check)) -> Result<()>,
+) -> Result<ExitCode> {
     let mut checks: Vec<Check> = Vec::new();
-    verify(&session, &tokens, &reference, &options, &mut |check| {
+    run(&mut |check| {
         if !args.json {
             puts!("{}", line(check));
         }
