@@ -18,6 +18,8 @@ pub mod group_affine;
 pub mod group_norm;
 pub mod layer_norm;
 pub mod matmul;
+pub mod pixel_shuffle;
+pub mod prelu;
 mod shapes;
 #[cfg(feature = "gpu")]
 mod shrink;
@@ -276,6 +278,8 @@ ops! {
     add::Add,
     concat::Concat,
     upsample::Upsample,
+    prelu::Prelu,
+    pixel_shuffle::PixelShuffle,
     timestep_embedding::TimestepEmbedding,
 }
 

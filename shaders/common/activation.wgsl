@@ -6,6 +6,8 @@ const ACT_RELU: u32 = 4u; // max(x, 0)
 const ACT_TANH3: u32 = 5u; // 3 tanh(x / 3)
 const ACT_TO_UNIT: u32 = 6u; // (x + 1) / 2
 const ACT_FROM_UNIT: u32 = 7u; // 2 x - 1
+const ACT_LEAKY_RELU: u32 = 8u; // x, below 0 0.2 x
+const ACT_FIFTH: u32 = 9u; // 0.2 x
 
 // x / (1 + e^z). The exponent is clamped because WGSL does not promise infinities; the quotient is 0 long before.
 fn over_one_plus_exp(x: vec4<f32>, z: vec4<f32>) -> vec4<f32> {
@@ -60,6 +62,12 @@ fn activate(v: vec4<f32>, kind: u32) -> vec4<f32> {
         }
         case ACT_FROM_UNIT: {
             return fma(v, vec4<f32>(2.0), vec4<f32>(-1.0));
+        }
+        case ACT_LEAKY_RELU: {
+            return select(v, 0.2 * v, v < vec4<f32>());
+        }
+        case ACT_FIFTH: {
+            return 0.2 * v;
         }
         default: {
             return v;

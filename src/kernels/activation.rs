@@ -22,12 +22,25 @@ pub enum Activation {
     ToUnit,
     /// `2 x - 1`: from 0 ..= 1 to -1 ..= 1.
     FromUnit,
+    /// `x`, below 0 `0.2 x`.
+    LeakyRelu,
+    /// `0.2 x`: how much of a residual dense block is added.
+    Fifth,
 }
 
 impl Activation {
     /// All that compute something.
-    pub const ALL: [Self; 7] =
-        [Self::Silu, Self::Gelu, Self::QuickGelu, Self::Relu, Self::Tanh3, Self::ToUnit, Self::FromUnit];
+    pub const ALL: [Self; 9] = [
+        Self::Silu,
+        Self::Gelu,
+        Self::QuickGelu,
+        Self::Relu,
+        Self::Tanh3,
+        Self::ToUnit,
+        Self::FromUnit,
+        Self::LeakyRelu,
+        Self::Fifth,
+    ];
 
     /// The f64 definition.
     pub fn reference(self, x: f64) -> f64 {
@@ -47,6 +60,15 @@ impl Activation {
             Self::Tanh3 => 3.0 * (x / 3.0).tanh(),
             Self::ToUnit => 0.5 * x + 0.5,
             Self::FromUnit => 2.0 * x - 1.0,
+            // The slope as the kernels have it.
+            Self::LeakyRelu => {
+                if x < 0.0 {
+                    f64::from(0.2_f32) * x
+                } else {
+                    x
+                }
+            }
+            Self::Fifth => f64::from(0.2_f32) * x,
         }
     }
 }

@@ -13,6 +13,8 @@ pub mod group_norm;
 pub mod layer_norm;
 pub mod matmul;
 pub mod panels;
+pub mod pixel_shuffle;
+pub mod prelu;
 mod tile;
 pub mod timestep_embedding;
 pub mod upsample;
@@ -196,6 +198,14 @@ macro_rules! by_op {
             }
             Op::Upsample($kernel) => {
                 let $variants = upsample::VARIANTS;
+                $body
+            }
+            Op::Prelu($kernel) => {
+                let $variants = prelu::VARIANTS;
+                $body
+            }
+            Op::PixelShuffle($kernel) => {
+                let $variants = pixel_shuffle::VARIANTS;
                 $body
             }
             Op::TimestepEmbedding($kernel) => {

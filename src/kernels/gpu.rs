@@ -25,6 +25,8 @@ pub mod group_affine;
 pub mod group_norm;
 pub mod layer_norm;
 pub mod matmul;
+pub mod pixel_shuffle;
+pub mod prelu;
 pub mod roofline;
 pub mod timestep_embedding;
 pub mod upsample;
@@ -167,7 +169,7 @@ pub struct GpuVariantInfo {
 macro_rules! by_op {
     ($op:expr, $kernel:ident, $variants:ident => $body:expr) => {
         by_op!(@ $op, $kernel, $variants, $body, Matmul matmul, Conv2d conv2d, GroupNorm group_norm, GroupAffine group_affine, LayerNorm layer_norm,
-            Attention attention, Geglu geglu, Activate activate, Add add, Concat concat, Upsample upsample,
+            Attention attention, Geglu geglu, Activate activate, Add add, Concat concat, Upsample upsample, Prelu prelu, PixelShuffle pixel_shuffle,
             TimestepEmbedding timestep_embedding)
     };
     (@ $op:expr, $kernel:ident, $variants:ident, $body:expr, $($name:ident $module:ident),*) => {

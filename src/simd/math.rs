@@ -91,6 +91,12 @@ pub fn relu<S: Simd>(s: S, x: S::V) -> S::V {
     s.if_negative(x, s.mul(x, s.splat(0.0)), x)
 }
 
+/// `x`, below 0 `slope x`; a NaN stays one.
+#[inline(always)]
+pub fn prelu<S: Simd>(s: S, x: S::V, slope: S::V) -> S::V {
+    s.if_negative(x, s.mul(x, slope), x)
+}
+
 /// `3 tanh(x / 3)`. The error is a few units in the last place of 1, not of the value.
 #[inline(always)]
 pub fn tanh3<S: Simd>(s: S, x: S::V) -> S::V {

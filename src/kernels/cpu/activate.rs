@@ -38,6 +38,8 @@ pub(super) fn activate<S: Simd>(s: S, act: Activation, x: S::V) -> S::V {
         Activation::Tanh3 => math::tanh3(s, x),
         Activation::ToUnit => s.fma(x, s.splat(0.5), s.splat(0.5)),
         Activation::FromUnit => s.fma(x, s.splat(2.0), s.splat(-1.0)),
+        Activation::LeakyRelu => math::prelu(s, x, s.splat(0.2)),
+        Activation::Fifth => s.mul(x, s.splat(0.2)),
     }
 }
 
@@ -85,6 +87,8 @@ mod tests {
                 (Activation::Relu, -4.0, 4.0, false, 0.0),
                 (Activation::Tanh3, -40.0, 40.0, true, 16.0),
                 (Activation::FromUnit, -4.0, 4.0, true, 8.0),
+                (Activation::LeakyRelu, -4.0, 4.0, false, 1.0),
+                (Activation::Fifth, -4.0, 4.0, false, 1.0),
             ];
             for (act, from, to, absolute, bound) in cases {
                 let n = 1 << 16;
@@ -108,7 +112,7 @@ mod tests {
                 let extremes = y[1] == 1e30 && y[2].abs() < 1e-3 && y[4] == 100.0 && y[5].abs() < 1e-30;
                 assert!(extremes, "{isa} {act:?} {y:?}");
             }
-            for act in [Activation::Relu, Activation::Tanh3] {
+            for act in [Activation::Relu, Activation::LeakyRelu, Activation::Tanh3] {
                 let y = activated(isa, act, &[f32::NAN, 1e30, -1e30, 0.0]);
                 assert!(y[0].is_nan() && y[1] >= 3.0 && y[2].is_finite() && y[3] == 0.0, "{isa} {act:?} {y:?}");
             }

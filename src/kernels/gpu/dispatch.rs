@@ -36,6 +36,8 @@ impl From<Activation> for Const {
             Activation::Tanh3 => 5,
             Activation::ToUnit => 6,
             Activation::FromUnit => 7,
+            Activation::LeakyRelu => 8,
+            Activation::Fifth => 9,
         })
     }
 }

@@ -61,6 +61,8 @@ files! {
     "matmul_naive",
     "matmul_reduce",
     "matmul_tiled",
+    "pixel_shuffle",
+    "prelu",
     "roofline_copy",
     "roofline_fma",
     "timestep_embedding",
