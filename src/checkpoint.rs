@@ -29,6 +29,7 @@ mod random;
 mod save;
 #[cfg(test)]
 mod tests;
+mod upscaler;
 
 pub use describe::describe;
 pub use embedding::read_embedding;
@@ -37,6 +38,7 @@ pub use hash_cache::{cached_model_hash, cached_vae_hash};
 pub use open::{is_autoencoder, open, open_autoencoder, open_with_text_encoder, open_with_unet, open_with_vae};
 pub use overlay::open_over;
 pub use save::{save_safetensors, save_safetensors_with};
+pub use upscaler::open_upscaler;
 
 /// Which model it is, as long as the process lives: no two ever have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -6,12 +6,14 @@ pub mod text;
 pub mod tokenizer;
 pub mod training;
 pub mod unet;
+pub mod upscaler;
 
 use crate::error::{Error, Result};
 use autoencoder::kl::KlConfig;
 use autoencoder::tiny::TinyConfig;
 use text::TextConfig;
 use unet::{AddedEmbedding, UnetConfig};
+use upscaler::Upscaler;
 
 /// The networks of a model: those that are there.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,6 +24,8 @@ pub struct Networks {
     pub predictor: Option<Predictor>,
     /// Pixels to latents and back.
     pub autoencoder: Option<Autoencoder>,
+    /// Pixels to more pixels.
+    pub upscaler: Option<Upscaler>,
 }
 
 /// The network that is asked at every step.
@@ -70,7 +74,12 @@ impl Latents {
 impl Networks {
     /// One text encoder, a U-Net and a KL autoencoder.
     pub fn new(text: TextConfig, unet: UnetConfig, vae: KlConfig) -> Self {
-        Self { text: vec![text], predictor: Some(Predictor::Unet(unet)), autoencoder: Some(Autoencoder::Kl(vae)) }
+        Self {
+            text: vec![text],
+            predictor: Some(Predictor::Unet(unet)),
+            autoencoder: Some(Autoencoder::Kl(vae)),
+            upscaler: None,
+        }
     }
 
     /// A text encoder by number.
@@ -99,6 +108,14 @@ impl Networks {
     /// Bad file: there is none.
     pub fn autoencoder(&self) -> Result<&Autoencoder> {
         self.autoencoder.as_ref().ok_or_else(|| lacking("VAE"))
+    }
+
+    /// The upscaler.
+    ///
+    /// # Errors
+    /// Bad file: there is none.
+    pub fn upscaler(&self) -> Result<&Upscaler> {
+        self.upscaler.as_ref().ok_or_else(|| lacking("upscaler"))
     }
 
     /// Positions of one chunk of text, start and end tokens included.

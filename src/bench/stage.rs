@@ -229,6 +229,10 @@ fn inputs(backend: &dyn Backend, model: &Arc<Model>, stage: Part) -> Result<Vec<
             let text = networks.encoder(encoder)?;
             one(part::text::TOKENS, Shape::tokens(chunks, text.positions, text.width), 1.0)
         }
+        Part::Upscale { size: (b, h, w) } => {
+            let side = networks.upscaler()?.multiple();
+            one(part::upscale::IMAGE, Shape::new(b, h / side, w / side, 3 * side * side), 0.5)
+        }
         Part::Context { .. } | Part::Time { .. } => Ok(Vec::new()),
     }
 }

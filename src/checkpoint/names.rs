@@ -8,9 +8,11 @@ mod openclip;
 mod original;
 mod refuse;
 mod taesd;
+mod upscaler;
 
 pub use diffusers::component;
 pub use original::Original;
+pub use upscaler::upscaler;
 
 use original::{Blocks, CLIP, UNET, VAE, vae_levels, vae_name};
 

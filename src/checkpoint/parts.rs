@@ -107,7 +107,7 @@ impl Parts {
             Some(c) => config::schedule(c).map_err(from("scheduler"))?,
             None => schedule,
         };
-        let networks = Networks { text, predictor: Some(Predictor::Unet(unet)), autoencoder };
+        let networks = Networks { text, predictor: Some(Predictor::Unet(unet)), autoencoder, upscaler: None };
         arch::sane(&networks)?;
         let required = arch::required(&networks)?;
         let remedy = "the file is incomplete or not of the Stable Diffusion 1.x/2.x/SDXL family";

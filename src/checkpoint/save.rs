@@ -134,7 +134,7 @@ fn model_of_shapes(model: &Model) -> Result<Model> {
         Some(Autoencoder::Tiny(_)) => Some(Autoencoder::Tiny(arch::tiny(source).map_err(Error::other)?)),
         None => None,
     };
-    let networks = Networks { text, predictor: Some(Predictor::Unet(unet)), autoencoder };
+    let networks = Networks { text, predictor: Some(Predictor::Unet(unet)), autoencoder, upscaler: None };
     let schedule = ScheduleConfig::default();
     let defaults = Defaults::of(&networks, &schedule, "");
     Ok(Model { schedule, defaults, ..Model::new("", model.source.clone(), networks) })

@@ -42,6 +42,11 @@ pub enum Part {
         /// Samples, height, width.
         size: (usize, usize, usize),
     },
+    /// Pixels to more pixels; the size is that of the small picture.
+    Upscale {
+        /// Samples, height, width.
+        size: (usize, usize, usize),
+    },
 }
 
 /// Sizes of one call of the network that predicts.
@@ -71,6 +76,7 @@ impl Part {
             Self::Step(_) => PartKind::Step,
             Self::Decode { .. } => PartKind::Decode,
             Self::Encode { .. } => PartKind::Encode,
+            Self::Upscale { .. } => PartKind::Upscale,
         }
     }
 
@@ -87,6 +93,10 @@ impl Part {
             all.push(Self::Decode { size: (1, 1, 1) });
             let side = autoencoder.factor();
             all.extend(autoencoder.encodes().then_some(Self::Encode { size: (1, side, side) }));
+        }
+        if let Some(upscaler) = &networks.upscaler {
+            let side = upscaler.multiple();
+            all.push(Self::Upscale { size: (1, side, side) });
         }
         all
     }
@@ -118,6 +128,7 @@ impl Part {
                 Autoencoder::Kl(cfg) => super::autoencoder::kl::encode(cfg, b, h, w),
                 Autoencoder::Tiny(cfg) => super::autoencoder::tiny::encode(cfg, b, h, w),
             },
+            Self::Upscale { size: (b, h, w) } => networks.upscaler()?.graph(b, h, w),
         }
     }
 }
@@ -137,6 +148,8 @@ pub enum PartKind {
     Decode,
     /// Pixels to latents.
     Encode,
+    /// Pixels to more pixels.
+    Upscale,
 }
 
 /// Of [`Part::Text`].
@@ -214,4 +227,14 @@ pub mod encode {
     /// `[b, h/f, w/f, 2c]`: mean and log-variance, in the autoencoder's own scale; the mean alone where there is no
     /// variance.
     pub const MOMENTS: Output = Output::new("moments");
+}
+
+/// Of [`Part::Upscale`].
+pub mod upscale {
+    use crate::graph::{Input, Output};
+
+    /// `[b, h/u, w/u, 3 u^2]` in [0, 1]: pixels, or where the network takes them so, u x u of them as channels.
+    pub const IMAGE: Input = Input::new("image");
+    /// `[b, s h, s w, 3]` in [0, 1], not clamped.
+    pub const LARGE: Output = Output::new("large");
 }

@@ -4,6 +4,7 @@
 //! Such a file is a zip archive whose entries are stored uncompressed: `NAME/data.pkl`, a pickle that describes the
 //! tensors, and `NAME/data/0`, `NAME/data/1`, ..., the storages that they are views of.
 
+mod legacy;
 pub(crate) mod pickle;
 mod zip;
 
@@ -37,6 +38,20 @@ pub fn read_nested(bytes: Arc<Bytes>) -> Result<RawFile> {
         found.reverse();
         Ok(found)
     })
+}
+
+/// [`read`] of the tensors under the first of these names that is a dictionary, or at the top level when none is; of a
+/// file of before PyTorch 1.6 too.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_under(bytes: Arc<Bytes>, names: &[&str]) -> Result<RawFile> {
+    let mut head = vec![0; bytes.len().min(legacy::MAGIC.len() as u64) as usize];
+    bytes.read_at(0, &mut head)?;
+    match head == legacy::MAGIC {
+        true => legacy::read(bytes, names),
+        false => read_with(bytes, |pickle| pickle::tensors_under(pickle, names)),
+    }
 }
 
 type Named = Vec<(String, pickle::PickledTensor)>;

@@ -111,7 +111,7 @@ fn networks(config: &str) -> Networks {
         ..TextConfig::default()
     };
     arch::fit_added(&mut unet, std::slice::from_ref(&open)).unwrap();
-    Networks { text: vec![open], predictor: Some(Predictor::Unet(unet)), autoencoder: None }
+    Networks { text: vec![open], predictor: Some(Predictor::Unet(unet)), autoencoder: None, upscaler: None }
 }
 
 fn unet_of(networks: &Networks) -> &UnetConfig {

@@ -134,19 +134,47 @@ type Step<T> = Result<T, String>;
 /// # Errors
 /// A sentence that continues "its pickle ...".
 pub fn state_dict(data: &[u8]) -> Step<Vec<(String, PickledTensor)>> {
+    tensors_under(data, &["state_dict"])
+}
+
+/// The tensors under the first of these names that is a dictionary, or at the top level when none is.
+///
+/// # Errors
+/// As [`state_dict`].
+pub fn tensors_under(data: &[u8], names: &[&str]) -> Step<Vec<(String, PickledTensor)>> {
     let mut machine = Machine::new(data);
     let top = machine.run()?;
-    let Value::Dict(top) = top else { return Err("holds no dictionary of tensors".into()) };
-    let inner = machine.dicts[top].iter().find_map(|(key, value)| match (key, value) {
-        (Value::Text(t), Value::Dict(d)) if machine.text(*t) == b"state_dict" => Some(*d),
-        _ => None,
-    });
-    let mut out = Vec::new();
-    for (key, value) in &machine.dicts[inner.unwrap_or(top)] {
-        let (Value::Text(key), Value::Tensor(view)) = (key, value) else { continue };
-        out.push(machine.described(*key, *view)?);
-    }
-    if out.is_empty() { Err("holds no dictionary of tensors".into()) } else { Ok(out) }
+    machine.under(top, names)
+}
+
+/// What the pickles of a file of before PyTorch 1.6 say.
+pub struct Legacy {
+    /// As [`tensors_under`] gives them.
+    pub tensors: Vec<(String, PickledTensor)>,
+    /// The storages' names, in the order in which they follow.
+    pub keys: Vec<String>,
+    /// Where the first storage begins.
+    pub end: usize,
+}
+
+/// A file of before PyTorch 1.6, which is pickles one behind the other (a version, the machine's sizes, the object, the
+/// storages' keys) and then the storages. `data` begins behind the magic number.
+///
+/// # Errors
+/// As [`state_dict`].
+pub fn legacy(data: &[u8], names: &[&str]) -> Step<Legacy> {
+    let mut machine = Machine::new(data);
+    machine.next_pickle()?;
+    machine.next_pickle()?;
+    let top = machine.next_pickle()?;
+    let tensors = machine.under(top, names)?;
+    let Value::List(keys) = machine.next_pickle()? else { return Err("has no list of storages".into()) };
+    let text = |key: &Value| match key {
+        Value::Text(t) => machine.string(*t),
+        _ => Err("has a storage without a name".into()),
+    };
+    let keys = machine.lists[keys].iter().map(text).collect::<Step<_>>()?;
+    Ok(Legacy { tensors, keys, end: machine.code.at })
 }
 
 /// The tensors of every dictionary, however deep: an embedding's file hides its one matrix in objects of its trainer.
@@ -191,6 +219,32 @@ impl<'a> Machine<'a> {
         let (shape, strides, storage) = (shape.clone(), strides.clone(), self.string(key)?);
         let (dtype, kind, offset) = (kind.dtype(), kind.name(), *offset);
         Ok((self.string(name)?, PickledTensor { dtype, kind, untyped, storage, elements, offset, shape, strides }))
+    }
+
+    /// The tensors of the first dictionary of these names in `top`, or of `top` itself.
+    fn under(&self, top: Value, names: &[&str]) -> Step<Vec<(String, PickledTensor)>> {
+        let Value::Dict(top) = top else { return Err("holds no dictionary of tensors".into()) };
+        let named = |name: &&str| {
+            self.dicts[top].iter().find_map(|(key, value)| match (key, value) {
+                (Value::Text(t), Value::Dict(d)) if self.text(*t) == name.as_bytes() => Some(*d),
+                _ => None,
+            })
+        };
+        let inner = names.iter().find_map(named);
+        let mut out = Vec::new();
+        for (key, value) in &self.dicts[inner.unwrap_or(top)] {
+            let (Value::Text(key), Value::Tensor(view)) = (key, value) else { continue };
+            out.push(self.described(*key, *view)?);
+        }
+        if out.is_empty() { Err("holds no dictionary of tensors".into()) } else { Ok(out) }
+    }
+
+    /// Runs the pickle that begins here, which knows nothing of the one before it.
+    fn next_pickle(&mut self) -> Step<Value> {
+        self.stack.clear();
+        self.marks.clear();
+        self.memo.clear();
+        self.run()
     }
 
     fn run(&mut self) -> Step<Value> {
