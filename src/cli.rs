@@ -8,7 +8,6 @@ mod flags;
 pub mod generate;
 pub mod grid;
 pub mod inspect;
-mod output;
 pub mod prompt;
 mod refused;
 pub mod remedy;

@@ -5,11 +5,14 @@
 pub mod denoise;
 pub mod img2img;
 pub mod inpaint;
+pub mod interpolate;
 pub mod itinerary;
 pub mod outpaint;
 pub mod preview;
 pub mod prompt;
 mod request;
+pub mod tiles;
+pub mod upscale;
 
 pub use request::{Event, Listener, Phase, Request, SIZES, Start, possible_side};
 

@@ -10,6 +10,7 @@ pub mod jpeg;
 pub mod mask;
 pub mod membrane;
 pub mod parameters;
+pub mod raster;
 pub mod read;
 pub mod resize;
 

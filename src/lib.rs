@@ -121,6 +121,7 @@ pub mod job;
 pub mod kernels;
 pub mod layers;
 pub mod models;
+pub mod output;
 pub mod rng;
 pub mod simd;
 pub mod system;

@@ -6,16 +6,15 @@ use super::{DeviceArgs, ModelArgs};
 use clap::Args;
 use lienzo::checkpoint::{self, Model};
 use lienzo::engine::Engine;
-use lienzo::engine::devices::{WeightType, Where};
+use lienzo::engine::devices::Where;
 use lienzo::error::{Error, Result};
 use lienzo::job::word::Auto;
 use lienzo::models::training::Prediction;
-use lienzo::verify::adapters::AdapterChecks;
 use lienzo::verify::lockstep::lockstep as compare;
 use lienzo::verify::reference::Reference;
-use lienzo::verify::{Check, Status, VerifyOptions, verify};
+use lienzo::verify::{Check, Status, VerifyOptions, upscalers, verify};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -34,12 +33,9 @@ pub struct VerifyArgs {
     /// Folder with reference.safetensors, samplers.json and tokens.json
     #[arg(long, value_name = "FOLDER")]
     reference: Option<PathBuf>,
-    /// Compare adapters instead: a folder with reference_adapters.safetensors, adapters.json and their files
-    #[arg(long, value_name = "FOLDER", requires = "model", conflicts_with_all = ["reference", "lockstep"])]
-    adapters: Option<PathBuf>,
-    /// With --adapters: the inpainting model of the same family
-    #[arg(long, value_name = "FILE", requires = "adapters")]
-    inpaint_model: Option<PathBuf>,
+    /// Folder of upscalers with reference_adapters.safetensors or check.safetensors: the networks, resizings and tiles
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["reference", "model", "overlay", "prediction"])]
+    upscalers: Option<PathBuf>,
     /// Only these checks and what is below them: unet,loop.euler
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
@@ -50,7 +46,7 @@ pub struct VerifyArgs {
     #[arg(long)]
     json: bool,
     /// Run every step of every plan on the device and on the CPU, and say which differ
-    #[arg(long, conflicts_with_all = ["reference", "only", "tolerance", "json"])]
+    #[arg(long, conflicts_with_all = ["reference", "upscalers", "only", "tolerance", "json"])]
     lockstep: bool,
     #[command(flatten)]
     device: DeviceArgs,
@@ -64,51 +60,23 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
     if args.lockstep {
         return lockstep(args);
     }
-    if let Some(folder) = &args.adapters {
-        return adapters(args, folder);
-    }
     if args.reference.is_none() && !args.model.model.is_empty() {
         return Err(Error::usage("--model needs --reference FOLDER: the built-in values belong to the embedded model"));
     }
     let engine = args.device.engine(None)?;
-    let model = Arc::new(opened(args)?);
-    let reference = match &args.reference {
-        Some(folder) => Reference::open(folder)?,
-        None => Reference::embedded()?,
-    };
-    let tokens = model.tokenizer()?;
-    let cancel = AtomicBool::new(false);
-    let session = engine.session(&model, &cancel);
     let precision = engine.backend().numerics().precision;
     let options = VerifyOptions { only: args.only.clone(), tolerance: args.tolerance, precision };
-    reported(args, &engine, |report| verify(&session, &tokens, &reference, &options, report))
-}
-
-/// Checks of adapters. Merged weights are kept as f32, as the reference keeps them, unless something else is asked for.
-fn adapters(args: &VerifyArgs, folder: &Path) -> Result<ExitCode> {
-    let weight_type = args.device.weight_type.or(Some(WeightType::F32));
-    let engine = DeviceArgs { weight_type, ..args.device.clone() }.engine(None)?;
-    let model = Arc::new(opened(args)?);
-    let inpainting = args.inpaint_model.as_deref().map(checkpoint::open).transpose()?.map(Arc::new);
-    let checks = AdapterChecks::open(&engine, &model, inpainting.as_ref(), folder)?;
-    let precision = engine.backend().numerics().precision;
-    let options = VerifyOptions { only: args.only.clone(), tolerance: args.tolerance, precision };
-    reported(args, &engine, |report| checks.verify(&options, report))
-}
-
-/// Prints what is reported as it comes, or all of it as JSON; then how many passed.
-fn reported(
-    args: &VerifyArgs,
-    engine: &Engine,
-    run: impl FnOnce(&mut dyn FnMut(&Check)) -> Result<()>,
-) -> Result<ExitCode> {
     let mut checks: Vec<Check> = Vec::new();
-    run(&mut |check| {
+    let mut tell = |check: &Check| {
         if !args.json {
             puts!("{}", line(check));
         }
         checks.push(check.clone());
-    })?;
+    };
+    match &args.upscalers {
+        Some(folder) => upscalers(&engine, folder, &options, &mut tell)?,
+        None => of_model(args, &engine, &options, &mut tell)?,
+    }
     let count = |status| checks.iter().filter(|c| c.status == status).count();
     let failed = count(Status::Fail);
     if args.json {
@@ -119,6 +87,19 @@ fn reported(
         puts!("{} passed, {failed} failed, {left} not compared, on {}", count(Status::Pass), engine.backend().name());
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What a model and its sampling compute.
+fn of_model(args: &VerifyArgs, engine: &Engine, options: &VerifyOptions, tell: &mut dyn FnMut(&Check)) -> Result<()> {
+    let model = Arc::new(opened(args)?);
+    let reference = match &args.reference {
+        Some(folder) => Reference::open(folder)?,
+        None => Reference::embedded()?,
+    };
+    let tokens = model.tokenizer()?;
+    let cancel = AtomicBool::new(false);
+    let session = engine.session(&model, &cancel);
+    verify(&session, &tokens, &reference, options, tell)
 }
 
 /// The model that the flags name: whole, or an autoencoder alone.

@@ -26,6 +26,8 @@ pub(super) struct Parts {
     pub texts: Texts,
     /// 1 to 8.
     pub orientation: u16,
+    /// The ICC profile, unpacked.
+    pub profile: Option<Vec<u8>>,
     /// What could not be read.
     pub notes: Vec<String>,
 }
@@ -73,6 +75,7 @@ pub(super) fn take_apart(bytes: &[u8], limit: usize) -> Parts {
             // decoder.
             b"IDAT" if chunk.whole.len() < 12 + chunk.data.len() => append(&mut parts.pixels, chunk.kind, chunk.data),
             b"tRNS" => parts.pixels.extend_from_slice(chunk.whole),
+            b"iCCP" => parts.profile = colour_profile(&chunk).or(parts.profile),
             b"eXIf" => found.exif = exif::of_exif(chunk.data).or(found.exif),
             b"tEXt" | b"zTXt" | b"iTXt" => found.text(&chunk),
             _ if chunk.is_critical() => parts.pixels.extend_from_slice(chunk.whole),
@@ -84,6 +87,15 @@ pub(super) fn take_apart(bytes: &[u8], limit: usize) -> Parts {
     parts.texts = found.texts.into_iter().flatten().collect();
     parts.notes = found.notes;
     parts
+}
+
+/// Profiles of cameras and screens have a few KB, those of printers a few MB.
+const MAX_PROFILE: usize = 8 << 20;
+
+/// A name, how it is packed (0: zlib), and the packed profile.
+fn colour_profile(chunk: &Chunk<'_>) -> Option<Vec<u8>> {
+    let (_, behind) = split(chunk.data).filter(|_| chunk.is_sound())?;
+    decompress_to_vec_zlib_with_limit(behind.strip_prefix(&[0])?, MAX_PROFILE).ok()
 }
 
 #[derive(Default)]

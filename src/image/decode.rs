@@ -47,22 +47,22 @@ pub(super) fn png_layers(bytes: &[u8], name: &Path, limits: PictureLimits) -> Re
 }
 
 /// A PNG's samples before they become a picture.
-struct Raw {
-    width: usize,
-    height: usize,
-    bytes: Vec<u8>,
-    colour: png::ColorType,
-    depth: png::BitDepth,
+pub(super) struct Raw {
+    pub width: usize,
+    pub height: usize,
+    pub bytes: Vec<u8>,
+    pub colour: png::ColorType,
+    pub depth: png::BitDepth,
 }
 
-fn unknown(raw: &Raw, name: &Path) -> Error {
+pub(super) fn unknown(raw: &Raw, name: &Path) -> Error {
     Error::bad_file(name, format!("pixels of an unknown form: {:?} {:?}", raw.colour, raw.depth))
 }
 
 /// What the decoder may allocate beside the pixels; nothing that needs it is given to it.
 const ROOM: usize = 16 << 20;
 
-fn decode(bytes: &[u8], name: &Path, limits: PictureLimits) -> Result<Raw> {
+pub(super) fn decode(bytes: &[u8], name: &Path, limits: PictureLimits) -> Result<Raw> {
     let bad = |message: String| Error::bad_file(name, message);
     let failed = |e: png::DecodingError| bad(format!("not a readable PNG: {}", escape(&e.to_string())));
     let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: ROOM });

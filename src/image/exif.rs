@@ -62,7 +62,12 @@ pub(super) fn upright(image: Image, turn: u16) -> Image {
 }
 
 /// Pixels of `size` bytes each, `w` by `h` of them, turned and mirrored; and their new width and height.
-pub(super) fn turned(pixels: Vec<u8>, (w, h): (usize, usize), size: usize, turn: u16) -> (Vec<u8>, usize, usize) {
+pub(super) fn turned<T: Copy>(
+    pixels: Vec<T>,
+    (w, h): (usize, usize),
+    size: usize,
+    turn: u16,
+) -> (Vec<T>, usize, usize) {
     if turn <= 1 {
         return (pixels, w, h);
     }

@@ -14,6 +14,14 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 /// # Errors
 /// Bad file: truncated, damaged, or more than `limits`; the size is checked before the pixels are decoded.
 pub fn decode(bytes: &[u8], name: &Path, limits: PictureLimits) -> Result<Image> {
+    decode_with_profile(bytes, name, limits).map(|(image, _)| image)
+}
+
+/// The same, and the picture's ICC profile.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_with_profile(bytes: &[u8], name: &Path, limits: PictureLimits) -> Result<(Image, Option<Vec<u8>>)> {
     let bad = |message: String| Error::bad_file(name, message);
     let failed = |e: &dyn std::fmt::Display| {
         let why = escape(e.to_string().trim());
@@ -36,7 +44,7 @@ pub fn decode(bytes: &[u8], name: &Path, limits: PictureLimits) -> Result<Image>
     rgb.resize(size, 0);
     decoder.decode_into(&mut rgb).map_err(|e| failed(&e))?;
     let turn = decoder.exif().and_then(|block| exif::of_exif(block)).or_else(|| xmp_orientation(&bytes)).unwrap_or(1);
-    Ok(exif::upright(Image { width, height, rgb }, turn))
+    Ok((exif::upright(Image { width, height, rgb }, turn), decoder.icc_profile()))
 }
 
 /// A JPEG's segments, as libjpeg finds them: bytes between two of them are skipped (ITU-T T.81, B.1.1.2 allows fill

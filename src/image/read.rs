@@ -59,14 +59,6 @@ impl Picture {
     }
 }
 
-/// [`Picture::short_hash`] of a file that is not decoded.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn short_hash(path: &Path) -> Result<String> {
-    Ok(digest(&files::read(path, MAX_BYTES)?)[..10].to_owned())
-}
-
 /// Reads a PNG or a JPEG; the content decides which. Texts are those of a PNG.
 ///
 /// # Errors
@@ -86,7 +78,7 @@ pub(super) fn read_layers(path: &Path, limits: PictureLimits) -> Result<(Image, 
     Ok((image, alpha, digest(&bytes)))
 }
 
-fn other(name: &Path, what: &str) -> Error {
+pub(super) fn other(name: &Path, what: &str) -> Error {
     Error::bad_file(name, format!("{what}; PNG and JPEG are read: convert it with an image editor"))
 }
 
@@ -96,13 +88,13 @@ fn digest(bytes: &[u8]) -> String {
 
 /// What the first bytes of a file say it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
+pub(super) enum Format {
     Png,
     Jpeg,
     Other(&'static str),
 }
 
-fn format_of(head: &[u8]) -> Format {
+pub(super) fn format_of(head: &[u8]) -> Format {
     let at = |from: usize, magic: &[u8]| head.get(from..).is_some_and(|rest| rest.starts_with(magic));
     match () {
         () if at(0, SIGNATURE) => Format::Png,

@@ -81,37 +81,81 @@ pub fn window(image: &Image, (x, y): (isize, isize), (width, height): (usize, us
 /// Source: Turkowski, "Filters for common resampling tasks" (Graphics Gems, 1990); the order and the rounding in
 /// between are Pillow's.
 fn resample(image: &Image, (width, height): (usize, usize)) -> Image {
-    let horizontal = Taps::new(image.width, width);
-    let mut rows = vec![0; width * image.height * 3];
-    if rows.is_empty() || image.rgb.is_empty() {
-        return Image { width, height, rgb: vec![255; width * height * 3] };
-    }
-    let (from, to) = (image.rgb.chunks_exact(image.width * 3), rows.chunks_exact_mut(width * 3));
-    for (row, out) in from.zip(to) {
-        for (x, pixel) in out.chunks_exact_mut(3).enumerate() {
-            let (first, weights) = horizontal.at(x);
-            for (c, value) in pixel.iter_mut().enumerate() {
-                let sum = weights.iter().zip(row[first * 3 + c..].iter().step_by(3)).map(|(w, v)| w * f32::from(*v));
-                *value = level(sum.sum());
-            }
-        }
-    }
-    let vertical = Taps::new(image.height, height);
-    let mut rgb = vec![0; width * height * 3];
-    let mut sums = vec![0.0; width * 3];
-    for (y, out) in rgb.chunks_exact_mut(width * 3).enumerate() {
-        let (first, weights) = vertical.at(y);
-        sums.fill(0.0);
-        for (weight, row) in weights.iter().zip(rows[first * width * 3..].chunks_exact(width * 3)) {
-            sums.iter_mut().zip(row).for_each(|(s, v)| *s += weight * f32::from(*v));
-        }
-        out.iter_mut().zip(&sums).for_each(|(o, s)| *o = level(*s));
-    }
+    let rgb = lanczos(&image.rgb, 3, (image.width, image.height), (width, height));
     Image { width, height, rgb }
 }
 
-fn level(value: f32) -> u8 {
-    (value + 0.5).clamp(0.0, 255.0) as u8
+/// A channel's value as a file stores it.
+pub trait Level: Copy + Default {
+    /// What is brightest.
+    const TOP: f32;
+
+    /// The number.
+    fn value(self) -> f32;
+
+    /// The nearest level, at most the brightest.
+    fn nearest(value: f32) -> Self;
+}
+
+impl Level for u8 {
+    const TOP: f32 = 255.0;
+
+    fn value(self) -> f32 {
+        f32::from(self)
+    }
+
+    fn nearest(value: f32) -> Self {
+        (value + 0.5).clamp(0.0, Self::TOP) as Self
+    }
+}
+
+impl Level for u16 {
+    const TOP: f32 = 65_535.0;
+
+    fn value(self) -> f32 {
+        f32::from(self)
+    }
+
+    fn nearest(value: f32) -> Self {
+        (value + 0.5).clamp(0.0, Self::TOP) as Self
+    }
+}
+
+/// Pixels of `channels` samples in another size; nothing of nothing is white.
+pub fn lanczos<T: Level>(
+    samples: &[T],
+    channels: usize,
+    (from_width, from_height): (usize, usize),
+    (width, height): (usize, usize),
+) -> Vec<T> {
+    let horizontal = Taps::new(from_width, width);
+    let mut rows = vec![T::default(); width * from_height * channels];
+    if rows.is_empty() || samples.is_empty() {
+        return vec![T::nearest(T::TOP); width * height * channels];
+    }
+    let (from, to) = (samples.chunks_exact(from_width * channels), rows.chunks_exact_mut(width * channels));
+    for (row, out) in from.zip(to) {
+        for (x, pixel) in out.chunks_exact_mut(channels).enumerate() {
+            let (first, weights) = horizontal.at(x);
+            for (c, value) in pixel.iter_mut().enumerate() {
+                let row = row[first * channels + c..].iter().step_by(channels);
+                *value = T::nearest(weights.iter().zip(row).map(|(w, v)| w * v.value()).sum());
+            }
+        }
+    }
+    let vertical = Taps::new(from_height, height);
+    let mut all = vec![T::default(); width * height * channels];
+    let mut sums = vec![0.0; width * channels];
+    for (y, out) in all.chunks_exact_mut(width * channels).enumerate() {
+        let (first, weights) = vertical.at(y);
+        sums.fill(0.0);
+        let from = rows[first * width * channels..].chunks_exact(width * channels);
+        for (weight, row) in weights.iter().zip(from) {
+            sums.iter_mut().zip(row).for_each(|(s, v)| *s += weight * v.value());
+        }
+        out.iter_mut().zip(&sums).for_each(|(o, s)| *o = T::nearest(*s));
+    }
+    all
 }
 
 /// For each place of a side, the first place of the other side that it is made of, and the weights.
@@ -131,7 +175,7 @@ impl Taps {
             let center = (i as f64 + 0.5) * scale;
             let first = (center - support + 0.5).max(0.0) as usize;
             let last = ((center + support + 0.5) as usize).min(from);
-            let weights: Vec<f64> = (first..last).map(|x| lanczos((x as f64 - center + 0.5) / stretch)).collect();
+            let weights: Vec<f64> = (first..last).map(|x| lobes((x as f64 - center + 0.5) / stretch)).collect();
             let sum: f64 = weights.iter().sum();
             out.first.push(first);
             out.weights.extend(weights.iter().map(|w| (w / sum) as f32));
@@ -145,7 +189,7 @@ impl Taps {
     }
 }
 
-fn lanczos(x: f64) -> f64 {
+fn lobes(x: f64) -> f64 {
     let sinc = |x: f64| if x == 0.0 { 1.0 } else { (PI * x).sin() / (PI * x) };
     if x.abs() < 3.0 { sinc(x) * sinc(x / 3.0) } else { 0.0 }
 }
