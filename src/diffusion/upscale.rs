@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 
 /// Pixels of reflection around a picture, so that the network's own border of zeros darkens none of it.
 const BORDER: usize = 12;
-/// What fast convolutions compute at once along a side. Tiles begin at multiples of it, so that a pixel is computed by
+/// What fast convolutions compute at once along a side. Tiling begin at multiples of it, so that a pixel is computed by
 /// the same operations in every tile.
 const GRID: usize = 4;
 /// Surroundings of a tile of an RRDB network, whose reach is hundreds of pixels but fades after some.
@@ -19,15 +19,15 @@ const RRDB_MARGIN: usize = 32;
 
 /// How a picture is cut for a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tiles {
+pub struct Tiling {
     /// Pixels of a tile along a side, without what is around it.
     pub side: usize,
     /// Pixels around it that are computed too and dropped.
     pub margin: usize,
 }
 
-impl Tiles {
-    /// Tiles of `side` pixels for a network; a side is a multiple of what fast convolutions compute at once.
+impl Tiling {
+    /// Tiling of `side` pixels for a network; a side is a multiple of what fast convolutions compute at once.
     ///
     /// The margin of a Compact network is exact: each of its convolutions carries what is missing at the border of a
     /// tile as far as the pixels go that are computed together. So tiles of any size give the same picture.
@@ -45,7 +45,7 @@ impl Tiles {
         (side(width), side(height))
     }
 
-    /// Tiles of a side with its border: where each begins and ends, and where its window does.
+    /// Tiling of a side with its border: where each begins and ends, and where its window does.
     fn along(&self, n: usize) -> Vec<Span> {
         (0..n.div_ceil(self.side))
             .map(|i| {
@@ -126,7 +126,7 @@ fn unshuffled(x: &Tensor, u: usize) -> Result<Tensor> {
 pub fn upscale(
     stages: &dyn Stages,
     from: &Raster,
-    tiles: Tiles,
+    tiles: Tiling,
     listen: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Raster> {
     let scale = stages.model().networks.upscaler()?.scale();
@@ -172,7 +172,7 @@ fn plane(
     stages: &dyn Stages,
     from: &Raster,
     samples: &[u16],
-    tiles: Tiles,
+    tiles: Tiling,
     tell: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Vec<u16>> {
     let upscaler = *stages.model().networks.upscaler()?;
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn tiles_cover_a_side_and_their_windows_stay_inside() {
         let upscaler = Upscaler::Compact(CompactConfig { features: 8, convs: 2, scale: 2 });
-        let tiles = Tiles::new(&upscaler, 30);
+        let tiles = Tiling::new(&upscaler, 30);
         assert_eq!((tiles.side, tiles.margin), (32, 16));
         let spans = tiles.along(100);
         let mut next = 0;
