@@ -8,6 +8,7 @@ mod flags;
 pub mod generate;
 pub mod grid;
 pub mod inspect;
+mod output;
 pub mod prompt;
 mod refused;
 pub mod remedy;

@@ -121,7 +121,6 @@ pub mod job;
 pub mod kernels;
 pub mod layers;
 pub mod models;
-pub mod output;
 pub mod rng;
 pub mod simd;
 pub mod system;

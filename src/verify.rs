@@ -4,6 +4,7 @@
 //! compared exactly, 8-bit pictures may differ by one level. Everything is computed by
 //! the functions that `generate` calls.
 
+pub mod adapters;
 pub mod diffusers;
 mod family;
 mod inpaint;
@@ -163,6 +164,22 @@ pub fn verify(
     Ok(())
 }
 
+/// What became of a comparison with this limit.
+///
+/// # Errors
+/// It was cancelled.
+fn compared(name: String, limit: f64, computed: Result<f64>) -> Result<Check> {
+    match computed {
+        Ok(error) => {
+            // A NaN is not within any limit.
+            let status = if error <= limit { Status::Pass } else { Status::Fail };
+            Ok(Check { name, error: Some(error), limit, status, note: None })
+        }
+        Err(e) if *e.kind() == crate::Kind::Cancelled => Err(e),
+        Err(e) => Ok(Check { name, error: None, limit, status: Status::Fail, note: Some(e.to_string()) }),
+    }
+}
+
 /// The part that a check needs and these networks lack.
 fn absent(name: &str, networks: &Networks) -> Option<&'static str> {
     let autoencoder = networks.autoencoder.as_ref();
@@ -196,15 +213,7 @@ impl Bench<'_> {
                 return Ok(Check { name, error: None, limit: 0.0, status: Status::Absent, note });
             }
         };
-        match computed {
-            Ok(error) => {
-                // A NaN is not within any limit.
-                let status = if error <= limit { Status::Pass } else { Status::Fail };
-                Ok(Check { name, error: Some(error), limit, status, note: None })
-            }
-            Err(e) if *e.kind() == crate::Kind::Cancelled => Err(e),
-            Err(e) => Ok(Check { name, error: None, limit, status: Status::Fail, note: Some(e.to_string()) }),
-        }
+        compared(name, limit, computed)
     }
 
     fn compute(&self, name: &str) -> Result<f64> {

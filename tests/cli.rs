@@ -338,7 +338,12 @@ fn prompts_come_from_a_file_and_choices_are_made_by_the_seed() {
     run(&["--from-image", "d3.png", "-o", "again.png"]);
     assert!(bytes("again.png") == bytes("d3.png"));
     refused(&["generate", "-p", "@none.txt"], 2, &["none.txt"]);
-    refused(&["generate", "a {red|blue} ball", "--preview", "every=1"], 2, &["--preview", "choices"]);
+    refused(&["generate", "a {red|blue} ball", "--grid", "steps=1,2"], 2, &["--grid", "choices", "prompt=a red cat"]);
+    // Each is shown on the way, and goes on where it was interrupted, like the pictures of one prompt.
+    let shown =
+        ["generate", "a {red|blue} ball", "-b", "2", "--steps", "2", "--preview", "every=1,keep", "-o", "s%d.png"];
+    assert_eq!(stdout(&lienzo(&dir, &shown)), "s1.png\ns2.png\n");
+    assert!(dir.join("s1.preview-001.png").exists() && dir.join("s2.preview-001.png").exists(), "{:?}", dir.names());
 }
 
 #[test]

@@ -127,3 +127,28 @@ fn a_seed_in_the_name_is_found_again() {
         assert!(std::fs::read(dir.join(name)).is_ok_and(|bytes| bytes == want), "{name}");
     }
 }
+
+#[test]
+fn several_prompts_and_grids_go_on_too() {
+    let several: &[&str] = &["generate", "a {red|blue|green} ball", "-b", "3", "--steps", "2", "-o", "d%d.png"];
+    let grid: &[&str] = &["generate", "a ball", "--grid", "steps=1,2,3", "-o", "g.png"];
+    for (command, missing, there) in [
+        (several, &["d2.png"][..], "2 of 3"),
+        (grid, &["g_2.png", "g_grid.png"], "2 of 3"),
+        (grid, &["g_grid.png"], "3 of 3"),
+    ] {
+        let dir = Temp::new();
+        // The seed is random: what is there tells it.
+        let output = lienzo(&dir, command);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let names: Vec<String> = dir.names().into_iter().filter(|n| n.ends_with(".png")).collect();
+        let read = |name: &String| std::fs::read(dir.join(name)).expect("a picture");
+        let want: Vec<_> = names.iter().map(read).collect();
+        missing.iter().for_each(|name| std::fs::remove_file(dir.join(name)).expect("a removal"));
+        let output = lienzo(&dir, &[command, &["--resume"]].concat());
+        assert!(stderr(&output).contains(there), "{}", stderr(&output));
+        assert!(names.iter().map(read).collect::<Vec<_>>() == want, "{command:?} without {missing:?}");
+        let output = lienzo(&dir, &[command, &["--resume"]].concat());
+        assert!(output.status.success() && output.stdout.is_empty(), "{}", stderr(&output));
+    }
+}

@@ -7,13 +7,13 @@ pub use args::GenerateArgs;
 
 use super::device;
 use super::flags::{error, told};
-use super::grid::{self, Grid};
-use super::terminal::{ProgressLine, cancel_on_ctrl_c, print, say};
+use super::grid;
+use super::output::OutputPlan;
+use super::terminal::{cancel_on_ctrl_c, print, say};
 use lienzo::checkpoint::Model;
 use lienzo::diffusion::Request;
 use lienzo::engine::devices::DeviceWish;
 use lienzo::error::{Error, Result, escape};
-use lienzo::image::{PictureLimits, read_png};
 use lienzo::job::fit::{self, Needs};
 use lienzo::job::hints::hints;
 use lienzo::job::metadata::{Metadata, embedding_hashes};
@@ -24,14 +24,13 @@ use lienzo::job::recipe::{Lacking, Recipe, listed};
 use lienzo::job::resolve::{remarks, resolve};
 use lienzo::job::styles::Styling;
 use lienzo::job::{dynamic, resume, tags};
-use lienzo::output::OutputPlan;
 use lienzo::system::format_bytes;
-use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
-use writer::Writer;
+use writer::Manner;
+pub use writer::Writer;
 
 /// Runs the command.
 pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
@@ -44,33 +43,40 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
     let asked = Asked::new(args, &cancel)?;
     let Asked { order, .. } = &asked;
     let Some(ready) = Ready::new(args, &asked)? else { return Ok(ExitCode::SUCCESS) };
-    let Ready { model, requests, request, engine, keep, output } = &ready;
-    let mut output = output.clone();
-    let mut request = request.clone();
+    let Ready { model, mut requests, engine, keep, mut output } = ready;
     let mut metadata = None;
     if !args.output.disable_image_metadata {
         let exact = order.weight_type == Some(lienzo::engine::devices::WeightType::F32);
-        metadata = Some(Metadata::start(model, order.vae.as_deref(), exact, engine, cancel.clone())?);
+        metadata = Some(Metadata::start(&model, order.vae.as_deref(), exact, &engine, cancel.clone())?);
     }
+    let count = asked.count;
     if let Some(metadata) = metadata.as_mut().filter(|_| args.output.resume) {
-        request.skip = already(args, &output, &request, metadata)?;
+        let there = already(args, &output, &mut requests, metadata)?;
         output.set_overwrite(args.output.overwrite);
-        let count = asked.count;
-        say!("{} of {count} pictures are there already", request.skip.len());
-        if request.skip.len() == count {
+        say!("{there} of {count} pictures are there already");
+        if there == count && order.grid.as_ref().is_none_or(|_| grid::has_sheet(&requests, &output)) {
             return Ok(ExitCode::SUCCESS);
         }
     }
-    let session = engine.session(model, &cancel).keeping(*keep).within(args.memory.allowed().budget());
-    if order.grid.is_some() || asked.several.is_some() {
-        let axes = order.grid.as_ref();
-        let grid = Grid { axes, requests, output: &output, metadata, overwrite: args.output.overwrite };
-        grid.run(&session)?;
-        say!("{} pictures, total {:.2} s", asked.count, begun.elapsed().as_secs_f64());
-        return Ok(ExitCode::SUCCESS);
+    let session = engine.session(&model, &cancel).keeping(keep).within(args.memory.allowed().budget());
+    let (overwrite, keep_previews) = (args.output.overwrite, order.preview.is_some_and(|shown| shown.keep));
+    let manner = Manner { output: &output, count, overwrite, keep_previews };
+    let mut writer = Writer::new(manner, metadata);
+    match &order.grid {
+        Some(axes) => grid::run(axes, &requests, &output, overwrite, (&session, writer))?,
+        None => {
+            for (first, request) in resume::numbered(&requests).filter(|(_, r)| r.skip.len() < r.count) {
+                writer.draw(&session, request, first)?;
+            }
+        }
     }
-    Writer::new(ProgressLine::new(), &output, metadata, &request, args.output.overwrite).run(&session)?;
-    say!("seed {}, total {:.2} s", request.seed, begun.elapsed().as_secs_f64());
+    let total = begun.elapsed().as_secs_f64();
+    match requests.as_slice() {
+        [request] if order.grid.is_none() && asked.several.is_none() => {
+            say!("seed {}, total {total:.2} s", request.seed)
+        }
+        _ => say!("{count} pictures, total {total:.2} s"),
+    }
     if let Some(peak) = lienzo::system::peak_resident().filter(|_| args.output.verbose) {
         say!("peak memory {}", format_bytes(peak));
     }
@@ -107,13 +113,11 @@ impl Asked {
             axes.check(args.memory.force).map_err(error)?;
         }
         let several = args.prompts.several()?;
-        let flags = [
-            (args.output.resume, "--resume"),
-            (order.preview.is_some(), "--preview"),
-            (order.grid.is_some(), "--grid"),
-        ];
-        if let (Some(_), Some((_, flag))) = (&several, flags.iter().find(|(given, _)| *given)) {
-            return Err(Error::usage(format!("{flag} takes one prompt without choices, not - or @FILE or {{a|b}}")));
+        if several.is_some() && order.grid.is_some() {
+            return Err(Error::usage(
+                "--grid varies one prompt without choices, not - or @FILE or {a|b}: a sheet shows each cell's own \
+                 setting; give the prompts as an axis of it, --grid \"prompt=a red cat|a dog\"",
+            ));
         }
         let count = order.grid.as_ref().map_or(order.count(), |axes| axes.cells());
         let count = count.saturating_mul(several.as_ref().map_or(1, Vec::len));
@@ -165,8 +169,6 @@ impl Asked {
 struct Ready {
     model: Arc<Model>,
     requests: Vec<Request>,
-    /// The largest of them.
-    request: Request,
     engine: lienzo::engine::Engine,
     keep: lienzo::engine::residency::Keep,
     output: OutputPlan,
@@ -189,7 +191,7 @@ impl Ready {
         };
         args.prompts.words.embed(&model, &mut requests)?;
         let largest = requests.iter().max_by_key(|r| r.width * r.height);
-        let mut request = largest.cloned().ok_or_else(|| Error::other("nothing to draw"))?;
+        let request = largest.cloned().ok_or_else(|| Error::other("nothing to draw"))?;
         if let Some(recipe) = &asked.recipe {
             let lacking = recipe.embeddings(embedding_hashes(&request).as_deref());
             refuse(args, &lacking.into_iter().collect::<Vec<_>>())?;
@@ -197,16 +199,15 @@ impl Ready {
         request.check(&model)?;
         match &asked.output {
             Some(output) if order.grid.is_some() || asked.several.is_some() => {
-                grid::check(&requests, output, &model, args.output.overwrite)?
+                grid::check(&requests, output, &model, args.output.overwrite || args.output.resume)?
             }
-            Some(output) => {
-                let seed = resume::name_seed(&request, 0);
-                output.check_seeds(seed, asked.count)?;
-                if request.preview.is_some() {
-                    output.check_previews(seed, asked.count)?;
-                }
-            }
+            Some(output) => output.check_seeds(resume::name_seed(&request, 0), asked.count)?,
             None => {}
+        }
+        if let Some(output) = asked.output.as_ref().filter(|_| order.preview.is_some()) {
+            let pictures = resume::numbered(&requests)
+                .flat_map(|(first, r)| (0..r.count).map(move |i| (first + i, resume::name_seed(r, i))));
+            output.check_previews(pictures)?;
         }
         let tokenizer = model.tokenizer()?;
         let work = |engine: &lienzo::engine::Engine| fit::work(engine, &model, &requests, &tokenizer);
@@ -215,7 +216,7 @@ impl Ready {
         let size = fit::fit(&engine, &model, &requests, &tokenizer, allowed, &mut notes)?;
         said(&mut notes);
         if let Some(size) = size {
-            requests.iter_mut().chain([&mut request]).for_each(|r| r.batch_size = size);
+            requests.iter_mut().for_each(|r| r.batch_size = size);
         }
         let needs = Needs::new(&engine, &model, &requests, &tokenizer)?;
         if args.memory.plan {
@@ -227,9 +228,10 @@ impl Ready {
         let keep = fit::check(&needs, allowed, &mut notes).map_err(error)?;
         said(&mut notes);
         drop(needs);
+        let request = Request { batch_size: size.unwrap_or(request.batch_size), ..request };
         tell(args, asked, &model, &request)?;
         let Some(output) = asked.output.clone() else { return Ok(None) };
-        Ok(Some(Self { model, requests, request, engine, keep, output }))
+        Ok(Some(Self { model, requests, engine, keep, output }))
     }
 }
 
@@ -256,9 +258,8 @@ fn each(
 /// Fills an order from the picture of `--from-image`.
 fn repeated(args: &GenerateArgs, order: &mut Order, cancel: &AtomicBool) -> Result<Recipe> {
     let path = args.prompts.from_image.as_deref().unwrap_or(std::path::Path::new(""));
-    let (_, texts) = read_png(path, PictureLimits::default())?;
-    let recipe = Recipe::read(&texts).map_err(|why| Error::bad_file(path, why))?;
-    let filled = recipe.fill(order, &args.prompts.model.model, cancel);
+    let recipe = Recipe::of(path, &Files)?;
+    let filled = recipe.fill(order, &args.prompts.model.model, &Files, cancel);
     let lacking = filled.map_err(|e| e.at(escape(&path.to_string_lossy())))?;
     refuse(args, &lacking)?;
     Ok(recipe)
@@ -299,14 +300,14 @@ fn untagged(args: &GenerateArgs, prompt: &str) -> Result<String> {
     Ok(without)
 }
 
-/// The pictures that need not be made again.
+/// Has requests skip the pictures that need not be made again; gives their number.
 fn already(
     args: &GenerateArgs,
     output: &OutputPlan,
-    request: &Request,
+    requests: &mut [Request],
     metadata: &mut Metadata<'_>,
-) -> Result<BTreeSet<usize>> {
-    let (made, strange) = resume::finished(&|index, seed| output.path(index, seed), request, metadata);
+) -> Result<usize> {
+    let (made, strange) = resume::finished(&|number, seed| output.path(number, seed), requests, metadata);
     match strange.first().filter(|_| !args.output.overwrite) {
         Some(path) => Err(Error::usage(format!(
             "--resume: '{}' is there, but was not made by this command; give the same flags as before, another -o, or \

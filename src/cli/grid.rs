@@ -1,40 +1,26 @@
 //! Requests of one picture each go in: the cells of `--grid`, or a prompt each; their pictures come out, and of a grid
 //! a labelled contact sheet.
 
-use super::terminal::{ProgressLine, puts, say};
+use super::generate::Writer;
+use super::output::{OutputPlan, write_png};
+use super::terminal::puts;
 use lienzo::checkpoint::Model;
-use lienzo::diffusion::{Event, Request};
+use lienzo::diffusion::Request;
 use lienzo::engine::Session;
 use lienzo::error::{Error, Result, escape};
-use lienzo::image::{Image, png_bytes};
+use lienzo::image::{Image, PARAMETERS, PictureLimits, png_bytes, read_png};
 use lienzo::job::axes::Axes;
-use lienzo::job::metadata::Metadata;
+use lienzo::job::resume::name_seed;
 use lienzo::job::sheet;
-use lienzo::output::{OutputPlan, write_png};
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-
-/// What a grid is made with, all of it ready.
-pub struct Grid<'a> {
-    /// What varies, where there is to be a sheet.
-    pub axes: Option<&'a Axes>,
-    /// The cells, columns fastest.
-    pub requests: &'a [Request],
-    /// Where the single pictures go.
-    pub output: &'a OutputPlan,
-    /// What is written into them, if anything.
-    pub metadata: Option<Metadata<'a>>,
-    /// Whether an older sheet may go.
-    pub overwrite: bool,
-}
 
 /// Every cell is checked, and its file's name, before the first is drawn.
 pub fn check(requests: &[Request], output: &OutputPlan, model: &Model, overwrite: bool) -> Result<()> {
     let mut taken = HashMap::new();
     for (cell, request) in requests.iter().enumerate() {
         request.check(model).map_err(|e| e.at(format_args!("picture {}", cell + 1)))?;
-        let path = output.path(cell, request.seed);
+        let path = output.path(cell, name_seed(request, 0));
         let shown = escape(&path.to_string_lossy());
         if let Some(other) = taken.insert(path.clone(), cell) {
             let (a, b) = (other + 1, cell + 1);
@@ -47,59 +33,46 @@ pub fn check(requests: &[Request], output: &OutputPlan, model: &Model, overwrite
     Ok(())
 }
 
-impl Grid<'_> {
-    /// Draws all cells, then the sheet. Each picture is written as soon as it is there.
-    pub fn run(mut self, session: &Session<'_>) -> Result<()> {
-        let mut progress = ProgressLine::new();
-        let (mut pictures, mut first) = (Vec::new(), None);
-        for (cell, request) in self.requests.iter().enumerate() {
-            let (image, text, path) = self.cell(cell, request, session, &mut progress)?;
-            if self.axes.is_some() {
-                pictures.push(image);
-                first.get_or_insert((path, text));
+/// Draws all cells, columns fastest, then the sheet. Each picture is written as soon as it is there; those that are
+/// there already are read for the sheet.
+pub fn run(
+    axes: &Axes,
+    cells: &[Request],
+    output: &OutputPlan,
+    overwrite: bool,
+    (session, mut writer): (&Session<'_>, Writer<'_>),
+) -> Result<()> {
+    let (mut pictures, mut first) = (Vec::new(), None);
+    for (number, request) in cells.iter().enumerate() {
+        let (image, text, path) = match request.skip.contains(&0) {
+            true => there(output.path(number, name_seed(request, 0)))?,
+            false => {
+                let drawn = writer.draw(session, request, number)?;
+                let drawn = drawn.ok_or_else(|| Error::other("no picture came out"))?;
+                (drawn.image, drawn.text, drawn.path)
             }
-        }
-        let (Some(axes), Some((path, text))) = (self.axes, first) else { return Ok(()) };
-        let image = sheet::sheet(axes, &pictures)?;
-        let path = write_png(&sheet_path(&path, self.overwrite), &png_bytes(&image, text.as_deref())?, self.overwrite)?;
-        puts!("{}", path.display());
-        Ok(())
+        };
+        pictures.push(image);
+        first.get_or_insert((path, text));
     }
+    let Some((path, text)) = first else { return Ok(()) };
+    let image = sheet::sheet(axes, &pictures)?;
+    let path = write_png(&sheet_path(&path, overwrite), &png_bytes(&image, text.as_deref())?, overwrite)?;
+    puts!("{}", path.display());
+    Ok(())
+}
 
-    /// One picture with its text and where it was written.
-    fn cell(
-        &mut self,
-        cell: usize,
-        request: &Request,
-        session: &Session<'_>,
-        progress: &mut ProgressLine,
-    ) -> Result<(Image, Option<String>, PathBuf)> {
-        let of = self.requests.len();
-        let mut drawn = None;
-        let result = session.draw(request, &mut |event| {
-            match event {
-                Event::Note(note) => say!("note: {note}"),
-                Event::Stage { phase, units, .. } => {
-                    progress.begin(&format!("{} {}/{of}", phase.name(), cell + 1), units.unwrap_or(0));
-                }
-                Event::Done(units) => progress.at(units),
-                // Refused together with a grid.
-                Event::Preview { .. } => {}
-                Event::Picture { image, seed, .. } => {
-                    progress.end();
-                    drawn = Some((image, seed));
-                }
-            }
-            ControlFlow::Continue(())
-        });
-        progress.abandon();
-        result?;
-        let (image, seed) = drawn.ok_or_else(|| Error::other("no picture came out"))?;
-        let text = self.metadata.as_mut().map(|m| m.text(request, 0)).transpose()?;
-        let path = self.output.write(cell, seed, &png_bytes(&image, text.as_deref())?)?;
-        puts!("{}", path.display());
-        Ok((image, text, path))
-    }
+/// Whether the sheet is there too.
+pub fn has_sheet(cells: &[Request], output: &OutputPlan) -> bool {
+    let first = cells.first().map(|request| output.path(0, name_seed(request, 0)));
+    first.is_some_and(|path| sheet_path(&path, true).exists())
+}
+
+/// A picture that an interrupted run has made.
+fn there(path: PathBuf) -> Result<(Image, Option<String>, PathBuf)> {
+    let (image, texts) = read_png(&path, PictureLimits::default())?;
+    let text = texts.into_iter().find(|(key, _)| key == PARAMETERS).map(|(_, text)| text);
+    Ok((image, text, path))
 }
 
 /// `cat_1.png` to `cat_grid.png`, or the next name that is free.

@@ -6,15 +6,16 @@ use super::{DeviceArgs, ModelArgs};
 use clap::Args;
 use lienzo::checkpoint::{self, Model};
 use lienzo::engine::Engine;
-use lienzo::engine::devices::Where;
+use lienzo::engine::devices::{WeightType, Where};
 use lienzo::error::{Error, Result};
 use lienzo::job::word::Auto;
 use lienzo::models::training::Prediction;
+use lienzo::verify::adapters::AdapterChecks;
 use lienzo::verify::lockstep::lockstep as compare;
 use lienzo::verify::reference::Reference;
 use lienzo::verify::{Check, Status, VerifyOptions, upscalers, verify};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -33,6 +34,12 @@ pub struct VerifyArgs {
     /// Folder with reference.safetensors, samplers.json and tokens.json
     #[arg(long, value_name = "FOLDER")]
     reference: Option<PathBuf>,
+    /// Compare adapters instead: a folder with reference_adapters.safetensors, adapters.json and their files
+    #[arg(long, value_name = "FOLDER", requires = "model", conflicts_with_all = ["reference", "lockstep", "upscalers"])]
+    adapters: Option<PathBuf>,
+    /// With --adapters: the inpainting model of the same family
+    #[arg(long, value_name = "FILE", requires = "adapters")]
+    inpaint_model: Option<PathBuf>,
     /// Folder of upscalers with reference_adapters.safetensors or check.safetensors: the networks, resizings and tiles
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["reference", "model", "overlay", "prediction"])]
     upscalers: Option<PathBuf>,
@@ -60,23 +67,46 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode> {
     if args.lockstep {
         return lockstep(args);
     }
+    if let Some(folder) = &args.adapters {
+        return adapters(args, folder);
+    }
     if args.reference.is_none() && !args.model.model.is_empty() {
         return Err(Error::usage("--model needs --reference FOLDER: the built-in values belong to the embedded model"));
     }
     let engine = args.device.engine(None)?;
     let precision = engine.backend().numerics().precision;
     let options = VerifyOptions { only: args.only.clone(), tolerance: args.tolerance, precision };
+    reported(args, &engine, |report| match &args.upscalers {
+        Some(folder) => upscalers(&engine, folder, &options, report),
+        None => of_model(args, &engine, &options, report),
+    })
+}
+
+/// Checks of adapters. Merged weights are kept as f32, as the reference keeps them, unless something else is asked for.
+fn adapters(args: &VerifyArgs, folder: &Path) -> Result<ExitCode> {
+    let weight_type = args.device.weight_type.or(Some(WeightType::F32));
+    let engine = DeviceArgs { weight_type, ..args.device.clone() }.engine(None)?;
+    let model = Arc::new(opened(args)?);
+    let inpainting = args.inpaint_model.as_deref().map(checkpoint::open).transpose()?.map(Arc::new);
+    let checks = AdapterChecks::open(&engine, &model, inpainting.as_ref(), folder)?;
+    let precision = engine.backend().numerics().precision;
+    let options = VerifyOptions { only: args.only.clone(), tolerance: args.tolerance, precision };
+    reported(args, &engine, |report| checks.verify(&options, report))
+}
+
+/// Prints what is reported as it comes, or all of it as JSON; then how many passed.
+fn reported(
+    args: &VerifyArgs,
+    engine: &Engine,
+    run: impl FnOnce(&mut dyn FnMut(&Check)) -> Result<()>,
+) -> Result<ExitCode> {
     let mut checks: Vec<Check> = Vec::new();
-    let mut tell = |check: &Check| {
+    run(&mut |check| {
         if !args.json {
             puts!("{}", line(check));
         }
         checks.push(check.clone());
-    };
-    match &args.upscalers {
-        Some(folder) => upscalers(&engine, folder, &options, &mut tell)?,
-        None => of_model(args, &engine, &options, &mut tell)?,
-    }
+    })?;
     let count = |status| checks.iter().filter(|c| c.status == status).count();
     let failed = count(Status::Fail);
     if args.json {

@@ -19,8 +19,6 @@ pub struct Preview {
     pub every: usize,
     /// With the VAE: the true picture, at the price of a decode.
     pub vae: bool,
-    /// Each preview is a file of its own that stays, instead of one that is replaced and removed at the end.
-    pub keep: bool,
 }
 
 /// Sides of the part that is decoded, in latents.

@@ -59,6 +59,14 @@ impl Picture {
     }
 }
 
+/// [`Picture::short_hash`] of a file that is not decoded.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn short_hash(path: &Path) -> Result<String> {
+    Ok(digest(&files::read(path, MAX_BYTES)?)[..10].to_owned())
+}
+
 /// Reads a PNG or a JPEG; the content decides which. Texts are those of a PNG.
 ///
 /// # Errors

@@ -6,14 +6,13 @@
 
 use super::axes::Axes;
 use super::note::{Field, Objection, phrase};
-use super::word::{self, Auto, Seed};
+use super::word::{self, Auto, Seed, Shown};
 use crate::diffusion::SIZES;
 use crate::diffusion::denoise::samplers::Named;
 use crate::diffusion::denoise::sigmas::ScheduleKind;
 use crate::diffusion::denoise::timesteps::Timesteps;
 use crate::diffusion::inpaint::Fill;
 use crate::diffusion::outpaint::Sides;
-use crate::diffusion::preview::Preview;
 use crate::engine::devices::{NumberKind, WeightType};
 use crate::image::resize::ResizeMode;
 use crate::models::training::Prediction;
@@ -61,7 +60,7 @@ pub struct Order {
     pub grid: Option<Axes>,
     /// What is shown on the way.
     #[serde(with = "word")]
-    pub preview: Option<Preview>,
+    pub preview: Option<Shown>,
 
     /// Sampler steps, 1 to 1000.
     pub steps: Option<usize>,

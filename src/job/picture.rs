@@ -6,8 +6,8 @@ use crate::diffusion::SIZES;
 use crate::diffusion::img2img::Init;
 use crate::error::{Result, escape};
 use crate::image::mask::{Mask, read_mask};
-use crate::image::read::Picture;
-use crate::image::{Image, PictureLimits};
+use crate::image::read::{Picture, short_hash};
+use crate::image::{Image, PictureLimits, Texts, read_png};
 use std::path::Path;
 
 /// Where the pictures of an order are: files for a command line, uploads for a server.
@@ -23,6 +23,18 @@ pub trait Shelf {
     /// # Errors
     /// Whatever keeps it from being read, naming it.
     fn mask(&self, name: &Path) -> Result<Found<Mask>>;
+
+    /// The texts of the PNG of this name.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being read, naming it.
+    fn texts(&self, name: &Path) -> Result<Texts>;
+
+    /// What metadata call the picture of this name: as its [`Found::hash`], but nothing is decoded.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being read, naming it.
+    fn hash(&self, name: &Path) -> Result<String>;
 }
 
 /// What a name stands for.
@@ -48,6 +60,14 @@ impl Shelf for Files {
     fn mask(&self, name: &Path) -> Result<Found<Mask>> {
         let (pixels, sha256) = read_mask(name, PictureLimits::default())?;
         Ok(Found { pixels, hash: sha256.chars().take(10).collect() })
+    }
+
+    fn texts(&self, name: &Path) -> Result<Texts> {
+        read_png(name, PictureLimits::default()).map(|(_, texts)| texts)
+    }
+
+    fn hash(&self, name: &Path) -> Result<String> {
+        short_hash(name)
     }
 }
 

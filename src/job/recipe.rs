@@ -3,8 +3,13 @@
 //! Values become what a user could have asked for and nothing else, so that they pass the same limits, and no name in a
 //! picture is ever opened as a file.
 
-use super::note::{Field, Phrase, phrase};
+mod author;
+mod lacking;
+
+pub use lacking::{Lacking, listed};
+
 use super::order::Order;
+use super::picture::Shelf;
 use super::word::{Seed, Word};
 use crate::checkpoint::{Model, legacy_hash, model_hash, sha256_file, vae_hash};
 use crate::diffusion::denoise::samplers::Family;
@@ -12,8 +17,9 @@ use crate::diffusion::denoise::sigmas::ScheduleKind;
 use crate::diffusion::denoise::timesteps::Timesteps;
 use crate::engine::devices::{NumberKind, WeightType};
 use crate::error::{Error, Result, escape};
+use crate::image::Texts;
 use crate::image::parameters::Parameters;
-use crate::image::{PARAMETERS, Texts};
+use author::{is_webui, settings, webui_version};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
@@ -58,75 +64,6 @@ const NEUTRAL: [(&str, &str); 9] = [
 #[derive(Clone, Debug)]
 pub struct Recipe(Parameters);
 
-/// What of a recipe cannot be honoured.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lacking {
-    /// A share of noise that the program's version decides the meaning of.
-    Eta(String),
-    /// A schedule that the text does not tell: the sampler's name.
-    Schedule(String),
-    /// A setting that nobody here understands.
-    Setting(String),
-    /// Another model: its name and hash, and whether one was given.
-    Model(String, bool),
-    /// Another VAE: its name and hash, and whether one was given.
-    Vae(String, bool),
-    /// A picture to begin with: the strength.
-    Picture(String),
-    /// The picture that was given is another.
-    OtherPicture,
-    /// A tag in the prompt that would change the model.
-    Tag(String),
-    /// The embeddings.
-    Embeddings(String),
-}
-
-impl Lacking {
-    /// In words.
-    pub fn phrase(&self) -> Phrase {
-        match self {
-            Self::Eta(value) => phrase![
-                format!(
-                    "Eta: {} (which older versions of stable-diffusion.cpp wrote without using it: give ",
-                    escape(value)
-                ),
-                Field::Eta,
-                " 1 or 0)"
-            ],
-            Self::Schedule(sampler) => phrase![
-                format!("the schedule of {} (its text does not tell it: give it with ", escape(sampler)),
-                Field::Schedule,
-                ")"
-            ],
-            Self::Setting(text) => escape(text).into(),
-            Self::Model(wanted, true) => phrase![escape(wanted), " (the file of ", Field::Model, " is another)"],
-            Self::Model(wanted, false) => phrase![escape(wanted), " (give its file with ", Field::Model, ")"],
-            Self::Vae(wanted, true) => phrase![escape(wanted), " (the file of ", Field::Vae, " is another)"],
-            Self::Vae(wanted, false) => phrase![escape(wanted), " (give its file with ", Field::Vae, ")"],
-            Self::Picture(strength) => phrase![
-                format!("Denoising strength: {} (made from a picture: give that with ", escape(strength)),
-                Field::InitImage,
-                ")"
-            ],
-            Self::OtherPicture => phrase!["Init image hash (the picture of ", Field::InitImage, " is another)"],
-            Self::Tag(tag) => format!("the {} in its prompt", escape(tag)).into(),
-            Self::Embeddings(wanted) => format!("TI hashes: {} (give the same embeddings)", escape(wanted)).into(),
-        }
-    }
-}
-
-/// All of it as one list.
-pub fn listed(lacking: &[Lacking]) -> Phrase {
-    let mut out = Phrase::default();
-    for (i, lacking) in lacking.iter().enumerate() {
-        if i > 0 {
-            out.0.push("; ".into());
-        }
-        out.0.extend(lacking.phrase().0);
-    }
-    out
-}
-
 impl Recipe {
     /// The settings in a PNG's texts, or what the file is instead.
     ///
@@ -136,16 +73,30 @@ impl Recipe {
         settings(texts).map(Self)
     }
 
+    /// The settings in the PNG of this name.
+    ///
+    /// # Errors
+    /// What keeps it from being read. Bad file: no settings, or those of another program.
+    pub fn of(name: &Path, shelf: &dyn Shelf) -> Result<Self> {
+        Self::read(&shelf.texts(name)?).map_err(|why| Error::bad_file(name, why))
+    }
+
     /// Fills what was not asked for, and tells what nobody here understands. The files that the order names are
     /// compared with those that the picture was made with.
     ///
     /// # Errors
     /// Usage: a value that is none. Cancelled, or what keeps a file from being read.
-    pub fn fill(&self, order: &mut Order, models: &[PathBuf], cancel: &AtomicBool) -> Result<Vec<Lacking>> {
+    pub fn fill(
+        &self,
+        order: &mut Order,
+        models: &[PathBuf],
+        shelf: &dyn Shelf,
+        cancel: &AtomicBool,
+    ) -> Result<Vec<Lacking>> {
         let mut lacking = self.settings(order)?;
         lacking.extend(self.model(order, models, cancel)?);
         lacking.extend(self.vae(order, cancel)?);
-        lacking.extend(self.picture(order, cancel)?);
+        lacking.extend(self.picture(order, shelf)?);
         lacking.extend(super::tags::first(&self.0.prompt).map(Lacking::Tag));
         Ok(lacking)
     }
@@ -302,7 +253,7 @@ impl Recipe {
     }
 
     /// What the picture was made from.
-    fn picture(&self, order: &mut Order, cancel: &AtomicBool) -> Result<Option<Lacking>> {
+    fn picture(&self, order: &mut Order, shelf: &dyn Shelf) -> Result<Option<Lacking>> {
         let Some(strength) = self.0.get("Denoising strength") else { return Ok(None) };
         if self.0.entries.iter().any(|(key, _)| key.starts_with("Hires")) {
             // A second pass, which is told apart.
@@ -310,7 +261,7 @@ impl Recipe {
         }
         let Some(file) = &order.init_image else { return Ok(Some(Lacking::Picture(strength.into()))) };
         let other = match self.0.get("Init image hash").filter(|hash| hash.len() == 10) {
-            Some(hash) => !sha256_file(file, cancel)?.starts_with(hash),
+            Some(hash) => shelf.hash(file)? != *hash,
             None => false,
         };
         number(&mut order.strength, "Denoising strength", strength)?;
@@ -323,44 +274,6 @@ fn is_named(path: &Path, name: Option<&str>) -> bool {
     [path.file_name(), path.file_stem()].iter().flatten().any(|own| own.to_str().is_some() && own.to_str() == name)
 }
 
-/// The settings in a PNG's texts, or what the file is instead.
-fn settings(texts: &Texts) -> Result<Parameters, String> {
-    let text = |key: &str| texts.iter().find(|(k, _)| k == key).map(|(_, text)| text.as_str());
-    let remedy = "; its settings are not the webui's: give them yourself";
-    if let Some(text) = text(PARAMETERS) {
-        if text.trim_start().starts_with('{') {
-            let tool = if text.contains("sui_image_params") { "SwarmUI" } else { "a program that writes JSON" };
-            return Err(format!("was written by {tool}{remedy}"));
-        }
-        let parameters = Parameters::parse(text);
-        return if parameters.entries.is_empty() {
-            Err("holds a prompt but no settings; give them yourself".into())
-        } else {
-            Ok(parameters)
-        };
-    }
-    match author(&text) {
-        Some(tool) => Err(format!("was written by {tool}{remedy}")),
-        None => Err("holds no settings; programs that send pictures often remove them".into()),
-    }
-}
-
-/// The program that wrote these texts, where they tell.
-fn author<'t>(text: &impl Fn(&str) -> Option<&'t str>) -> Option<&'static str> {
-    let json = |key: &str| text(key).is_some_and(|text| text.trim_start().starts_with('{'));
-    let says = |key: &str, word: &str| text(key).is_some_and(|text| text.contains(word));
-    let invoke = ["invokeai_metadata", "invokeai_graph", "sd-metadata", "Dream"];
-    match () {
-        () if invoke.iter().any(|key| text(key).is_some()) => Some("InvokeAI"),
-        () if json("workflow") || json("prompt") => Some("ComfyUI"),
-        () if text("fooocus_scheme").is_some() => Some("Fooocus"),
-        // Others write comments too, GIMP for one.
-        () if says("Software", "NovelAI") || says("Source", "NovelAI") || json("Comment") => Some("NovelAI"),
-        () if text("prompt").is_some() => Some("a program that keeps each setting apart, as Easy Diffusion does"),
-        () => None,
-    }
-}
-
 /// stable-diffusion.cpp writes an eta with every picture, and only later versions give it to samplers that draw noise.
 fn untold_eta(order: &mut Order, eta: Option<&str>) -> Option<Lacking> {
     let eta = eta.filter(|eta| eta.trim().parse() == Ok(0.0_f32))?;
@@ -368,22 +281,6 @@ fn untold_eta(order: &mut Order, eta: Option<&str>) -> Option<Lacking> {
     let own = order.sampler.is_some_and(|named| named.sampler.family == Family::Sigma && named.sampler.takes_eta());
     order.eta = None;
     own.then(|| Lacking::Eta(eta.to_owned()))
-}
-
-/// Major and minor number of the webui's version, or of the one that Forge was made from.
-fn webui_version(version: &str) -> Option<(u32, u32)> {
-    if !is_webui(version) {
-        return None;
-    }
-    let mut numbers = version[version.find('v')? + 1..].split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-/// `v1.10.1`, or Forge's `f2.0.1v1.10.1-...`; others name themselves.
-fn is_webui(version: &str) -> bool {
-    let digits = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
-    let plain = |v: &str| v.strip_prefix('v').is_some_and(digits);
-    plain(version) || version.strip_prefix('f').is_some_and(|rest| digits(rest) && rest.contains("v1."))
 }
 
 /// What a mask was used for, now that there is one; other settings are not its own.
@@ -440,103 +337,4 @@ fn size(order: &mut Order, value: &str) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn texts(list: &[(&str, &str)]) -> Texts {
-        list.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
-    }
-
-    #[test]
-    fn other_programs_are_named() {
-        for (key, text, tool) in [
-            ("prompt", "{\"3\": {}}", "ComfyUI"),
-            ("workflow", "{}", "ComfyUI"),
-            ("invokeai_metadata", "{}", "InvokeAI"),
-            ("parameters", "{\"sui_image_params\": {}}", "SwarmUI"),
-            ("parameters", "just a prompt", "no settings"),
-            ("Software", "GIMP", "holds no settings"),
-            ("Comment", "Created with GIMP", "holds no settings"),
-            ("Comment", "{\"steps\": 28}", "NovelAI"),
-            ("Software", "NovelAI", "NovelAI"),
-            ("prompt", "a red apple", "Easy Diffusion"),
-        ] {
-            let why = settings(&texts(&[(key, text)])).unwrap_err();
-            assert!(why.contains(tool), "{key}: {why}");
-        }
-        let p = settings(&texts(&[("prompt", "{}"), ("parameters", "x\nSteps: 1, Seed: 2, Size: 8x8")]));
-        assert_eq!(p.unwrap().prompt, "x");
-    }
-
-    /// The order that a text gives, and what it lacks.
-    fn filled(text: &str) -> (Order, Vec<String>) {
-        let recipe =
-            Recipe::read(&texts(&[("parameters", &format!("x\nSteps: 4, Seed: 1, Size: 64x64, {text}"))])).unwrap();
-        let mut order = Order::default();
-        let lacking = recipe.fill(&mut order, &[], &AtomicBool::new(false)).unwrap();
-        (order, lacking.iter().map(|l| l.phrase().to_string()).collect())
-    }
-
-    #[test]
-    fn a_schedule_that_was_not_written_is_what_its_program_meant() {
-        let schedule = |text: &str| (filled(text).0.schedule, filled(text).1.len());
-        let uniform = (Some(ScheduleKind::Uniform), 0);
-        assert_eq!(schedule("Sampler: dpm++2m, Version: stable-diffusion.cpp"), uniform);
-        assert_eq!(schedule("Sampler: DPM++ 2M, Version: v1.6.0"), uniform);
-        assert_eq!(schedule("Sampler: DPM++ SDE, Version: f2.0.1v1.8.0-x"), uniform);
-        // What is told, or was the same then.
-        assert_eq!(schedule("Sampler: DPM++ 2M Karras, Version: v1.6.0"), (None, 0));
-        assert_eq!(schedule("Sampler: Restart, Version: v1.6.0"), (None, 0));
-        assert_eq!(schedule("Sampler: Euler a"), (None, 0));
-        let told = "Sampler: DPM++ 2M, Schedule type: Karras, Version: v1.10.1";
-        assert_eq!(schedule(told), (Some(ScheduleKind::Karras), 0));
-        // Nobody can know.
-        for text in ["Sampler: DPM++ 2M", "Sampler: dpmpp_2m, Version: ComfyUI"] {
-            let lacking = filled(text).1;
-            assert!(lacking.len() == 1 && lacking[0].contains("the schedule of DPM++ 2M"), "{lacking:?}");
-        }
-    }
-
-    #[test]
-    fn an_eta_that_may_mean_nothing_is_not_guessed() {
-        let sdcpp = |sampler: &str, eta: &str| {
-            filled(&format!("Eta: {eta}, Sampler: {sampler}, Version: stable-diffusion.cpp"))
-        };
-        let (order, lacking) = sdcpp("euler_a", "0.000000");
-        assert!(order.eta.is_none() && lacking[0].starts_with("Eta: 0.000000"), "{lacking:?}");
-        assert_eq!(sdcpp("euler", "0.000000").1, Vec::<String>::new());
-        assert_eq!((sdcpp("euler_a", "0.500000").0.eta, sdcpp("euler_a", "0.5").1.len()), (Some(0.5), 0));
-        assert_eq!(filled("Eta: 0, Sampler: Euler a, Version: v1.10.1").0.eta, Some(0.0));
-    }
-
-    #[test]
-    fn what_changes_nothing_stops_nothing() {
-        let text = "Sampler: Euler, Created Date: 2025-01-01T10:00:00.1Z, Civitai resources: [], Civitai metadata: {}";
-        assert_eq!(filled(text).1, Vec::<String>::new());
-        let resources = "[{\"type\":\"lora\",\"weight\":0.8,\"modelVersionId\":7}]";
-        let lacking = filled(&format!("Sampler: Euler, Civitai resources: {resources}, Created Date: x")).1;
-        assert_eq!(lacking, [format!("Civitai resources: {resources}")]);
-    }
-
-    #[test]
-    fn seeds_of_64_bits_are_repeated() {
-        let recipe =
-            Recipe::read(&texts(&[("parameters", "x\nSteps: 4, Seed: 12345678901234567890, Size: 64x64")])).unwrap();
-        let mut order = Order::default();
-        recipe.fill(&mut order, &[], &AtomicBool::new(false)).unwrap();
-        assert_eq!(order.seed, Some(Seed::Fixed(12_345_678_901_234_567_890)));
-    }
-
-    #[test]
-    fn versions_of_the_webui() {
-        for version in ["v1.10.1", "v1.6.0-2-g4afaaf8a", "f2.0.1v1.10.1-previous-664-gd557aef9"] {
-            assert!(is_webui(version), "{version}");
-        }
-        assert_eq!(webui_version("v1.6.0-2-g4afaaf8a"), Some((1, 6)));
-        assert_eq!(webui_version("f2.0.1v1.10.1-previous-664-gd557aef9"), Some((1, 10)));
-        assert_eq!(webui_version("stable-diffusion.cpp"), None);
-        for version in ["Lienzo v0.1.0", "stable-diffusion.cpp", "ComfyUI", "f", ""] {
-            assert!(!is_webui(version), "{version}");
-        }
-    }
-}
+mod tests;

@@ -52,7 +52,7 @@ pub fn resolve(
         variation: variation(order),
         start: start.start,
         prediction: order.prediction.and_then(Auto::told),
-        preview: order.preview,
+        preview: order.preview.map(|shown| shown.preview),
         skip: BTreeSet::new(),
     })
 }
@@ -139,6 +139,14 @@ mod tests {
 
         fn mask(&self, _: &Path) -> Result<Found<Mask>> {
             Ok(Found { pixels: Mask::filled(self.1.0, self.1.1, 255), hash: "abcdef0123".into() })
+        }
+
+        fn texts(&self, _: &Path) -> Result<crate::image::Texts> {
+            Ok(Vec::new())
+        }
+
+        fn hash(&self, name: &Path) -> Result<String> {
+            self.picture(name).map(|found| found.hash)
         }
     }
 

@@ -164,7 +164,16 @@ impl Word for Sides {
     }
 }
 
-impl Word for Preview {
+/// Previews as they are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Which are made.
+    pub preview: Preview,
+    /// Each is a picture of its own that stays, instead of one that the next replaces and the end removes.
+    pub keep: bool,
+}
+
+impl Word for Shown {
     /// `every=5`, `5`, with `,vae` and `,keep` behind it.
     fn parse(word: &str) -> Result<Self> {
         let wrong =
@@ -172,20 +181,20 @@ impl Word for Preview {
         let mut words = word.split(',').map(str::trim);
         let every = words.next().map_or("", |first| first.strip_prefix("every=").unwrap_or(first));
         let every = every.parse().ok().filter(|n| *n > 0).ok_or_else(wrong)?;
-        let mut preview = Self { every, vae: false, keep: false };
+        let mut shown = Self { preview: Preview { every, vae: false }, keep: false };
         for word in words {
             match word {
-                "vae" => preview.vae = true,
-                "keep" => preview.keep = true,
+                "vae" => shown.preview.vae = true,
+                "keep" => shown.keep = true,
                 _ => return Err(wrong()),
             }
         }
-        Ok(preview)
+        Ok(shown)
     }
 
     fn word(&self) -> String {
-        let more = [(self.vae, ",vae"), (self.keep, ",keep")].into_iter().filter(|(on, _)| *on);
-        format!("every={}{}", self.every, more.map(|(_, word)| word).collect::<String>())
+        let more = [(self.preview.vae, ",vae"), (self.keep, ",keep")].into_iter().filter(|(on, _)| *on);
+        format!("every={}{}", self.preview.every, more.map(|(_, word)| word).collect::<String>())
     }
 }
 
@@ -365,7 +374,7 @@ mod tests {
         both::<ResizeMode>(&["just", "crop", "fill"]);
         both::<Fill>(&["fill", "original", "latent noise", "latent_nothing"]);
         both::<Sides>(&["left=8,down=16"]);
-        both::<Preview>(&["every=5", "7,vae", "every=2,keep,vae"]);
+        both::<Shown>(&["every=5", "7,vae", "every=2,keep,vae"]);
         both::<Where>(&["auto", "cpu", "gpu", "gpu:3", "GeForce"]);
         both::<NumberKind>(&["auto", "F32", "f16", "bf16"]);
         both::<WeightType>(&["auto", "F16", "f32"]);
@@ -375,9 +384,10 @@ mod tests {
 
     #[test]
     fn previews_are_read() {
-        assert_eq!(Preview::parse("every=2,keep,vae").ok(), Some(Preview { every: 2, vae: true, keep: true }));
+        let both = Shown { preview: Preview { every: 2, vae: true }, keep: true };
+        assert_eq!(Shown::parse("every=2,keep,vae").ok(), Some(both));
         for text in ["", "every=0", "every=x", "every=5,full", "-1"] {
-            assert!(<Preview as Word>::parse(text).is_err(), "{text}");
+            assert!(<Shown as Word>::parse(text).is_err(), "{text}");
         }
         assert!(Auto::<Prediction>::parse("x").is_err());
     }

@@ -89,8 +89,7 @@ pub struct Tokens {
 impl Reference {
     /// Reads a folder. The two JSON files may be missing; their checks are then left out.
     pub fn open(folder: &Path) -> Result<Self> {
-        let path = folder.join("reference.safetensors");
-        let mut reference = Self::from_safetensors(&read(&path)?).map_err(|e| Error::bad_file(&path, e))?;
+        let mut reference = Self::open_file(&folder.join("reference.safetensors"))?;
         let path = folder.join("samplers.json");
         if path.exists() {
             reference.read_samplers(&read(&path)?).map_err(|e| Error::bad_file(&path, e))?;
@@ -100,6 +99,14 @@ impl Reference {
             reference.tokens = serde_json::from_slice(&read(&path)?).map_err(|e| Error::bad_file(&path, e))?;
         }
         Ok(reference)
+    }
+
+    /// The tensors of one file.
+    ///
+    /// # Errors
+    /// Bad file: it is missing or malformed, or of a type that no reference has.
+    pub fn open_file(path: &Path) -> Result<Self> {
+        Self::from_safetensors(&read(path)?).map_err(|e| Error::bad_file(path, e))
     }
 
     /// The embedded model's values, made by diffusers (`tools/export_golden.py`).

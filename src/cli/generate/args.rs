@@ -9,14 +9,13 @@ use lienzo::diffusion::denoise::sigmas::ScheduleKind;
 use lienzo::diffusion::denoise::timesteps::Timesteps;
 use lienzo::diffusion::inpaint::Fill;
 use lienzo::diffusion::outpaint::Sides;
-use lienzo::diffusion::preview::Preview;
 use lienzo::error::{Error, Result};
 use lienzo::image::resize::ResizeMode;
 use lienzo::job::axes::Axes;
 use lienzo::job::dynamic;
 use lienzo::job::fit::Allowed;
 use lienzo::job::order::Order;
-use lienzo::job::word::{Auto, ByteCount, Seed};
+use lienzo::job::word::{Auto, ByteCount, Seed, Shown};
 use lienzo::models::training::Prediction;
 use lienzo::rng::RngKind;
 use std::io::Read as _;
@@ -106,7 +105,7 @@ pub struct PictureFlags {
     /// Make a picture for every combination and a contact sheet, for example "steps=10,20 x sampler=euler,heun"; up to
     /// three of steps, sampler, scheduler, cfg, seed, size, clip-skip, eta, strength and prompt=a red cat|a dog.
     /// 5..30..5 are the numbers from 5 to 30 in steps of 5
-    #[arg(long, value_name = "AXES", value_parser = parsed::<Axes>, conflicts_with_all = ["resume", "preview"])]
+    #[arg(long, value_name = "AXES", value_parser = parsed::<Axes>)]
     grid: Option<Axes>,
 }
 
@@ -247,8 +246,8 @@ pub struct OutputFlags {
     pub resume: bool,
     /// Show the picture while it is made, in NAME.preview.png: every=5 after each 5 evaluations; every=5,vae exactly,
     /// but slowly; with ,keep each in a file of its own that stays
-    #[arg(long, value_name = "every=N[,vae][,keep]", value_parser = parsed::<Preview>)]
-    preview: Option<Preview>,
+    #[arg(long, value_name = "every=N[,vae][,keep]", value_parser = parsed::<Shown>)]
+    preview: Option<Shown>,
     /// Write no prompt and no settings into the PNG
     #[arg(long)]
     pub disable_image_metadata: bool,

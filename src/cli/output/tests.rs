@@ -1,7 +1,7 @@
 //! What `-o` may say goes in; the names, the files and the refusals that must follow are written beside it.
 
 use super::*;
-use crate::error::Kind;
+use lienzo::error::Kind;
 
 /// A folder of its own for a test, removed at its end.
 struct Folder(PathBuf);

@@ -1,7 +1,7 @@
 //! What `-o` says and finished files go in; whole files under their final names come out, or none.
 
-use crate::error::{Error, Remedy, Result, escape};
-use crate::files::{self, IfTaken, Temporary, cannot_write};
+use lienzo::error::{Error, Remedy, Result, escape};
+use lienzo::files::{self, IfTaken, Temporary, cannot_write};
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -144,13 +144,13 @@ impl OutputPlan {
         Ok(())
     }
 
-    /// Refuses names of previews that the file system cannot take: `count` pictures, the first of the seed `seed`.
+    /// Refuses names of previews that the file system cannot take, of pictures by number and seed.
     ///
     /// # Errors
     /// Usage: the name is too long.
-    pub fn check_previews(&self, seed: u64, count: usize) -> Result<()> {
-        for index in 0..count {
-            let path = preview_path(&self.path(index, seed.wrapping_add(index as u64)));
+    pub fn check_previews(&self, pictures: impl Iterator<Item = (usize, u64)>) -> Result<()> {
+        for (index, seed) in pictures {
+            let path = preview_path(&self.path(index, seed));
             if let Err(e) = path.symlink_metadata().map(drop).or_else(|e| match e.kind() {
                 ErrorKind::NotFound => Ok(()),
                 _ => Err(e),
