@@ -22,9 +22,10 @@ use crate::graph::plan::Plan;
 use crate::models::part::Part;
 use programs::{Key, Table};
 use residency::{Again, Keep, Residency};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 use texts::Texts;
 
@@ -49,6 +50,8 @@ pub struct Engine {
     after: Mutex<Option<&'static str>>,
 }
 
+/// How often it is looked at whether it is one's turn.
+const TURN: Duration = Duration::from_millis(1);
 /// Refused variants after which a device is given up: more than any op has.
 const MOST_REFUSALS: usize = 32;
 
@@ -209,7 +212,8 @@ impl Engine {
         Session { engine: self, model, cancel, keep: None, budget: None, tell: None, visitor: None }
     }
 
-    /// Forgets loaded programs of a model that no session uses, and with them the weights that nothing else holds.
+    /// Forgets loaded programs of a model that no session uses, and with them the weights that nothing else holds. Those
+    /// of a model that was dropped go by themselves, when the next session begins or ends.
     pub fn release(&self, model: &Model, which: impl Fn(&Part) -> bool) {
         self.lock().release(model.id(), None, which);
     }
@@ -217,35 +221,43 @@ impl Engine {
     /// A loaded stage. What the session may not keep beside it is let go before; where the budget has no room for it,
     /// what nobody uses goes, and what others use is waited for.
     fn program(&self, session: &Session<'_>, part: Part) -> Result<Loaded> {
-        let Session { model, visitor, .. } = *session;
-        let keep = session.kept();
-        let key = Key { model: model.id(), part, streamed: keep == Keep::Stream };
+        let key = Key { model: session.model.id(), part, streamed: session.kept() == Keep::Stream };
         loop {
-            if let Some(found) = self.lock().find(&key, visitor) {
+            if let Some(found) = self.lock().find(&key, session.visitor) {
                 return Ok(found);
             }
-            let loading = lock(&self.loading);
+            let notes = RefCell::default();
+            let loaded = self.loaded(session, key, &notes);
+            // Told when nothing is locked any more: who hears it may take long, or ask the engine something.
+            notes.into_inner().into_iter().for_each(|note| session.say(note));
+            match loaded? {
+                Some(program) => return Ok(program),
+                None => self.wait_for_room(session)?,
+            }
+        }
+    }
+
+    /// Loads a stage while nobody else loads anything. None where others use what is in the way.
+    fn loaded(&self, session: &Session<'_>, key: Key, notes: &RefCell<Vec<String>>) -> Result<Option<Loaded>> {
+        let Session { model, visitor, .. } = *session;
+        let _loading = lock_unless(session.cancel, &self.loading)?;
+        loop {
             // Another session may have loaded it meanwhile.
             if let Some(found) = self.lock().find(&key, visitor) {
-                return Ok(found);
+                return Ok(Some(found));
             }
-            self.lock().release(key.model, visitor, |other| !keep.beside(&part, other));
+            self.lock().release(key.model, visitor, |other| !session.kept().beside(&key.part, other));
             let backend = self.backend();
-            match self.load(&backend, session, key) {
-                Ok(Some((program, memory))) => {
-                    // Given up meanwhile: what was loaded is of no use.
-                    if !Arc::ptr_eq(&backend, &self.backend()) {
-                        continue;
-                    }
+            match self.load(&backend, session, key, notes) {
+                Ok(Some((program, memory))) if Arc::ptr_eq(&backend, &self.backend()) => {
                     let loaded: Loaded = Arc::new(Mutex::new(program));
-                    self.lock().insert(key, loaded.clone(), memory, visitor);
-                    return Ok(loaded);
+                    self.lock().insert((key, model), loaded.clone(), memory, visitor);
+                    return Ok(Some(loaded));
                 }
-                Ok(None) => {
-                    drop(loading);
-                    self.wait_for_room(session)?;
-                }
-                Err(e) if self.fall_back(&backend, &e, &|note| session.say(note)) => {}
+                // Given up meanwhile: what was loaded is of no use.
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(None),
+                Err(e) if self.fall_back(&backend, &e, &|note| notes.borrow_mut().push(note)) => {}
                 Err(e) => return Err(e),
             }
         }
@@ -258,6 +270,7 @@ impl Engine {
         backend: &Arc<dyn Backend>,
         session: &Session<'_>,
         key: Key,
+        notes: &RefCell<Vec<String>>,
     ) -> Result<Option<(Box<dyn Program>, Memory)>> {
         let Session { model, visitor, .. } = *session;
         let mut refusals = 0;
@@ -277,7 +290,7 @@ impl Engine {
             }
             let result = backend.load(Arc::new(plan), model);
             // Loads come one after the other: what the backend says now, it says of this one.
-            backend.notes().into_iter().for_each(|note| session.say(note));
+            notes.borrow_mut().append(&mut backend.notes());
             match result {
                 Ok(program) => return Ok(Some((program, memory))),
                 // The backend knows now what to do without: plan anew.
@@ -286,7 +299,7 @@ impl Engine {
                     let mut programs = self.lock();
                     programs.leave(visitor);
                     if programs.forget_idle() {
-                        session.say(format!("{e}; trying again with nothing else loaded"));
+                        notes.borrow_mut().push(format!("{e}; trying again with nothing else loaded"));
                     } else if programs.others(visitor) {
                         return Ok(None);
                     } else {
@@ -319,6 +332,19 @@ impl Engine {
 /// that panicked half-way is set anew before it runs again.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// The same, unless the work is cancelled before it is one's turn: others may hold it for as long as a step takes, or
+/// as a model takes to be read.
+fn lock_unless<'m, T>(cancel: &AtomicBool, mutex: &'m Mutex<T>) -> Result<MutexGuard<'m, T>> {
+    loop {
+        match mutex.try_lock() {
+            Ok(guard) => return Ok(guard),
+            Err(TryLockError::Poisoned(e)) => return Ok(e.into_inner()),
+            Err(TryLockError::WouldBlock) if cancel.load(Ordering::Relaxed) => return Err(Error::cancelled()),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(TURN),
+        }
+    }
 }
 
 /// The plan of a stage for a backend.

@@ -4,9 +4,10 @@
 //! until it has to wait for room. What nobody claims stays for the next request that wants it, and is the first to go.
 
 use crate::backend::Memory;
-use crate::checkpoint::ModelId;
+use crate::checkpoint::{Model, ModelId};
 use crate::models::part::{Part, PartKind};
 use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Weak};
 
 /// A model, a part of it, and whether its matrices are streamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +30,8 @@ pub(super) struct Visitor(u64);
 
 struct Entry<P> {
     program: P,
+    /// Nobody can ask for the parts of a model that is no more.
+    model: Weak<Model>,
     memory: Memory,
     claims: BTreeSet<Visitor>,
     /// When it was last asked for.
@@ -64,10 +67,17 @@ impl<P: Clone> Table<P> {
     }
 
     /// A program that has been loaded, claimed from now on.
-    pub fn insert(&mut self, key: Key, program: P, memory: Memory, who: Option<Visitor>) {
+    pub fn insert(&mut self, (key, model): (Key, &Arc<Model>), program: P, memory: Memory, who: Option<Visitor>) {
         self.clock += 1;
-        let claims = who.into_iter().collect();
-        self.entries.insert(key, Entry { program, memory, claims, asked: self.clock });
+        let (model, claims) = (Arc::downgrade(model), who.into_iter().collect());
+        self.entries.insert(key, Entry { program, model, memory, claims, asked: self.clock });
+    }
+
+    /// Forgets what is of no use to anybody: the parts of models that were dropped, and those that read their weights
+    /// at every run (they hold the model itself, and nothing that took long to make).
+    pub fn tidy(&mut self) {
+        let useful = |key: &Key, entry: &Entry<P>| !key.streamed && entry.model.strong_count() > 0;
+        self.entries.retain(|key, entry| !entry.claims.is_empty() || useful(key, entry));
     }
 
     /// Lets go of a session's claims: it has ended, or waits.
@@ -149,13 +159,15 @@ mod tests {
 
     #[test]
     fn what_others_use_stays_and_the_longest_idle_goes_first() {
-        let model = crate::checkpoint::Model::embedded().unwrap().id();
+        let embedded = Arc::new(Model::embedded().unwrap());
+        let model = embedded.id();
         let key = |kind| Key { model, part: part(kind), streamed: false };
+        let new = |kind| (key(kind), &embedded);
         let mut table = Table::default();
         let (a, b) = (Some(table.visitor()), Some(table.visitor()));
-        table.insert(key(0), 'a', memory(10, 1), a);
-        table.insert(key(1), 'b', memory(20, 2), b);
-        table.insert(key(2), 'c', memory(20, 3), b);
+        table.insert(new(0), 'a', memory(10, 1), a);
+        table.insert(new(1), 'b', memory(20, 2), b);
+        table.insert(new(2), 'c', memory(20, 3), b);
         // Decoders share their weights.
         assert_eq!(table.bytes_beside(&key(3), memory(5, 5)), 10 + 1 + 20 + 2 + 3 + 10);
         assert!(!table.make_room(&key(3), memory(5, 5), 45) && table.others(a));
@@ -169,5 +181,25 @@ mod tests {
         assert!(table.find(&key(2), None).is_none() && table.find(&key(1), None).is_some());
         table.leave(a);
         assert!(table.forget_idle() && !table.forget_idle() && !table.forget_all());
+    }
+
+    #[test]
+    fn what_is_of_no_use_goes_when_nobody_claims_it() {
+        let models = [(); 2].map(|()| Arc::new(Model::embedded().unwrap()));
+        let key = |n: usize, streamed| Key { model: models[n].id(), part: part(n), streamed };
+        let keys = [key(0, false), key(1, false), key(0, true)];
+        let mut table = Table::default();
+        let who = Some(table.visitor());
+        for (n, key) in [0, 1, 0].into_iter().zip(keys) {
+            table.insert((key, &models[n]), 'p', memory(1, 1), who);
+        }
+        let [_kept, dropped] = models;
+        drop(dropped);
+        let there = |table: &mut Table<char>| keys.map(|key| table.find(&key, None).is_some());
+        table.tidy();
+        assert_eq!(there(&mut table), [true; 3]);
+        table.leave(who);
+        table.tidy();
+        assert_eq!(there(&mut table), [true, false, false]);
     }
 }

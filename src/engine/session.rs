@@ -3,7 +3,7 @@
 
 use super::programs::{Key, Visitor};
 use super::residency::Keep;
-use super::{Engine, Loaded, lock, plan_on};
+use super::{Engine, Loaded, lock_unless, plan_on};
 use crate::backend::{Backend, Program, Run, Value};
 use crate::checkpoint::Model;
 use crate::diffusion::itinerary::Itinerary;
@@ -44,7 +44,10 @@ struct Visit<'a> {
 
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
-        self.engine.lock().leave(Some(self.visitor));
+        let mut programs = self.engine.lock();
+        programs.leave(Some(self.visitor));
+        programs.tidy();
+        drop(programs);
         self.engine.let_go.notify_all();
     }
 }
@@ -80,7 +83,11 @@ impl Session<'_> {
     /// As [`Engine::draw`]; cancelled.
     pub fn draw(&self, request: &Request, listen: &mut Listener<'_>) -> Result<()> {
         let tokens = self.engine.texts.tokenizer(self.model)?;
-        let visitor = self.engine.lock().visitor();
+        let visitor = {
+            let mut programs = self.engine.lock();
+            programs.tidy();
+            programs.visitor()
+        };
         let _visit = Visit { engine: self.engine, visitor };
         // The story and the session tell the same listener, never at the same time.
         let (listen, stopped) = (RefCell::new(listen), Cell::new(false));
@@ -139,7 +146,7 @@ impl Session<'_> {
     fn once(&self, stage: Part, input: Input, value: &Value, output: Output) -> Result<Tensor> {
         self.retried(|| {
             let program = self.program(stage)?;
-            self.through(lock(&program).as_mut(), input, value, output)
+            self.through(lock_unless(self.cancel, &program)?.as_mut(), input, value, output)
         })
     }
 
@@ -221,13 +228,16 @@ impl Session<'_> {
     ) -> Result<Tensor> {
         let key = Key { model: self.model.id(), part: stage, streamed: self.kept() == Keep::Stream };
         loop {
-            let loading = lock(&self.engine.loading);
-            if let Some((mut program, _)) = self.engine.load(backend, self, key)? {
-                drop(loading);
-                return self.through(program.as_mut(), input, value, output);
+            let notes = RefCell::default();
+            let loaded = {
+                let _loading = lock_unless(self.cancel, &self.engine.loading)?;
+                self.engine.load(backend, self, key, &notes)
+            };
+            notes.into_inner().into_iter().for_each(|note| self.say(note));
+            match loaded? {
+                Some((mut program, _)) => return self.through(program.as_mut(), input, value, output),
+                None => self.engine.wait_for_room(self)?,
             }
-            drop(loading);
-            self.engine.wait_for_room(self)?;
         }
     }
 }
@@ -286,7 +296,7 @@ impl Stages for Session<'_> {
         let inputs: Vec<(Input, Value)> = inputs.into_iter().map(|(input, t)| (input, t.into())).collect();
         let result = session.retried(|| {
             let program = session.program(part)?;
-            let mut program = lock(&program);
+            let mut program = lock_unless(self.cancel, &program)?;
             inputs.iter().try_for_each(|(input, value)| program.set(*input, value))?;
             program.run(Run::Fast { cancel: self.cancel })?;
             outputs.iter().map(|output| take(program.get(*output)?)).collect()
@@ -328,7 +338,7 @@ impl SessionUnet<'_> {
         if self.kv.as_ref().is_none_or(|kv| !Arc::ptr_eq(&kv.backend, &backend)) {
             let stage = Part::Context { contexts: self.shape.contexts, tokens: self.shape.tokens };
             let program = self.session.program(stage)?;
-            let mut program = lock(&program);
+            let mut program = lock_unless(self.session.cancel, &program)?;
             program.set(part::context::CONTEXT, &self.context)?;
             program.run(Run::Fast { cancel: self.session.cancel }).map_err(|e| e.at("context"))?;
             let all = 0..self.session.model.networks.keys_values().len();
@@ -388,7 +398,7 @@ impl UnetCall for SessionUnet<'_> {
             // A program of its own, which goes before the step's comes where only one is kept.
             self.keys_values()?;
             let program = session.program(Part::Step(self.shape))?;
-            let mut program = lock(&program);
+            let mut program = lock_unless(session.cancel, &program)?;
             // Another call may have used this program since: two chunk counts alternate, a batch of pictures does not.
             for (n, value) in self.keys_values()?.iter().enumerate() {
                 program.set(part::step::keys_values(n), value)?;
