@@ -212,8 +212,8 @@ impl Engine {
         Session { engine: self, model, cancel, keep: None, budget: None, tell: None, visitor: None }
     }
 
-    /// Forgets loaded programs of a model that no session uses, and with them the weights that nothing else holds. Those
-    /// of a model that was dropped go by themselves, when the next session begins or ends.
+    /// Forgets loaded programs of a model that no session uses, and with them the weights that nothing else holds.
+    /// Those of a model that was dropped go by themselves, when the next session begins or ends.
     pub fn release(&self, model: &Model, which: impl Fn(&Part) -> bool) {
         self.lock().release(model.id(), None, which);
     }
