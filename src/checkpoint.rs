@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub mod adapter;
 pub mod arch;
 mod config;
 mod describe;
@@ -98,6 +99,12 @@ impl Model {
             tokenizer: self.tokenizer.clone(),
             defaults: self.defaults.clone(),
         }
+    }
+
+    /// The same networks over other tensors of the same shapes: a model of its own.
+    #[must_use]
+    pub fn over(&self, source: Arc<dyn WeightSource>) -> Self {
+        Self { source, ..self.with_networks(self.networks.clone()) }
     }
 
     /// Its number: what loaded programs and packed weights are kept by.

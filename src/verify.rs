@@ -98,6 +98,8 @@ enum Job {
 /// Each of TEXT, UNET and LOOP is about ten times the largest healthy error of all backends (scalar, AVX2, AVX-512, a
 /// GPU in f32), measured on a tiny model with every kind of block, on one of SD 2 and on the embedded one.
 mod limit {
+    /// Weights with adapters merged into them, in f32: 2.6e-6.
+    pub const MERGED: f64 = 1e-5;
     /// Hidden states: 2.5e-6.
     pub const TEXT: f64 = 2e-5;
     /// One call of the U-Net: 7.1e-6, with SD 2's 1.3e-5 (3.3e-6 with the embedded model). A matmul with one column

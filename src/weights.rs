@@ -11,6 +11,7 @@ pub(crate) mod ckpt;
 mod decode;
 pub mod expr;
 pub(crate) mod format;
+pub(crate) mod patch;
 mod quantized;
 pub(crate) mod safetensors;
 pub(crate) mod table;
@@ -66,12 +67,36 @@ impl SourceId {
     }
 }
 
+/// Which change of a tensor, and how much of it: whose change it is tells which, beside the tensor's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PatchId {
+    /// Of the adapter's file.
+    pub source: SourceId,
+    /// The bits of how much, an f32.
+    pub strength: u32,
+}
+
+/// What a tensor's elements are made of: whose bytes they are, and what is changed of them, in order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin {
+    /// Who holds the pristine tensor.
+    pub source: SourceId,
+    /// Changes; none where no adapter touches it.
+    pub patches: Vec<PatchId>,
+}
+
 /// Where a model's tensors come from: a file, a folder, an archive entry or bytes in the binary.
 ///
 /// Names are canonical. Reads are positioned (`pread`), so a source can be shared between threads.
 pub trait WeightSource: Send + Sync {
     /// Who holds a tensor: a source over another one passes on the other's word for what it does not change.
     fn id(&self, name: &str) -> SourceId;
+
+    /// What is changed of a tensor, in order; nothing, unless the source says otherwise.
+    fn patches(&self, name: &str) -> &[PatchId] {
+        let _ = name;
+        &[]
+    }
 
     /// The canonical names, sorted.
     fn names(&self) -> Vec<&str>;

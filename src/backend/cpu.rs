@@ -18,7 +18,7 @@ use crate::kernels::cpu::panels::Packed;
 use crate::kernels::cpu::{self as kernels, In, Io, Out};
 use crate::simd::Isa;
 use crate::tensor::Tensor;
-use crate::weights::SourceId;
+use crate::weights::Origin;
 use crate::workers::Workers;
 use memory::{Arena, Buffer};
 use reader::{Packer, panel_bytes};
@@ -28,9 +28,9 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 use stream::Stream;
 
-/// Packed weights by expression and layout, and by whose tensors they are made of: models that have a file in common
+/// Packed weights by expression and layout, and by what they are made of: models that have a file in common
 /// share what they read from it.
-type Store = HashMap<(Vec<SourceId>, PlanWeight), Weak<Packed>>;
+type Store = HashMap<(Vec<Origin>, PlanWeight), Weak<Packed>>;
 
 /// Runs plans on the processor's cores.
 pub struct Cpu {

@@ -3,7 +3,7 @@
 use crate::dtype::Dtype;
 use crate::error::escape;
 use crate::weights::expr::WeightExpr;
-use crate::weights::{SourceId, WeightSource};
+use crate::weights::{Origin, WeightSource};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard};
 
@@ -17,7 +17,7 @@ pub struct Rounded {
 struct State {
     rounded: bool,
     /// Weights that hold values beyond f16, by their first tensor.
-    beyond: BTreeSet<(String, SourceId)>,
+    beyond: BTreeSet<(String, Origin)>,
     /// How much of this has been said.
     said: (bool, usize),
 }
@@ -28,9 +28,9 @@ impl Rounded {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// A matrix of this type was rounded to f16.
-    pub fn round(&self, from: Dtype) {
-        if from != Dtype::F16 {
+    /// A matrix of this type was rounded to f16. One that an adapter changes is rounded as the file's own was.
+    pub fn round(&self, from: Dtype, patched: bool) {
+        if from != Dtype::F16 && !patched {
             self.lock().rounded = true;
         }
     }
@@ -48,7 +48,7 @@ impl Rounded {
     /// The first tensors of a source's weights that are known to hold values beyond f16.
     #[cfg(feature = "gpu")]
     pub fn beyond(&self, source: &dyn WeightSource) -> Vec<String> {
-        let own = |key: &&(String, SourceId)| source.info(&key.0).is_some() && source.id(&key.0) == key.1;
+        let own = |key: &&(String, Origin)| source.info(&key.0).is_some() && origin(source, &key.0) == key.1;
         self.lock().beyond.iter().filter(own).map(|(name, _)| name.clone()).collect()
     }
 
@@ -70,6 +70,10 @@ impl Rounded {
     }
 }
 
-fn first(expr: &WeightExpr, source: &dyn WeightSource) -> Option<(String, SourceId)> {
-    expr.names().first().map(|name| ((*name).to_owned(), source.id(name)))
+fn first(expr: &WeightExpr, source: &dyn WeightSource) -> Option<(String, Origin)> {
+    expr.names().first().map(|name| ((*name).to_owned(), origin(source, name)))
+}
+
+fn origin(source: &dyn WeightSource, name: &str) -> Origin {
+    Origin { source: source.id(name), patches: source.patches(name).to_vec() }
 }

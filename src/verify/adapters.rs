@@ -3,16 +3,22 @@
 //!
 //! One file a kind of adapter; a kind that nobody here computes is reported as unknown, never left out.
 
+mod lora;
+
 use super::reference::Reference;
-use super::{Check, Status, VerifyOptions, limit};
-use crate::checkpoint::Model;
+use super::{Check, Status, VerifyOptions};
+use crate::checkpoint::{Model, ModelId};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 
 /// Files above this are not descriptions of cases.
 const MAX_CASES: u64 = 16 << 20;
+
+/// A model with the adapters of a case, by the case and what it was made of.
+type Merged = ((String, ModelId), Arc<Model>);
 
 /// What adapters are checked with.
 pub struct AdapterChecks<'a> {
@@ -24,6 +30,8 @@ pub struct AdapterChecks<'a> {
     reference: Reference,
     /// By case, how it was made.
     cases: serde_json::Map<String, serde_json::Value>,
+    /// The last model with adapters: by the case and what it was made of.
+    last: RefCell<Option<Merged>>,
 }
 
 impl<'a> AdapterChecks<'a> {
@@ -45,7 +53,7 @@ impl<'a> AdapterChecks<'a> {
         }
         let text = std::fs::read(&path).map_err(|e| Error::bad_file(&path, e))?;
         let cases = serde_json::from_slice(&text).map_err(|e| Error::bad_file(&path, e))?;
-        Ok(Self { engine, model, inpainting, folder, reference, cases })
+        Ok(Self { engine, model, inpainting, folder, reference, cases, last: RefCell::default() })
     }
 
     /// Runs every selected check and reports it; an `only` that selects nothing is a usage error.
@@ -70,18 +78,25 @@ impl<'a> AdapterChecks<'a> {
 
     /// The checks, in the order of the data. Inputs of others are none.
     fn names(&self) -> Vec<String> {
-        self.reference.names().filter(|name| !is_input(name)).map(str::to_owned).collect()
+        let mut names: Vec<String> = self.reference.names().filter(|n| !is_input(n)).map(str::to_owned).collect();
+        // What is refused has no values.
+        names.extend(self.cases.contains_key("wrong_model").then(|| lora::REFUSED.to_owned()));
+        names
     }
 
     /// The largest error of a check that passes; none for what nobody here computes.
     fn limit(&self, name: &str) -> Option<f64> {
-        let _ = (name, limit::UNET);
-        None
+        match name.split('.').next()? {
+            "lora" => Self::lora_limit(name),
+            _ => None,
+        }
     }
 
     fn compute(&self, name: &str) -> Result<f64> {
-        let _ = (self.engine, self.model, self.inpainting, self.folder, &self.cases);
-        Err(Error::other(format!("{name} is not computed here")))
+        match name.split('.').next() {
+            Some("lora") => self.lora(name),
+            _ => Err(Error::other(format!("{name} is not computed here"))),
+        }
     }
 }
 

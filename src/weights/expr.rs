@@ -3,7 +3,7 @@
 //! Graphs name their weights by a [`WeightExpr`]; a [`Reader`] is the one evaluator of them, from which every backend
 //! packs. Elements stay in the file's type where that is possible, so that what a backend keeps as f16 is read as f16.
 
-use super::{SourceId, TensorInfo, WeightSource, decode_f32};
+use super::{Origin, TensorInfo, WeightSource, decode_f32};
 use crate::dtype::Dtype;
 use crate::error::{Error, Kind, Result, escape};
 use std::ops::Range;
@@ -63,9 +63,15 @@ impl WeightExpr {
         }
     }
 
-    /// Which bytes it stands for: for each of its tensors, who holds them.
-    pub fn origin(&self, source: &dyn WeightSource) -> Vec<SourceId> {
-        self.names().into_iter().map(|name| source.id(name)).collect()
+    /// What it stands for: for each of its tensors, who holds it and what is changed of it.
+    pub fn origin(&self, source: &dyn WeightSource) -> Vec<Origin> {
+        let origin = |name| Origin { source: source.id(name), patches: source.patches(name).to_vec() };
+        self.names().into_iter().map(origin).collect()
+    }
+
+    /// Whether an adapter changes one of its tensors.
+    pub fn is_patched(&self, source: &dyn WeightSource) -> bool {
+        self.names().into_iter().any(|name| !source.patches(name).is_empty())
     }
 }
 
@@ -210,7 +216,7 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::encode;
+    use crate::weights::{SourceId, encode};
     use std::collections::BTreeMap;
 
     /// Tensors by name: a type, a shape and values.

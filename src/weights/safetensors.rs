@@ -95,6 +95,56 @@ fn scaled(entries: &mut BTreeMap<String, Entry>) -> Vec<(String, String)> {
     found
 }
 
+/// What a header holds beside tensors that are read.
+#[derive(Debug, Default)]
+pub struct Extras {
+    /// The texts of `__metadata__`, without those of more than a million bytes.
+    pub metadata: BTreeMap<String, String>,
+    /// Single integers and truth values, by name.
+    pub integers: BTreeMap<String, i64>,
+}
+
+/// Longer texts are training logs.
+const MAX_TEXT: usize = 1 << 20;
+
+/// Metadata and single integers of a file whose header has been read and checked.
+///
+/// # Errors
+/// Bad file: the header is malformed, or an integer cannot be read.
+pub fn extras(bytes: &Bytes) -> Result<Extras> {
+    let header = read_header(bytes)?;
+    let text = bytes.vec_at(8, header.len)?;
+    #[derive(Deserialize)]
+    struct Only {
+        #[serde(rename = "__metadata__", default)]
+        metadata: Option<BTreeMap<String, String>>,
+    }
+    let only: Only = serde_json::from_slice(&text)
+        .map_err(|e| bytes.bad(format!("has malformed metadata: {}; download it again", escape(&e.to_string()))))?;
+    let mut metadata = only.metadata.unwrap_or_default();
+    metadata.retain(|_, text| text.len() <= MAX_TEXT);
+    let mut integers = BTreeMap::new();
+    for (name, entry) in header.parsed.tensors {
+        let size = match entry.dtype {
+            Stored::BOOL | Stored::U8 | Stored::I8 => 1,
+            Stored::U16 | Stored::I16 => 2,
+            Stored::U32 | Stored::I32 => 4,
+            Stored::U64 | Stored::I64 => 8,
+            _ => continue,
+        };
+        if entry.data_offsets.1 - entry.data_offsets.0 != size {
+            continue;
+        }
+        let mut raw = [0; 8];
+        bytes.read_at(8 + header.len + entry.data_offsets.0, &mut raw[..size as usize])?;
+        let unused = 64 - 8 * size;
+        let value = i64::from_le_bytes(raw) << unused;
+        let signed = matches!(entry.dtype, Stored::I8 | Stored::I16 | Stored::I32 | Stored::I64);
+        integers.insert(name, if signed { value >> unused } else { (value as u64 >> unused) as i64 });
+    }
+    Ok(Extras { metadata, integers })
+}
+
 struct Header {
     len: u64,
     parsed: Parsed,

@@ -1,7 +1,7 @@
 //! Tensors with their places in files to a [`WeightSource`]: every format ends here.
 
 use super::bytes::Bytes;
-use super::{SourceId, StoredAs, TensorInfo, WeightSource, decode_f32, encode, quantized};
+use super::{PatchId, SourceId, StoredAs, TensorInfo, WeightSource, decode_f32, encode, quantized};
 use crate::dtype::Dtype;
 use crate::error::{Error, Kind, Result, escape};
 use std::collections::BTreeMap;
@@ -322,6 +322,10 @@ impl Replaced {
 impl WeightSource for Replaced {
     fn id(&self, name: &str) -> SourceId {
         self.side(name).id(name)
+    }
+
+    fn patches(&self, name: &str) -> &[PatchId] {
+        self.side(name).patches(name)
     }
 
     fn names(&self) -> Vec<&str> {

@@ -50,7 +50,7 @@ impl<'a> Packer<'a> {
         let keep_f32 = dtype != Dtype::F16 && wide;
         if let Some(packed) = self.matrix(want, (dtype, keep_f32), workers)? {
             if !keep_f32 {
-                self.rounded.round(dtype);
+                self.rounded.round(dtype, expr.is_patched(&*self.model.source));
             }
             return Ok(packed);
         }

@@ -91,7 +91,7 @@ pub(super) fn read(want: &PlanWeight, model: &Model, storage: Storage, rounded: 
         if beyond_f16(Dtype::F32, bytemuck::cast_slice(&values)) {
             return Ok(Read::Beyond);
         }
-        rounded.round(reader.dtype(expr)?);
+        rounded.round(reader.dtype(expr)?, expr.is_patched(&*model.source));
     }
     let packed = pack(dims, want.packing, storage, &values);
     packed.map(Read::Packed).map_err(|e| e.at(escape(&expr.names().join(", "))))

@@ -8,7 +8,7 @@ use crate::checkpoint::Model;
 use crate::error::{Error, Kind, Remedy, Result, escape};
 use crate::graph::plan::PlanWeight;
 use crate::kernels::gpu::{ALIGN, Storage, packed_bytes};
-use crate::weights::SourceId;
+use crate::weights::Origin;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak, mpsc};
@@ -30,9 +30,9 @@ impl Resident {
     }
 }
 
-/// Weights by expression and layout, and by whose tensors they are made of: models that have a file in common share
+/// Weights by expression and layout, and by what they are made of: models that have a file in common share
 /// what they read from it.
-type Known = HashMap<(Vec<SourceId>, PlanWeight), Weak<Resident>>;
+type Known = HashMap<(Vec<Origin>, PlanWeight), Weak<Resident>>;
 
 /// What is on the device.
 #[derive(Default)]
