@@ -28,6 +28,11 @@ struct Params {
     v_start: u32,
     v_pitch: u32,
     v_rows: u32,
+    mask_start: u32,
+    mask_pitch: u32,
+    mask_b: u32,
+    mask_heads: u32,
+    mask_rows: u32,
     y_start: u32,
     y_pitch: u32,
 }

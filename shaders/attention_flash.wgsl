@@ -10,6 +10,7 @@
 //   read neighbouring quads.
 // Contract src/kernels/attention.rs, launch src/kernels/gpu/attention.rs.
 #import storage
+#import mask
 #import reduce_rows
 
 struct Params {
@@ -29,6 +30,11 @@ struct Params {
     v_start: u32,
     v_pitch: u32,
     v_rows: u32,
+    mask_start: u32,
+    mask_pitch: u32,
+    mask_b: u32,
+    mask_heads: u32,
+    mask_rows: u32,
     y_start: u32,
     y_pitch: u32,
 }
@@ -56,7 +62,7 @@ const LEAST: f32 = -3.0e38; // below every score, and finite
 @group(0) @binding(1) var<storage, read> q: array<Quad>;
 @group(0) @binding(2) var<storage, read> k: array<Quad>;
 @group(0) @binding(3) var<storage, read> v: array<Quad>;
-@group(0) @binding(4) var<storage, read_write> y: array<Quad>;
+@group(0) @binding(4u + MASKS) var<storage, read_write> y: array<Quad>;
 
 // Quads of q, [step][slot], then of k; or of v, [key][quad].
 var<workgroup> stage: array<vec4<f32>, STAGE>;
@@ -140,7 +146,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         var high: vec4<f32>;
         // #unroll
         for (var i = 0u; i < 4u; i++) {
-            s[i] = select(vec4<f32>(LEAST), s[i] * p.scale, mine < vec4<u32>(seen[i]));
+            s[i] = biased(s[i] * p.scale, sample, head, query + 4u * ty + i, key / 4u + tx);
+            s[i] = select(vec4<f32>(LEAST), s[i], mine < vec4<u32>(seen[i]));
             high[i] = max(max(s[i].x, s[i].y), max(s[i].z, s[i].w));
         }
         let higher = max(most, max_over(high, thread, TX));

@@ -5,6 +5,7 @@
 // Memory: reads all keys and values for each quad.
 // Contract src/kernels/attention.rs, launch src/kernels/gpu/attention.rs.
 #import storage
+#import mask
 #import channels
 
 struct Params {
@@ -26,6 +27,11 @@ struct Params {
     v_start: u32,
     v_pitch: u32,
     v_rows: u32,
+    mask_start: u32,
+    mask_pitch: u32,
+    mask_b: u32,
+    mask_heads: u32,
+    mask_rows: u32,
     y_start: u32,
 }
 
@@ -37,7 +43,7 @@ const LEAST: f32 = -3.0e38; // below every score, and finite
 @group(0) @binding(1) var<storage, read> q: array<Quad>;
 @group(0) @binding(2) var<storage, read> k: array<Quad>;
 @group(0) @binding(3) var<storage, read> v: array<Quad>;
-@group(0) @binding(4) var<storage, read_write> y: array<Quad>;
+@group(0) @binding(4u + MASKS) var<storage, read_write> y: array<Quad>;
 
 // The score of a head; q_row and k_row are the rows' first quads.
 fn score(q_row: u32, k_row: u32, head: u32) -> f32 {
@@ -66,6 +72,16 @@ fn scores(q_row: u32, k_row: u32, heads: vec4<u32>) -> vec4<f32> {
     return s;
 }
 
+// The same with what the mask adds for one query and key.
+fn masked(s: vec4<f32>, sample: u32, heads: vec4<u32>, query: u32, key: u32) -> vec4<f32> {
+    return vec4<f32>(
+        biased(vec4<f32>(s.x), sample, heads.x, query, key / 4u)[key % 4u],
+        biased(vec4<f32>(s.y), sample, heads.y, query, key / 4u)[key % 4u],
+        biased(vec4<f32>(s.z), sample, heads.z, query, key / 4u)[key % 4u],
+        biased(vec4<f32>(s.w), sample, heads.w, query, key / 4u)[key % 4u],
+    );
+}
+
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let at = (group.x + p.first) * WG + thread;
@@ -88,7 +104,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var sum = vec4<f32>();
     var out = vec4<f32>();
     for (var key = 0u; key < end; key++) {
-        let s = scores(q_row, p.k_start + (k_first + key) * p.k_pitch, heads);
+        var s = scores(q_row, p.k_start + (k_first + key) * p.k_pitch, heads);
+        if MASKS > 0u {
+            s = masked(s, sample, heads, row % p.rows, key);
+        }
         let higher = max(most, s);
         let keep = exp(most - higher);
         let weight = exp(s - higher);

@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::kernels::cpu;
 use crate::kernels::cpu::panels::{Packed, StoredTensor, pack};
 use crate::kernels::gpu::Storage;
-use crate::kernels::{Case, Data, Dims, Operand64, Role, unflatten};
+use crate::kernels::{Case, Dims, Operand64, Role, unflatten};
 use crate::simd::Isa;
 use crate::tensor::Shape;
 use crate::workers::Workers;
@@ -126,11 +126,8 @@ impl Prepared {
         let shape = shapes[0];
         let name = full_name(case);
         let operand = |(i, s): (usize, &Shape)| {
-            // Statistics hold sums of squares.
-            let statistics = case.op.takes_statistics(i);
-            let data = if statistics { Data::Positive } else { case.data };
-            let mut v = Random::new(&format!("{name} x{i}")).operand(s.len(), data);
-            if storage == Storage::F16 && !statistics {
+            let mut v = Random::new(&format!("{name} x{i}")).operand(s.len(), case.op.fill(i, case.data));
+            if storage == Storage::F16 && !case.op.takes_statistics(i) {
                 v.iter_mut().for_each(|v| *v = half::f16::from_f32(*v).to_f32());
             }
             v

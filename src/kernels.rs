@@ -1,8 +1,11 @@
 //! What the engine can compute: the list of ops, each with its contract; no model is named here.
 //!
 //! One op is one file of contract (`kernels/NAME.rs`: shapes, cost, f64 reference, cases) and one file of code per kind
-//! of device (`kernels/cpu/NAME.rs`, `kernels/gpu/NAME.rs`). The `ops!` list below is the only registry: a new op is
-//! added there, and the compiler lists what is missing.
+//! of device (`kernels/cpu/NAME.rs`, `kernels/gpu/NAME.rs`). `list.rs` is the only registry: a new op is one line
+//! there, and the compiler lists what is missing.
+
+#[macro_use]
+mod list;
 
 pub mod activate;
 mod activation;
@@ -148,7 +151,7 @@ pub trait Kernel: Copy {
 /// A dense operand or weight of a reference computation.
 #[derive(Clone, Copy)]
 pub struct Operand64<'a> {
-    /// For an operand its shape; for a weight `[n, taps, 1, k]`'s torch order is in `dims`.
+    /// An operand's shape; a weight's is `[n, taps, 1, k]`, and counts for nothing: see `dims`.
     pub shape: Shape,
     /// A weight's dimensions.
     pub dims: Dims,
@@ -193,6 +196,8 @@ pub enum Data {
     LargeMean,
     /// Absolute values of normal ones.
     Positive,
+    /// Zeros, every third value [`attention::HIDDEN`].
+    Hiding,
 }
 
 /// One set of shapes, written once and used as a test, a benchmark, a self-test and a line of the support table.
@@ -213,7 +218,7 @@ pub struct Case {
 }
 
 macro_rules! ops {
-    ($($module:ident :: $name:ident),* $(,)?) => {
+    ([] $($module:ident :: $name:ident),*) => {
         /// Every op. Each backend has one exhaustive `match` over it.
         #[derive(Clone, Copy, Debug, PartialEq)]
         pub enum Op { $(
@@ -257,6 +262,11 @@ macro_rules! ops {
             }
         }
 
+        /// The names of all ops.
+        pub fn ops_by_name() -> Vec<&'static str> {
+            vec![$(<$module::$name as Kernel>::NAME),*]
+        }
+
         /// Every case of every op, op by op.
         pub fn cases() -> Vec<Case> {
             let mut all = Vec::new();
@@ -266,22 +276,7 @@ macro_rules! ops {
     };
 }
 
-ops! {
-    matmul::Matmul,
-    conv2d::Conv2d,
-    group_norm::GroupNorm,
-    group_affine::GroupAffine,
-    layer_norm::LayerNorm,
-    attention::Attention,
-    geglu::Geglu,
-    activate::Activate,
-    add::Add,
-    concat::Concat,
-    upsample::Upsample,
-    prelu::Prelu,
-    pixel_shuffle::PixelShuffle,
-    timestep_embedding::TimestepEmbedding,
-}
+every_op!(ops![]);
 
 impl Op {
     /// Whether it exists only after the rewrite `norm_read`: norms applied while reading,
@@ -301,6 +296,15 @@ impl Op {
             Self::GroupAffine(_) => true,
             Self::GroupNorm(op) => i >= op.sources(),
             _ => false,
+        }
+    }
+
+    /// How operand `i` of a case is filled: statistics hold sums of squares, a mask hides keys unless it is a bias.
+    pub fn fill(&self, i: usize, data: Data) -> Data {
+        match self {
+            _ if self.takes_statistics(i) => Data::Positive,
+            Self::Attention(_) if i == 3 && data != Data::Normal => Data::Hiding,
+            _ => data,
         }
     }
 }

@@ -151,7 +151,7 @@ fn what_no_binding_holds_is_named_with_the_limit_and_the_remedy() {
     let caps = Caps::gpu(Limits { max_binding, ..Limits::webgpu(Storage::F16) });
     let matmul = Op::from(Matmul { bias: true, ..Matmul::default() });
     let conv = Op::from(Conv2d::default());
-    let attention = Op::from(Attention { heads: 1, causal: false });
+    let attention = Op::from(Attention { heads: 1, causal: false, mask: false });
     let (row, smaller) = (Shape::tokens(1, 4, 2048), "use a smaller size");
     let line = Shape::new(1, 4, 40_000, 32);
     let [query, keys] = [8, 4096].map(|n| Shape::tokens(2, n, 128));

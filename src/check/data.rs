@@ -1,6 +1,7 @@
 //! Values for cases: from a name to the same numbers on every machine.
 
 use crate::kernels::Data;
+use crate::kernels::attention::HIDDEN;
 
 /// A stream of random numbers, seeded from text.
 pub struct Random(u64);
@@ -45,6 +46,7 @@ impl Random {
             Data::Constant => vec![0.75; n],
             // 251 is prime, so neighbours in every dimension differ.
             Data::Ramp => (0..n).map(|i| (i % 251) as f32 / 64.0 - 1.5).collect(),
+            Data::Hiding => (0..n).map(|i| if i % 3 == 1 { HIDDEN } else { 0.0 }).collect(),
             _ => self.normal(n, 1.0),
         };
         match kind {

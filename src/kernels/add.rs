@@ -1,6 +1,9 @@
 //! add: `y = a + b`. Fused into the product before it wherever that is possible.
 //!
 //! Operands: `a` `[b, h, w, c]` and `b`, of the same pixels, or `[b', 1, 1, c]`: one row for all pixels of a sample.
+//!
+//! Variants, slowest first. CPU: `naive`; `lanes`, the same in SIMD. GPU: `quads`, a thread for four channels; it
+//! waits for memory alone.
 
 use super::{Case, Cost, Data, Dims, Kernel, Operand64, Packing, Role, f32_bytes, joint_batch, rounding, unflatten};
 use crate::error::{Error, Result};

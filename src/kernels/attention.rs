@@ -2,10 +2,24 @@
 //!
 //! Operands: `q` `[b, h, w, heads * d]`, `k` and `v` `[b', h', w', heads * d]`; rows are tokens, a head is d
 //! neighbouring channels. Column views are allowed for all three. With `causal`, token i sees tokens 0 ..= i.
+//! With `mask` a fourth, `[b'', heads or 1, queries or 1, keys]`, is added to the scaled scores: a bias by position
+//! (one plane a head), or [`HIDDEN`] where a key is not seen (one row for the padding of a text). It is finite, and
+//! each query sees a key.
+//!
+//! Variants, slowest first. CPU: `naive`, one row after the other, is the formula; `flash` has 32 queries in SIMD lanes
+//! and a softmax that goes on from block to block, so that scores stay in the first-level cache; `flash_bf16` is that
+//! with pairs of bf16, where a processor multiplies them. GPU: `naive` has no tile and runs any width of a head;
+//! `flash` keeps a tile of scores in workgroup memory; `coop` has tensor cores do both products, in two sweeps because
+//! a fragment cannot be rescaled, and takes no mask.
 
-use super::{Case, Cost, Data, Dims, Kernel, Operand64, Packing, Role, f32_bytes, joint_batch, rounding};
+mod cases;
+
+use super::{Case, Cost, Dims, Kernel, Operand64, Packing, f32_bytes, joint_batch, rounding};
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
+
+/// What a mask adds to hide a key: its weight is then zero in f32, and f16 holds it.
+pub const HIDDEN: f32 = -60_000.0;
 
 /// See the module's description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,14 +28,29 @@ pub struct Attention {
     pub heads: usize,
     /// Each token sees itself and what comes before it.
     pub causal: bool,
+    /// A fourth operand is added to the scores.
+    pub mask: bool,
+}
+
+/// Whether a mask `[b'', heads or 1, queries or 1, keys]` fits.
+fn check_mask(heads: usize, mask: Shape, queries: usize, keys: usize) -> Result<()> {
+    if [1, heads].contains(&mask.h) && [1, queries].contains(&mask.w) && mask.c == keys {
+        return Ok(());
+    }
+    Err(Error::other(format!("the mask must be [b, 1 or {heads}, 1 or {queries}, {keys}], got {mask}")))
 }
 
 impl Kernel for Attention {
     const NAME: &'static str = "attention";
 
     fn output(&self, x: &[Shape], w: &[Dims]) -> Result<Vec<Shape>> {
-        let [q, k, v] = x else {
-            return Err(Error::other(format!("takes q, k and v, got {x:?}")));
+        let ([q, k, v], mask) = match (x, self.mask) {
+            ([q, k, v], false) => ([q, k, v], None),
+            ([q, k, v, mask], true) => ([q, k, v], Some(*mask)),
+            _ => {
+                let also = if self.mask { " and a mask" } else { "" };
+                return Err(Error::other(format!("takes q, k and v{also}, got {x:?}")));
+            }
         };
         let b = joint_batch(Self::NAME, x)?;
         let same = (k.h, k.w, k.c) == (v.h, v.w, v.c) && k.c == q.c;
@@ -34,6 +63,7 @@ impl Kernel for Attention {
         if self.causal && q.pixels() != k.pixels() {
             return Err(Error::other(format!("causal attention needs as many keys as queries, got {q} and {k}")));
         }
+        mask.map_or(Ok(()), |m| check_mask(self.heads, m, q.pixels(), k.pixels()))?;
         Ok(vec![q.with_b(b)])
     }
 
@@ -59,6 +89,10 @@ impl Kernel for Attention {
         let d = q.shape.c / self.heads;
         let keys = k.shape.pixels();
         let token = |x: &Operand64<'_>, b, t: usize, c| x.at(b, t / x.shape.w, t % x.shape.w, c);
+        let bias = |b, head: usize, t: usize, j| match x.get(3) {
+            Some(m) => m.at(b, head % m.shape.h, t % m.shape.w, j),
+            None => 0.0,
+        };
         // Neighbouring outputs share their weights.
         let (mut known, mut weights) = (None, vec![0.0; keys]);
         let mut one = |i: &usize| {
@@ -69,7 +103,7 @@ impl Kernel for Attention {
                 known = Some((b, t, head));
                 for (j, w) in weights[..seen].iter_mut().enumerate() {
                     let dot: f64 = (head * d..head * d + d).map(|c| token(q, b, t, c) * token(k, b, j, c)).sum();
-                    *w = dot / (d as f64).sqrt();
+                    *w = dot / (d as f64).sqrt() + bias(b, head, t, j);
                 }
                 let most = weights[..seen].iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 weights[..seen].iter_mut().for_each(|w| *w = (*w - most).exp());
@@ -82,80 +116,6 @@ impl Kernel for Attention {
     }
 
     fn cases() -> Vec<Case> {
-        let mut all = small_cases();
-        all.extend(bench_cases());
-        all
+        cases::all()
     }
-}
-
-/// One case: batches of (q, k and v), queries, keys, heads, width of a head.
-fn case(
-    b: (usize, usize),
-    tokens: (usize, usize),
-    heads: (usize, usize),
-    causal: bool,
-    data: Data,
-    role: Role,
-) -> Case {
-    let ((bq, bk), (q, k), (count, d)) = (b, tokens, heads);
-    let mut name = format!("b{bq}_{q}x{k}_{count}x{d}");
-    if bq != bk {
-        name += &format!("_kv{bk}");
-    }
-    if causal {
-        name += "_causal";
-    }
-    if data != Data::Normal {
-        name += &format!("_{data:?}").to_lowercase();
-    }
-    let (qs, ks) = (Shape::tokens(bq, q, count * d), Shape::tokens(bk, k, count * d));
-    Case { name, op: Attention { heads: count, causal }.into(), x: vec![qs, ks, ks], w: Vec::new(), data, role }
-}
-
-/// Around the sizes of tiles (32 queries, 128 keys) and every width of a head.
-fn small_cases() -> Vec<Case> {
-    let one = |q, k, heads, d| case((1, 1), (q, k), (heads, d), false, Data::Normal, Role::Test);
-    let causal = |n, heads, d| case((1, 1), (n, n), (heads, d), true, Data::Normal, Role::Test);
-    let with = |data| case((1, 1), (35, 131), (2, 12), false, data, Role::Test);
-    let mut all = vec![
-        one(1, 1, 1, 1),
-        one(1, 77, 1, 4),
-        one(31, 127, 2, 7),
-        one(32, 128, 1, 16),
-        one(33, 129, 3, 13),
-        one(5, 300, 1, 37),
-        one(67, 67, 2, 14),
-        one(40, 77, 8, 40),
-        one(33, 77, 8, 80),
-        one(20, 77, 8, 160),
-        one(64, 64, 8, 160),
-        one(9, 257, 1, 512),
-        one(3, 2, 2, 15),
-        causal(1, 1, 8),
-        causal(33, 2, 5),
-        causal(77, 12, 64),
-        causal(300, 1, 4),
-        case((2, 2), (17, 77), (2, 40), false, Data::Normal, Role::Test),
-        case((4, 2), (7, 9), (2, 3), false, Data::Normal, Role::Test),
-        case((2, 4), (7, 9), (2, 3), false, Data::Normal, Role::Test),
-    ];
-    all.extend([Data::Outliers, Data::Constant, Data::Ramp, Data::LargeMean].map(with));
-    all
-}
-
-/// SD 1.x at 512x512, two samples; the decoder and the text encoder.
-fn bench_cases() -> Vec<Case> {
-    let two = |q, k, d| case((2, 2), (q, k), (8, d), false, Data::Normal, Role::Bench);
-    vec![
-        two(4096, 4096, 40),
-        two(1024, 1024, 80),
-        two(256, 256, 160),
-        two(64, 64, 160),
-        two(4096, 77, 40),
-        two(1024, 77, 80),
-        two(256, 77, 160),
-        two(64, 77, 160),
-        case((1, 1), (4096, 4096), (1, 512), false, Data::Normal, Role::Bench),
-        case((2, 2), (77, 77), (12, 64), true, Data::Normal, Role::Bench),
-    ]
 }

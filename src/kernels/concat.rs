@@ -2,6 +2,8 @@
 //! rewrite applies; this op is what remains.
 //!
 //! Operands: `a` `[b, h, w, c0]`, `b` `[b', h, w, c1]`; output `[b, h, w, c0 + c1]`.
+//!
+//! Variants. CPU: `naive`; rows are copied as fast as memory goes. GPU: `quads`, a thread for four channels.
 
 use super::{Case, Cost, Data, Dims, Kernel, Operand64, Packing, Role, f32_bytes, join_sources, unflatten};
 use crate::error::{Error, Result};

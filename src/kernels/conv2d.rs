@@ -4,6 +4,12 @@
 //! `[b', 1, 3, k]` of [`group_affine`](super::group_affine): x is normalised on its way in, the zeros around it are
 //! not; then, if `row`, `[b', 1, 1, n]`; then, if `residual`, `[b', h', w', n]`. Weights: `w` `[n, k, 3, 3]`, then the
 //! bias `[n]` if `bias`. With `statistics` a second output holds those of y, for the next GroupNorm.
+//!
+//! Variants, slowest first. CPU: `naive`, the sum as it is written; `panels`, an implicit GEMM over packed filters,
+//! which runs everything; `upsample9`, for what is doubled on its way in, and `winograd`, 4x4 outputs from 6x6
+//! factors: both multiply less, where that pays for their transforms, which is a matter of shapes alone. GPU: `naive`,
+//! a thread for four outputs; `implicit_gemm`, tiles in workgroup memory; `split_k`, the same with the sum in parts
+//! where there are too few tiles to fill a device; `coop` on tensor cores.
 
 mod cases;
 

@@ -153,68 +153,7 @@ pub struct VariantInfo {
     pub in_place: Option<InPlace>,
 }
 
-macro_rules! by_op {
-    ($op:expr, $kernel:ident, $variants:ident => $body:expr) => {
-        match $op {
-            Op::Matmul($kernel) => {
-                let $variants = matmul::VARIANTS;
-                $body
-            }
-            Op::Conv2d($kernel) => {
-                let $variants = conv2d::VARIANTS;
-                $body
-            }
-            Op::GroupNorm($kernel) => {
-                let $variants = group_norm::VARIANTS;
-                $body
-            }
-            Op::GroupAffine($kernel) => {
-                let $variants = group_affine::VARIANTS;
-                $body
-            }
-            Op::LayerNorm($kernel) => {
-                let $variants = layer_norm::VARIANTS;
-                $body
-            }
-            Op::Attention($kernel) => {
-                let $variants = attention::VARIANTS;
-                $body
-            }
-            Op::Geglu($kernel) => {
-                let $variants = geglu::VARIANTS;
-                $body
-            }
-            Op::Activate($kernel) => {
-                let $variants = activate::VARIANTS;
-                $body
-            }
-            Op::Add($kernel) => {
-                let $variants = add::VARIANTS;
-                $body
-            }
-            Op::Concat($kernel) => {
-                let $variants = concat::VARIANTS;
-                $body
-            }
-            Op::Upsample($kernel) => {
-                let $variants = upsample::VARIANTS;
-                $body
-            }
-            Op::Prelu($kernel) => {
-                let $variants = prelu::VARIANTS;
-                $body
-            }
-            Op::PixelShuffle($kernel) => {
-                let $variants = pixel_shuffle::VARIANTS;
-                $body
-            }
-            Op::TimestepEmbedding($kernel) => {
-                let $variants = timestep_embedding::VARIANTS;
-                $body
-            }
-        }
-    };
-}
+names_of_variants!();
 
 /// The variants of an op, slowest first.
 pub fn variants(op: &Op, x: &[Shape], w: &[Dims]) -> Vec<VariantInfo> {

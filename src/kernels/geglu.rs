@@ -1,6 +1,8 @@
 //! geglu: `y = v * gelu(g)`, where v is the first half of x's channels and g the second.
 //!
 //! Operand: `x` `[b, h, w, 2c]`; output `[b, h, w, c]`. Fused into the matmul before it wherever that is possible.
+//!
+//! Variants, slowest first. CPU: `naive`; `lanes`, the same in SIMD. GPU: `quads`, a thread for four channels.
 
 use super::{Activation, Case, Cost, Data, Dims, Kernel, Operand64, Packing, Role, f32_bytes};
 use crate::error::{Error, Result};

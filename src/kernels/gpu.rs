@@ -166,21 +166,7 @@ pub struct GpuVariantInfo {
     pub supported: bool,
 }
 
-macro_rules! by_op {
-    ($op:expr, $kernel:ident, $variants:ident => $body:expr) => {
-        by_op!(@ $op, $kernel, $variants, $body, Matmul matmul, Conv2d conv2d, GroupNorm group_norm, GroupAffine group_affine, LayerNorm layer_norm,
-            Attention attention, Geglu geglu, Activate activate, Add add, Concat concat, Upsample upsample, Prelu prelu, PixelShuffle pixel_shuffle,
-            TimestepEmbedding timestep_embedding)
-    };
-    (@ $op:expr, $kernel:ident, $variants:ident, $body:expr, $($name:ident $module:ident),*) => {
-        match $op {
-            $(Op::$name($kernel) => {
-                let $variants = $module::VARIANTS;
-                $body
-            })*
-        }
-    };
-}
+names_of_variants!();
 
 /// The variants of an op on a device, slowest first.
 pub fn variants(op: &Op, x: &[Shape], w: &[Dims], limits: &Limits) -> Vec<GpuVariantInfo> {

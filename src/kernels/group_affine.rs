@@ -7,6 +7,9 @@
 //! [`Tiles::Rows`]). Weights: gamma `[c]`, beta `[c]`. Output `[b, 1, 3, c]`: for each channel the mean of its group,
 //! then `scale = gamma / sqrt(var + eps)`, then `shift = beta`. The mean stays apart: folded into the shift it would
 //! cost precision where it is large. Tiles are merged in index order by Chan's formula, in f64 on the CPU.
+//!
+//! Variants. CPU: `naive`; a few thousand values are not worth another. GPU: none, there a norm keeps a pass of its
+//! own.
 
 use super::statistics::Tiles;
 use super::{Case, Cost, Data, Dims, Kernel, Operand64, Packing, Role, f32_bytes, joint_batch, rounding, unflatten};

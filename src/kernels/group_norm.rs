@@ -4,6 +4,10 @@
 //! `given`, the statistics of each source in [`Tiles::Pixels`], which its producer has left. Weights: gamma `[c]`, beta
 //! `[c]`. Variance is the biased one. Statistics are (mean, M2) per channel for fixed tiles of pixels, merged in index
 //! order (Chan) in f64: never `E[x^2] - E[x]^2`.
+//!
+//! Variants, slowest first. CPU: `naive`, two passes over a group; `tiled`, statistics by tiles of pixels, so that the
+//! work is shared out whatever the number of groups. GPU: `naive`, a workgroup per group; `merged`, moments of tiles
+//! first, so that 32 groups do not leave a device idle.
 
 use super::statistics::Tiles;
 use super::{

@@ -3,7 +3,7 @@
 //!
 //! Operands: `x` `[b, h, w, c s^2]`, then, if `base`, `[b', h, w, c]`; output `[b, h s, w s, c]`.
 //!
-//! Each output is read and written once: `naive` on the CPU, a thread for each quad on a GPU.
+//! Variants. CPU: `naive`; each output is read and written once. GPU: `quads`, a thread for four channels.
 
 use super::{Case, Cost, Data, Dims, Kernel, Operand64, Packing, Role, f32_bytes, joint_batch, unflatten};
 use crate::error::{Error, Result};

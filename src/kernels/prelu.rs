@@ -2,7 +2,8 @@
 //!
 //! Operand: `x` `[b, h, w, c]`. Weights: the slopes `[c]`.
 //!
-//! On the CPU `naive`, then `lanes` (vectors, in place); on a GPU a thread for each quad.
+//! Variants, slowest first. CPU: `naive`; `lanes`, the same in SIMD and in place. GPU: `quads`, a thread for four
+//! channels.
 
 use super::{Case, Cost, Data, Dims, Kernel, Operand64, Packing, Role, f32_bytes};
 use crate::error::{Error, Result};

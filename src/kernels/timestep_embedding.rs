@@ -2,6 +2,8 @@
 //! `f_i = 10000^(-i / (n/2))` (Ho et al. 2020, in the order of SD's `flip_sin_to_cos`).
 //!
 //! Operand: `t` `[b, 1, T, 1]`; output `[b, 1, T, n]`.
+//!
+//! Variants. CPU: `naive`; once a step, on a few hundred values. GPU: `quads`, a thread for four channels.
 
 use super::{Case, Cost, Data, Dims, Kernel, Operand64, Packing, Role, f32_bytes, rounding};
 use crate::error::{Error, Result};

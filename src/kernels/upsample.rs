@@ -2,6 +2,8 @@
 //! convolution after it wherever that is possible.
 //!
 //! Operand: `x` `[b, h, w, c]`; output `[b, h', w', c]` with h' in {2h, 2h - 1} and w' likewise.
+//!
+//! Variants. CPU: `naive`; rows are copied as fast as memory goes. GPU: `quads`, a thread for four channels.
 
 use super::{Case, Cost, Data, Dims, Kernel, Operand64, Packing, Role, f32_bytes, unflatten};
 use crate::error::{Error, Result};

@@ -30,7 +30,7 @@ pub fn self_attention(b: &mut Builder, x: Operand, p: &Projections<'_>) -> Resul
     let q = linear(b, q, x, c, p.bias)?;
     let k = linear(b, k, x, c, p.bias)?;
     let v = linear(b, v, x, c, p.bias)?;
-    let y = b.push("attention", Attention { heads: p.heads, causal: p.causal }, &[q, k, v], vec![])?;
+    let y = b.push("attention", Attention { heads: p.heads, causal: p.causal, mask: false }, &[q, k, v], vec![])?;
     linear(b, out, y, c, Bias::Yes)
 }
 
@@ -107,7 +107,7 @@ fn cross_attention(
     let kv = kv.next().ok_or_else(|| Error::other(format!("{}: keys and values are missing", b.path(""))))?;
     let q = linear(b, "to_q", x, c, Bias::No)?;
     let (k, v) = (kv.columns(0, c), kv.columns(c, c));
-    let y = b.push("attention", Attention { heads, causal: false }, &[q, k, v], vec![])?;
+    let y = b.push("attention", Attention { heads, causal: false, mask: false }, &[q, k, v], vec![])?;
     linear(b, "to_out.0", y, c, Bias::Yes)
 }
 

@@ -34,7 +34,7 @@ fn naive_scratch(_: &Attention, x: &[Shape], _: &[Dims]) -> Scratch {
 /// One output row is a task; for each head scores, softmax, weighted sum.
 fn naive(op: &Attention, _: Isa, io: &mut Io<'_>, workers: &Workers) {
     let [q, k, v] = [io.x[0], io.x[1], io.x[2]];
-    let (shape, d) = (io.y.shape, io.y.shape.c / op.heads);
+    let (shape, d, mask) = (io.y.shape, io.y.shape.c / op.heads, io.x.get(3).copied());
     workers.for_each_part(io.y.rows(), 1, |row, y, scratch| {
         let (b, t) = (row / shape.pixels(), row % shape.pixels());
         let seen = if op.causal { t + 1 } else { k.shape.pixels() };
@@ -46,6 +46,10 @@ fn naive(op: &Attention, _: Isa, io: &mut Io<'_>, workers: &Workers) {
             for (j, s) in scores.iter_mut().enumerate() {
                 *s = (0..d).map(|c| at(&q, t, c) * at(&k, j, c)).sum::<f32>() / (d as f32).sqrt();
             }
+            if let Some(mask) = &mask {
+                let bias = Bias::new(mask, b, head).row(t);
+                scores.iter_mut().zip(bias).for_each(|(s, bias)| *s += bias);
+            }
             let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             scores.iter_mut().for_each(|s| *s = (*s - most).exp());
             let sum: f32 = scores.iter().sum();
@@ -54,6 +58,40 @@ fn naive(op: &Attention, _: Isa, io: &mut Io<'_>, workers: &Workers) {
             }
         }
     });
+}
+
+/// The plane of a mask that one head of one sample sees.
+#[derive(Clone, Copy)]
+struct Bias<'a> {
+    rows: &'a [f32],
+    pitch: usize,
+    queries: usize,
+    keys: usize,
+}
+
+impl<'a> Bias<'a> {
+    fn new(mask: &In<'a>, b: usize, head: usize) -> Self {
+        let In { data, shape, pitch } = *mask;
+        let first = (b % shape.b * shape.h + head % shape.h) * shape.w;
+        Self { rows: &data[first * pitch..], pitch, queries: shape.w, keys: shape.c }
+    }
+
+    /// What is added to a query's scores.
+    fn row(&self, query: usize) -> &'a [f32] {
+        &self.rows[query.min(self.queries - 1) * self.pitch..][..self.keys]
+    }
+
+    /// Adds to lines of 32 queries' scores for keys `from`, ..., which are powers of two. Queries that do not exist get
+    /// the last one's.
+    fn add(&self, query: usize, from: usize, scores: &mut [f32]) {
+        let count = scores.len() / COLUMNS;
+        for i in 0..COLUMNS {
+            let row = &self.row(query + i)[from..from + count];
+            for (line, bias) in scores.chunks_exact_mut(COLUMNS).zip(row) {
+                line[i] += bias * std::f32::consts::LOG2_E;
+            }
+        }
+    }
 }
 
 /// The parts of a worker's scratch, each whole cache lines.
@@ -93,12 +131,13 @@ fn flash_scratch(op: &Attention, x: &[Shape], _: &[Dims]) -> Scratch {
 fn flash(op: &Attention, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
     let [q, k, v] = [io.x[0], io.x[1], io.x[2]];
     let shape = io.y.shape;
-    let d = shape.c / op.heads;
+    let (d, mask) = (shape.c / op.heads, io.x.get(3).copied());
     let out = Shared::new(io.y.data);
     let blocks = shape.pixels().div_ceil(TILES * COLUMNS);
     workers.for_each(shape.b * op.heads * blocks, |task, scratch| {
         let (b, head, block) = (task / (op.heads * blocks), task / blocks % op.heads, task % blocks);
         let row = |x: &In<'_>| b % x.shape.b * x.shape.pixels();
+        let bias = mask.map(|mask| Bias::new(&mask, b, head));
         let first = block * TILES * COLUMNS;
         let head = Head {
             q: &q.data[(row(&q) + first) * q.pitch + head * d..],
@@ -111,6 +150,7 @@ fn flash(op: &Attention, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
             first,
             queries: (shape.pixels() - first).min(TILES * COLUMNS),
             causal: op.causal,
+            bias,
             d,
             // SAFETY: the row is one of the output's.
             out: unsafe { out.get().add((b * shape.pixels() + first) * io.y.pitch + head * d) },
@@ -133,6 +173,7 @@ struct Head<'a> {
     first: usize,
     queries: usize,
     causal: bool,
+    bias: Option<Bias<'a>>,
     d: usize,
     out: *mut f32,
     out_pitch: usize,
@@ -229,10 +270,13 @@ impl Head<'_> {
         }
     }
 
-    /// Hides the keys that come after a query.
+    /// Adds the mask, and hides the keys that come after a query.
     #[inline(always)]
     fn mask(&self, tile: usize, from: usize, count: usize, scores: &mut [f32]) {
         let first = self.first + tile * COLUMNS;
+        if let Some(bias) = &self.bias {
+            bias.add(first, from, &mut scores[..count * COLUMNS]);
+        }
         if self.causal && from + count > first {
             for (j, line) in scores.chunks_exact_mut(COLUMNS).take(count).enumerate() {
                 let hidden = (from + j).saturating_sub(first).min(COLUMNS);

@@ -165,6 +165,6 @@ mod tests {
         assert!(!one(norm.into(), 0, &x[..1], &[&vector, &matrix], s, 4));
         assert!(!one(Matmul::default().into(), 0, &x[..1], &[&vector], s, 4));
         // Nothing was reserved for the scores.
-        assert!(!one(Attention { heads: 1, causal: false }.into(), 0, &x, &[], s, 4));
+        assert!(!one(Attention { heads: 1, causal: false, mask: false }.into(), 0, &x, &[], s, 4));
     }
 }

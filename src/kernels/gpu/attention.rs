@@ -4,7 +4,9 @@
 mod coop;
 
 use super::bands::{Slice, cut, rows_that_fit, whole_fits};
-use super::{Dispatch, GpuVariant, Launch, LaunchIo, Limits, Record, Shader, View, What, linear, params};
+use super::{
+    Bind, Dispatch, GpuVariant, Launch, LaunchIo, Limits, Record, Shader, Storage, View, What, linear, params,
+};
 use crate::kernels::Dims;
 use crate::kernels::attention::Attention;
 use crate::tensor::Shape;
@@ -54,6 +56,16 @@ params! {
         v_pitch: u32,
         /// Rows after which v repeats.
         v_rows: u32,
+        /// First quad of the mask.
+        mask_start: u32,
+        /// Quads from one row of the mask to the next.
+        mask_pitch: u32,
+        /// Samples, planes and rows after which the mask repeats.
+        mask_b: u32,
+        /// See `mask_b`.
+        mask_heads: u32,
+        /// See `mask_b`.
+        mask_rows: u32,
         /// First quad of y.
         y_start: u32,
     }
@@ -92,6 +104,16 @@ params! {
         v_pitch: u32,
         /// Rows after which v repeats.
         v_rows: u32,
+        /// First quad of the mask.
+        mask_start: u32,
+        /// Quads from one row of the mask to the next.
+        mask_pitch: u32,
+        /// Samples, planes and rows after which the mask repeats.
+        mask_b: u32,
+        /// See `mask_b`.
+        mask_heads: u32,
+        /// See `mask_b`.
+        mask_rows: u32,
         /// First quad of y.
         y_start: u32,
         /// Quads from one row of y to the next.
@@ -101,12 +123,54 @@ params! {
 
 /// Whether all keys of a sample and at least one query fit into bindings, though q, k and v be columns of one tensor.
 fn binds(x: &[Shape], limits: &Limits) -> bool {
-    let [q, k, _] = x else { return false };
+    let [q, k, _, mask @ ..] = x else { return false };
+    // A sample's mask is seen as a whole.
+    let seen = |m: &Shape| {
+        let view = View::whole(*m);
+        whole_fits(&view, limits) || m.h * m.w <= rows_that_fit(view.pitch, limits)
+    };
+    if !mask.iter().all(seen) {
+        return false;
+    }
     let fit = rows_that_fit(3 * View::whole(*q).pitch, limits);
     fit >= 1 && fit >= k.pixels()
         || [q, k]
             .iter()
             .all(|s| 3 * View::whole(**s).pitch * s.rows() * limits.storage.bytes() <= limits.max_binding as usize)
+}
+
+/// A mask in the words of the parameters.
+#[derive(Clone, Copy, Default)]
+struct Mask {
+    bind: Option<Bind>,
+    start: u32,
+    pitch: u32,
+    b: u32,
+    heads: u32,
+    rows: u32,
+}
+
+impl Mask {
+    /// All samples' masks, or one sample's.
+    fn new(view: Option<&View>, sample: Option<usize>, storage: Storage) -> Self {
+        let Some(view) = view else { return Self::default() };
+        let Shape { b, h, w, .. } = view.shape;
+        let (from, samples) = sample.map_or((0, b), |n| (n % b, 1));
+        let slice = Slice::new(What::X(3), view, from * h * w..(from + samples) * h * w, storage);
+        Self {
+            bind: Some(slice.bind),
+            start: slice.start,
+            pitch: view.pitch_quads(),
+            b: samples as u32,
+            heads: h as u32,
+            rows: w as u32,
+        }
+    }
+
+    /// The file of the slot `mask`.
+    fn file(op: &Attention) -> &'static str {
+        if op.mask { "mask_given" } else { "mask_none" }
+    }
 }
 
 /// What a dispatch sees: some queries of one sample, or all queries of all samples.
@@ -115,6 +179,8 @@ struct Band {
     queries: Range<usize>,
     /// q, k, v and y.
     slices: [Slice; 4],
+    /// The mask, as the shaders are told of it; all of it is zero where there is none.
+    mask: Mask,
 }
 
 fn bands(io: &LaunchIo<'_>) -> Vec<Band> {
@@ -136,7 +202,8 @@ fn bands(io: &LaunchIo<'_>) -> Vec<Band> {
         let to = if all { b * pixels } else { from + queries.end };
         let y = Slice::new(What::Y, &io.y, from + queries.start..to, storage);
         let slices = [operand(0, &io.x[0]), operand(1, &io.x[1]), operand(2, &io.x[2]), y];
-        Band { samples: if all { b } else { 1 }, queries, slices }
+        let mask = Mask::new(io.x.get(3), (!all).then_some(sample), storage);
+        Band { samples: if all { b } else { 1 }, queries, slices, mask }
     };
     if all {
         return vec![one(0, 0..pixels)];
@@ -149,11 +216,11 @@ fn bands(io: &LaunchIo<'_>) -> Vec<Band> {
 }
 
 fn naive(op: &Attention, io: &LaunchIo<'_>) -> Launch {
-    let [q, k, v] = io.x else { return Launch::default() };
+    let [q, k, v, ..] = io.x else { return Launch::default() };
     let d = q.shape.c / op.heads;
     let one = |band: Band| {
         let total = band.samples * band.queries.len() * io.y.quads() as usize;
-        let [xq, xk, xv, y] = band.slices;
+        let ([xq, xk, xv, y], mask) = (band.slices, band.mask);
         let params = NaiveParams {
             first: 0,
             total: total as u32,
@@ -173,12 +240,17 @@ fn naive(op: &Attention, io: &LaunchIo<'_>) -> Launch {
             v_start: xv.start,
             v_pitch: v.pitch_quads(),
             v_rows: xv.rows,
+            mask_start: mask.start,
+            mask_pitch: mask.pitch,
+            mask_b: mask.b,
+            mask_heads: mask.heads,
+            mask_rows: mask.rows,
             y_start: y.start,
         };
         Dispatch {
-            shader: Shader::new("attention_naive", io.limits).with("CAUSAL", op.causal),
+            shader: Shader::new("attention_naive", io.limits).slot("mask", Mask::file(op)).with("CAUSAL", op.causal),
             params: Record::new(&params),
-            binds: vec![xq.bind, xk.bind, xv.bind, y.bind],
+            binds: [xq.bind, xk.bind, xv.bind].into_iter().chain(mask.bind).chain([y.bind]).collect(),
             grid: linear(total),
         }
     };
@@ -239,6 +311,7 @@ fn flash(op: &Attention, io: &LaunchIo<'_>) -> Launch {
     let head = (q.shape.c / op.heads / 4) as u32;
     let Some(tile) = Tile::new(head, io.limits) else { return Launch::default() };
     let shader = Shader::new("attention_flash", io.limits)
+        .slot("mask", Mask::file(op))
         .with("CAUSAL", op.causal)
         .with("HEAD", head)
         .with("TX", tile.tx)
@@ -252,10 +325,10 @@ fn flash(op: &Attention, io: &LaunchIo<'_>) -> Launch {
 
 /// The dispatches of a shader whose workgroups compute `block` queries of a head.
 fn dispatches(op: &Attention, io: &LaunchIo<'_>, shader: &Shader, block: usize) -> Launch {
-    let [q, k, v] = io.x else { return Launch::default() };
+    let [q, k, v, ..] = io.x else { return Launch::default() };
     let one = |band: Band| {
         let blocks = band.queries.len().div_ceil(block);
-        let [xq, xk, xv, y] = band.slices;
+        let ([xq, xk, xv, y], mask) = (band.slices, band.mask);
         let params = FlashParams {
             first: 0,
             blocks: blocks as u32,
@@ -273,13 +346,18 @@ fn dispatches(op: &Attention, io: &LaunchIo<'_>, shader: &Shader, block: usize) 
             v_start: xv.start,
             v_pitch: v.pitch_quads(),
             v_rows: xv.rows,
+            mask_start: mask.start,
+            mask_pitch: mask.pitch,
+            mask_b: mask.b,
+            mask_heads: mask.heads,
+            mask_rows: mask.rows,
             y_start: y.start,
             y_pitch: io.y.pitch_quads(),
         };
         Dispatch {
             shader: shader.clone(),
             params: Record::new(&params),
-            binds: vec![xq.bind, xk.bind, xv.bind, y.bind],
+            binds: [xq.bind, xk.bind, xv.bind].into_iter().chain(mask.bind).chain([y.bind]).collect(),
             grid: [(band.samples * blocks * op.heads) as u32, 1, 1],
         }
     };
@@ -289,7 +367,6 @@ fn dispatches(op: &Attention, io: &LaunchIo<'_>, shader: &Shader, block: usize) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::gpu::Storage;
 
     #[test]
     fn tiles_fit_every_head() {

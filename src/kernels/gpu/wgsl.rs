@@ -28,6 +28,8 @@ files! {
     "common/fragment_emulated",
     "common/gemm_params",
     "common/line_moments",
+    "common/mask_given",
+    "common/mask_none",
     "common/matrices_16",
     "common/matrices_8",
     "common/moments",

@@ -4,7 +4,7 @@
 //! Then the rounds are those of the f32 variant.
 #![allow(unsafe_code, reason = "rows are read through pointers, and tasks write disjoint parts of scratch and output")]
 
-use super::{COLUMNS, Head, KEYS, Room, TILES, soften};
+use super::{Bias, COLUMNS, Head, KEYS, Room, TILES, soften};
 use crate::kernels::Dims;
 use crate::kernels::attention::Attention;
 use crate::kernels::cpu::tile::{Bf16, Old, Rows, Shared, Split, Tile};
@@ -39,7 +39,7 @@ pub fn scratch(op: &Attention, x: &[Shape], _: &[Dims]) -> Scratch {
 pub fn run(op: &Attention, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
     let [q, k, v] = [io.x[0], io.x[1], io.x[2]];
     let (shape, heads) = (io.y.shape, op.heads);
-    let d = shape.c / heads;
+    let (d, mask) = (shape.c / heads, io.x.get(3).copied());
     let (keys, values) = io.scratch.split_at_mut(keys_len(k.shape, heads));
     pack(&k, &v, heads, isa, Shared::new(keys), Shared::new(values), workers);
     let (keys, values, out): (&[f32], &[f32], _) = (keys, values, Shared::new(io.y.data));
@@ -59,6 +59,7 @@ pub fn run(op: &Attention, isa: Isa, io: &mut Io<'_>, workers: &Workers) {
             first,
             queries: (shape.pixels() - first).min(TILES * COLUMNS),
             causal: op.causal,
+            bias: mask.map(|mask| Bias::new(&mask, b, head)),
             d,
             // SAFETY: the row is one of the output's.
             out: unsafe { out.get().add((b * shape.pixels() + first) * io.y.pitch + head * d) },

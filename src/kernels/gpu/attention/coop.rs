@@ -41,12 +41,13 @@ impl Tile {
     }
 }
 
-/// Devices with matrices of 8x8 or 16x16 f16 into f32, and subgroups of 32.
+/// Devices with matrices of 8x8 or 16x16 f16 into f32, and subgroups of 32. Each lane has other keys than the mask's
+/// quads: where there is one, `flash` runs.
 pub(super) fn supports(op: &Attention, x: &[Shape], _: &[Dims], limits: &Limits) -> bool {
     let (Some(coop), Some(d)) = (limits.coop, x.first().map(|q| q.c / op.heads)) else { return false };
     let real = limits.storage == Storage::F16 && limits.subgroup == Some(LANES);
     let width = d.is_multiple_of(4) && d <= WIDEST;
-    (real || coop.emulated) && width && binds(x, limits) && Tile::new(d, limits, coop).is_some()
+    !op.mask && (real || coop.emulated) && width && binds(x, limits) && Tile::new(d, limits, coop).is_some()
 }
 
 /// See the module's description.
