@@ -7,6 +7,7 @@ use lienzo::bench::kernels::{BenchEvent, BenchOptions, run};
 use lienzo::bench::report::{Machine, header, line};
 use lienzo::dtype::Storage;
 use lienzo::error::Result;
+use lienzo::graph::target::Caps;
 use lienzo::simd::Isa;
 use lienzo::{Kind, system};
 use std::process::ExitCode;
@@ -31,7 +32,8 @@ fn measure(filter: Option<&str>) -> Result<bool> {
     let machine = Machine { device: cpu.name(), processor, threads: cpu.workers().threads(), isa: isa.to_string() };
     let ceilings = Ceilings::measure(isa, cpu.workers());
     println!("{}\n\n{}", machine.headline(&ceilings), header());
-    let options = BenchOptions { filter, all: false, weights: Storage::F16, isa };
+    let caps = Caps::cpu(isa);
+    let options = BenchOptions { filter, all: false, weights: Storage::F16, caps: &caps };
     run(&options, &ceilings, cpu.workers(), &mut |event| match event {
         BenchEvent::Row(row) => println!("{}", line(row, &machine, &ceilings)),
         BenchEvent::Skipped(name, _) => println!("skipped for time: {name}"),

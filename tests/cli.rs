@@ -127,6 +127,53 @@ fn unusable_models_are_named() {
 }
 
 #[test]
+fn records_of_a_benchmark_are_not_replaced_unless_asked() {
+    let dir = Temp::new();
+    for flag in ["--json", "--csv"] {
+        let file = format!("mine{flag}");
+        std::fs::write(dir.join(&file), b"precious").expect("a file");
+        let bench = ["bench", "timestep_embedding", flag, &file];
+        let output = lienzo(&dir, &bench);
+        // Refused before anything is measured.
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains("give --overwrite"), "{}", stderr(&output));
+        assert!(!stderr(&output).contains("measuring"), "{}", stderr(&output));
+        assert_eq!(std::fs::read(dir.join(&file)).expect("the file"), b"precious");
+        let output = lienzo(&dir, &[&bench[..], &["--overwrite"]].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        let text = std::fs::read_to_string(dir.join(&file)).expect("the file");
+        assert!(text.contains("timestep_embedding/") && !text.contains("precious"), "{text}");
+    }
+    let both = lienzo(&dir, &["bench", "timestep_embedding", "--json", "-", "--csv", "-"]);
+    assert_eq!(both.status.code(), Some(2), "{}", stderr(&both));
+}
+
+#[test]
+fn a_variant_is_refused_and_preferred_by_name() {
+    let dir = Temp::new();
+    let plan = |args: &[&str]| {
+        let output =
+            lienzo(&dir, &[&["bench", "--explain", "--arch", "embedded", "-W", "64", "-H", "64"], args].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    assert!(plan(&[]).contains("flash"));
+    assert!(!plan(&["--refuse", "attention/flash"]).contains("flash"));
+    assert!(!plan(&["--prefer", "attention/naive"]).contains("flash"));
+    let unknown = lienzo(&dir, &["generate", "x", "--refuse", "attention/flashy"]);
+    assert_eq!(unknown.status.code(), Some(2), "{}", stderr(&unknown));
+    assert!(stderr(&unknown).contains("on a CPU: naive, flash, flash_bf16"), "{}", stderr(&unknown));
+    // It is what runs, not only what is shown: other sums, other bits, a picture all the same.
+    let draw = |name: &str, args: &[&str]| {
+        let output = lienzo(&dir, &[&["generate", "x", "-s", "1", "--steps", "1", "-o", name], args].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        std::fs::read(dir.join(name)).expect("the picture")
+    };
+    let (fast, plain) = (draw("fast.png", &[]), draw("plain.png", &["--refuse", "matmul/panels"]));
+    assert!(plain.starts_with(b"\x89PNG") && plain.len().abs_diff(fast.len()) < fast.len() / 2);
+}
+
+#[test]
 fn files_are_not_replaced_unless_asked() {
     let dir = Temp::new();
     std::fs::write(dir.join("mine.png"), b"precious").expect("a file");

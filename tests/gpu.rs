@@ -11,6 +11,8 @@ use lienzo::check::{CASE_VARIABLE, Layout, Prepared, full_name};
 use lienzo::dtype::{Precision, Products, Storage};
 use lienzo::kernels::gpu::{Coop, Limits, variants};
 use lienzo::kernels::{Case, Role, cases};
+use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 fn on(variable: &str) -> bool {
@@ -25,10 +27,35 @@ pub fn device(options: Options) -> Option<Arc<Device>> {
     let found = adapters().into_iter().find(|a| a.software() != on("LIENZO_TEST_GPU"));
     let Some(adapter) = found else {
         assert!(!on("LIENZO_REQUIRE_GPU"), "LIENZO_REQUIRE_GPU=1, and there is no adapter to test on");
-        eprintln!("skipped: no adapter to test on (on Debian: apt-get install mesa-vulkan-drivers)");
+        tell_skipped();
         return None;
     };
     Some(Device::open(&adapter, options).expect("the adapter can be opened"))
+}
+
+/// Says on stderr, past what the test runner holds back, that the calling test ran nothing, and how many so far did.
+fn tell_skipped() {
+    static SKIPPED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut skipped = SKIPPED.lock().unwrap_or_else(PoisonError::into_inner);
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    if skipped.insert(test.clone()) {
+        let line = skipped_line(&test, skipped.len());
+        // Where nobody reads it there is nobody to tell.
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
+}
+
+fn skipped_line(test: &str, count: usize) -> String {
+    let one = if count == 1 { "1 GPU test" } else { &format!("{count} GPU tests") };
+    format!(
+        "\nskipped: {one} so far, last {test}: no adapter to test on (on Debian: apt-get install mesa-vulkan-drivers)\n"
+    )
+}
+
+#[test]
+fn what_is_skipped_for_lack_of_an_adapter_is_counted() {
+    assert!(skipped_line("gpu::add", 1).contains("skipped: 1 GPU test so far, last gpu::add: no adapter"));
+    assert!(skipped_line("gpu::add", 2).contains("2 GPU tests so far"));
 }
 
 /// The Test cases of an op, or those of them that the environment names.

@@ -4,13 +4,14 @@ pub mod memory;
 pub mod peak;
 pub mod probe;
 mod reader;
+mod selftest;
 mod stream;
 
 use super::rounded::Rounded;
 use super::{Backend, Memory, Numerics, Program, Run, Value};
 use crate::checkpoint::Model;
 use crate::dtype::{Precision, Products, Storage};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::graph::plan::{Place, Plan, PlanWeight, Stored};
 use crate::graph::target::Caps;
 use crate::graph::{Input, Output};
@@ -24,7 +25,7 @@ use memory::{Arena, Buffer};
 use reader::{Packer, panel_bytes};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Instant;
 use stream::Stream;
 
@@ -38,6 +39,9 @@ pub struct Cpu {
     workers: Arc<Workers>,
     weight_type: Storage,
     rounded: Arc<Rounded>,
+    /// Variants that failed their check here.
+    wrong: Mutex<Vec<(&'static str, &'static str)>>,
+    notes: Mutex<Vec<String>>,
     /// Packed weights, shared by all programs for as long as one of them lives.
     store: Mutex<Store>,
 }
@@ -47,7 +51,15 @@ impl Cpu {
     pub fn new(threads: usize, isa: Isa, weight_type: Storage) -> Result<Self> {
         memory::return_what_is_freed();
         let workers = Arc::new(Workers::new(threads)?);
-        Ok(Self { caps: Caps::cpu(isa), workers, weight_type, rounded: Arc::default(), store: Mutex::default() })
+        Ok(Self {
+            caps: Caps::cpu(isa),
+            workers,
+            weight_type,
+            rounded: Arc::default(),
+            wrong: Mutex::default(),
+            notes: Mutex::default(),
+            store: Mutex::default(),
+        })
     }
 
     /// Its threads.
@@ -83,10 +95,25 @@ impl Cpu {
         Ok(packed)
     }
 
-    fn lock_store(&self) -> std::sync::MutexGuard<'_, Store> {
-        // The map is consistent between any two statements, so a panic elsewhere does not spoil it.
-        self.store.lock().unwrap_or_else(|e| e.into_inner())
+    fn lock_store(&self) -> MutexGuard<'_, Store> {
+        lock(&self.store)
     }
+
+    /// Checks what a plan runs and this process has never checked; what fails is done without from now on.
+    fn trust(&self, plan: &Plan) -> Result<()> {
+        let Some(wrong) = selftest::judge(plan, self.caps.isa(), self.weight_type, &self.workers)? else {
+            return Ok(());
+        };
+        lock(&self.wrong).push((wrong.op, wrong.variant));
+        let message = format!("{}, variant {}, is not used on this processor: {}", wrong.op, wrong.variant, wrong.why);
+        lock(&self.notes).push(message.clone());
+        Err(Error::new(Kind::Refused, message))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What they guard is consistent between any two statements, so a panic elsewhere does not spoil it.
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 impl Backend for Cpu {
@@ -96,7 +123,9 @@ impl Backend for Cpu {
     }
 
     fn caps(&self) -> Caps {
-        self.caps.clone()
+        let mut caps = self.caps.clone();
+        caps.refused.extend_from_slice(&lock(&self.wrong));
+        caps
     }
 
     fn memory(&self, plan: &Plan, model: &Model) -> Memory {
@@ -118,10 +147,13 @@ impl Backend for Cpu {
     }
 
     fn notes(&self) -> Vec<String> {
-        self.rounded.take()
+        let mut notes = std::mem::take(&mut *lock(&self.notes));
+        notes.extend(self.rounded.take());
+        notes
     }
 
     fn load(&self, plan: Arc<Plan>, model: &Arc<Model>) -> Result<Box<dyn Program>> {
+        self.trust(&plan)?;
         if plan.cost().flops >= probe::WORTH && !self.workers.is_tuned() {
             self.tuned()?;
         }

@@ -11,7 +11,6 @@ use crate::check::{Layout, Prepared, full_name};
 use crate::error::Result;
 use crate::graph::choose::choose;
 use crate::graph::plan::Plan;
-use crate::graph::target::Caps;
 use crate::kernels::Case;
 use crate::kernels::gpu::{Limits, variants};
 use std::collections::BTreeMap;
@@ -32,11 +31,11 @@ pub fn ceilings(roofline: Roofline) -> Ceilings {
     Ceilings { fma_peak: roofline.fma, read: roofline.copy, copy: roofline.copy }
 }
 
-/// Checks and times on a device whose plans are made for `caps`; gives whether every check passed.
+/// Checks and times on a device; gives whether every check passed.
 pub fn run(
     options: &BenchOptions<'_>,
     roofline: Roofline,
-    (bench, caps): (&Bench, &Caps),
+    bench: &Bench,
     tell: &mut dyn FnMut(BenchEvent<'_>),
 ) -> Result<bool> {
     let mut cases = select(options.filter)?;
@@ -52,7 +51,7 @@ pub fn run(
             continue;
         }
         tell(BenchEvent::Case(i, cases.len(), &name));
-        passed &= one(options, roofline, (bench, caps), case, tell)?;
+        passed &= one(options, roofline, bench, case, tell)?;
     }
     Ok(passed)
 }
@@ -65,14 +64,14 @@ fn estimate(case: &Case, variant: &str, roofline: Roofline) -> Duration {
 fn one(
     options: &BenchOptions<'_>,
     roofline: Roofline,
-    (bench, caps): (&Bench, &Caps),
+    bench: &Bench,
     case: &Case,
     tell: &mut dyn FnMut(BenchEvent<'_>),
 ) -> Result<bool> {
     let limits = bench.device().limits();
     let weights = limits.weights;
     let infos = variants(&case.op, &case.x, &case.w, limits);
-    let (chosen, _) = choose(&case.op, &case.x, &case.w, caps)?;
+    let (chosen, _) = choose(&case.op, &case.x, &case.w, options.caps)?;
     let (mut prepared, mut passed) = (None, true);
     for (i, info) in infos.iter().enumerate().rev().filter(|(_, info)| info.supported) {
         let expected = estimate(case, info.name, roofline);
@@ -176,6 +175,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::Model;
     use crate::dtype::Storage;
+    use crate::graph::target::Caps;
     use crate::models::part::Part;
     use crate::models::part::StepShape;
 

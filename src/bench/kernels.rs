@@ -9,7 +9,6 @@ use crate::graph::choose::choose;
 use crate::graph::target::Caps;
 use crate::kernels::cpu::{VariantInfo, variants};
 use crate::kernels::{Case, Cost, Role, cases};
-use crate::simd::Isa;
 use crate::workers::Workers;
 use std::time::{Duration, Instant};
 
@@ -22,8 +21,8 @@ pub struct BenchOptions<'a> {
     pub all: bool,
     /// How matrices are stored.
     pub weights: Storage,
-    /// The instruction set.
-    pub isa: Isa,
+    /// What a model's plans are made for.
+    pub caps: &'a Caps,
 }
 
 /// One variant of one case.
@@ -122,7 +121,7 @@ pub fn run(
     let mut bench = Bench {
         options,
         fast: FAST_SHARE * ceilings.fma_peak,
-        pace: FmaPace::new(options.isa, workers),
+        pace: FmaPace::new(options.caps.isa(), workers),
         naive: NAIVE_PACE * workers.threads() as f64,
         workers,
         budget: Budget::new(total, cases.len()),
@@ -168,7 +167,7 @@ impl Bench<'_> {
         }
         let begun = Instant::now();
         let prepared = Prepared::new(case, self.options.weights)?;
-        let (chosen, _) = choose(&case.op, &case.x, &case.w, &Caps::cpu(self.options.isa))?;
+        let (chosen, _) = choose(&case.op, &case.x, &case.w, self.options.caps)?;
         let infos = variants(&case.op, &case.x, &case.w);
         // The best first: if time runs out, it is the naive one that is left out.
         for (i, info) in infos.iter().enumerate().rev().filter(|(_, info)| info.supported) {
@@ -202,7 +201,7 @@ impl Bench<'_> {
         chosen: bool,
         cost: Cost,
     ) -> Result<()> {
-        let isa = self.options.isa;
+        let isa = self.options.caps.isa();
         let mut loaded = prepared.load(Layout::Own, self.workers)?;
         let start = Instant::now();
         loaded.run(i, isa, self.workers)?;
@@ -266,6 +265,7 @@ fn preparing(case: &Case, cost: Cost) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::Isa;
 
     #[test]
     fn a_filter_is_part_of_a_name() {
@@ -282,7 +282,8 @@ mod tests {
         let workers = Workers::new(1).unwrap();
         let ceilings = Ceilings { fma_peak: 1e11, read: 1e10, copy: 1e10 };
         let filter = select(None).unwrap().iter().min_by_key(|c| c.op.cost(&c.x, &c.w).flops).map(full_name).unwrap();
-        let options = BenchOptions { filter: Some(&filter), all: false, weights: Storage::F16, isa: Isa::best() };
+        let caps = Caps::cpu(Isa::best());
+        let options = BenchOptions { filter: Some(&filter), all: false, weights: Storage::F16, caps: &caps };
         let mut rows = Vec::new();
         let passed = run(&options, &ceilings, &workers, &mut |event| {
             if let BenchEvent::Row(row) = event {

@@ -161,11 +161,11 @@ fn write(path: &Path, text: &str, overwrite: bool) -> Result<()> {
 
 fn run_kernels(args: &BenchArgs, cpu: &Cpu, machine: &Machine, files: &mut Files) -> Result<bool> {
     let weights = args.device.weight_type.map_or(Storage::F16, WeightType::storage);
-    let isa = cpu.caps().isa();
-    let options = kernels::BenchOptions { filter: args.filter.as_deref(), all: args.all, weights, isa };
+    let caps = cpu.caps();
+    let options = kernels::BenchOptions { filter: args.filter.as_deref(), all: args.all, weights, caps: &caps };
     kernels::select(options.filter)?;
     say!("measuring this machine's ceilings");
-    let ceilings = Ceilings::measure(isa, cpu.workers());
+    let ceilings = Ceilings::measure(caps.isa(), cpu.workers());
     show_kernels(machine, &ceilings, files, &mut |tell| kernels::run(&options, &ceilings, cpu.workers(), tell))
 }
 
@@ -321,7 +321,6 @@ mod gpu {
     use lienzo::backend::gpu::check::Bench;
     use lienzo::backend::gpu::roofline::Roofline;
     use lienzo::bench::gpu;
-    use lienzo::simd::Isa;
 
     pub fn run(args: &BenchArgs) -> Result<ExitCode> {
         let backend = args.device.gpu_backend()?;
@@ -354,14 +353,13 @@ mod gpu {
                 true
             }
             None => {
-                let weights = Storage::F16;
-                let options =
-                    kernels::BenchOptions { filter: args.filter.as_deref(), all: args.all, weights, isa: Isa::Scalar };
+                let caps = backend.caps();
+                let filter = args.filter.as_deref();
+                let options = kernels::BenchOptions { filter, all: args.all, weights: Storage::F16, caps: &caps };
                 kernels::select(options.filter)?;
                 let ceilings = gpu::ceilings(roofline);
                 let bench = Bench::new(device);
-                let caps = backend.caps();
-                let run = &mut |tell: &mut Tell<'_>| gpu::run(&options, roofline, (&bench, &caps), tell);
+                let run = &mut |tell: &mut Tell<'_>| gpu::run(&options, roofline, &bench, tell);
                 show_kernels(&machine, &ceilings, &mut files, run)?
             }
         };

@@ -7,6 +7,7 @@ use lienzo::backend::cpu::Cpu;
 use lienzo::engine::Engine;
 use lienzo::engine::devices::{DeviceWish, Estimate, NumberKind, WeightType, Where};
 use lienzo::error::{Error, Result};
+use lienzo::graph::target::VariantName;
 
 /// The device flags that several commands share.
 #[derive(Args, Clone, Debug)]
@@ -29,6 +30,12 @@ pub struct DeviceArgs {
     /// On a GPU: keep the bounds checks in shaders, to find out whether one of them is at fault
     #[arg(long)]
     pub checked: bool,
+    /// Do without a variant of a kernel: matmul/panels, attention/flash. May be given more than once
+    #[arg(long, value_name = "OP/VARIANT", value_parser = parsed::<VariantName>)]
+    pub refuse: Vec<VariantName>,
+    /// Take a variant before faster ones, wherever it supports the shapes: conv2d/panels. May be given more than once
+    #[arg(long, value_name = "OP/VARIANT", value_parser = parsed::<VariantName>)]
+    pub prefer: Vec<VariantName>,
 }
 
 impl DeviceArgs {
@@ -51,6 +58,8 @@ impl DeviceArgs {
             threads,
             weights: self.weight_type.unwrap_or_default(),
             checked: self.checked,
+            refuse: self.refuse.clone(),
+            prefer: self.prefer.clone(),
         })
     }
 

@@ -6,6 +6,7 @@ use crate::backend::Backend as _;
 use crate::backend::cpu::Cpu;
 use crate::dtype::Storage;
 use crate::error::{Error, Result, escape};
+use crate::graph::target::VariantName;
 use crate::simd::{self, Isa};
 use crate::system;
 use std::sync::Arc;
@@ -130,6 +131,10 @@ pub struct DeviceWish {
     pub weights: WeightType,
     /// Whether shaders keep their bounds checks.
     pub checked: bool,
+    /// Variants of kernels that are not used.
+    pub refuse: Vec<VariantName>,
+    /// Variants of kernels that are used before faster ones.
+    pub prefer: Vec<VariantName>,
 }
 
 /// An engine, and what is to be told of it.
@@ -193,16 +198,17 @@ impl DeviceWish {
         }
         let isa = Isa::from_env()?;
         let cpu = Cpu::new(self.threads(notes)?, isa, self.weights.storage())?;
-        if self.precision != NumberKind::Bf16 {
-            return Ok(cpu);
+        let mut caps = cpu.caps();
+        if self.precision == NumberKind::Bf16 {
+            caps = caps.with_bf16();
         }
-        if !simd::has_bf16(isa) {
+        caps = caps.with_variants(&self.refuse, &self.prefer);
+        if caps.is_bf16() && !simd::has_bf16(isa) {
             notes.push(
                 "no AVX512-BF16 is used here: precision bf16 rounds as it does elsewhere, but is slower than f32"
                     .into(),
             );
         }
-        let caps = cpu.caps().with_bf16();
         Ok(cpu.with_caps(caps))
     }
 
@@ -287,7 +293,7 @@ mod gpu {
                 let chosen = choice::choose(work, peak, &cards, must);
                 let Some(n) = chosen.card else { return Ok(told(engine, chosen, notes)) };
                 match opened[n].take().map_or_else(|| self.open_adapter(&adapters[n]), Ok) {
-                    Ok(device) => return Ok(told(Engine::new(Arc::new(Gpu::new(device))).or(cpu), chosen, notes)),
+                    Ok(device) => return Ok(told(Engine::new(Arc::new(self.on(device))).or(cpu), chosen, notes)),
                     // Its rate was remembered, and now it cannot be used.
                     Err(e) => cards[n].rate = Err(e),
                 }
@@ -325,7 +331,11 @@ mod gpu {
                 notes
                     .push(format!("{name} is a program on the processor: slow, and the CPU does the same work faster"));
             }
-            Ok(Gpu::new(self.open_adapter(&adapter)?))
+            Ok(self.on(self.open_adapter(&adapter)?))
+        }
+
+        fn on(&self, device: Arc<Device>) -> Gpu {
+            Gpu::new(device).with_caps(|caps| *caps = caps.clone().with_variants(&self.refuse, &self.prefer))
         }
 
         fn adapter(&self) -> Result<Adapter> {

@@ -5,8 +5,8 @@ use crate::error::{Error, Kind, Result};
 use crate::kernels::{Dims, Op, cpu, gpu};
 use crate::tensor::Shape;
 
-/// Picks the variant that runs a step, and gives its number and name: the last one that supports it and is not refused.
-/// The only chooser.
+/// Picks the variant that runs a step, and gives its number and name: the last one that supports it and is not refused,
+/// of those that are preferred if there is one. The only chooser.
 ///
 /// # Errors
 /// `TooBig`: a GPU's bindings are too small for any variant. `Refused`: nothing is left.
@@ -16,7 +16,9 @@ pub fn choose(op: &Op, x: &[Shape], w: &[Dims], caps: &Caps) -> Result<(usize, &
         Target::Gpu(limits) => gpu::variants(op, x, w, limits).iter().map(|v| (v.name, v.supported)).collect(),
     };
     let usable = |name: &str| !caps.refused.iter().any(|(o, variant)| *o == op.name() && *variant == name);
-    let chosen = all.iter().rposition(|(name, supported)| *supported && usable(name));
+    let preferred = |name: &str| caps.preferred.iter().any(|(o, variant)| *o == op.name() && *variant == name);
+    let best = all.iter().rposition(|(name, supported)| *supported && usable(name) && preferred(name));
+    let chosen = best.or_else(|| all.iter().rposition(|(name, supported)| *supported && usable(name)));
     chosen.map(|i| (i, all[i].0)).ok_or_else(|| {
         let too_large = match &caps.target {
             Target::Gpu(limits) => gpu::too_large(op, x, w, limits, usable),

@@ -8,6 +8,7 @@ use crate::diffusion::outpaint::Sides;
 use crate::diffusion::preview::Preview;
 use crate::engine::devices::{NumberKind, WeightType, Where};
 use crate::error::{Error, Result, escape};
+use crate::graph::target::VariantName;
 use crate::image::resize::ResizeMode;
 use crate::models::training::{Prediction, Spacing};
 use crate::rng::RngKind;
@@ -217,6 +218,16 @@ impl Word for NumberKind {
             Self::Bf16 => "bf16",
         }
         .into()
+    }
+}
+
+impl Word for VariantName {
+    fn parse(word: &str) -> Result<Self> {
+        Self::parse(word)
+    }
+
+    fn word(&self) -> String {
+        self.to_string()
     }
 }
 
