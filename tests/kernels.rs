@@ -5,10 +5,10 @@ use lienzo::dtype::Storage;
 use lienzo::graph::choose::choose;
 use lienzo::graph::target::Caps;
 use lienzo::kernels::cpu::InPlace;
-use lienzo::kernels::{Case, Op, Role, cases, cpu};
+use lienzo::kernels::{Case, Op, Role, cases, cpu, gpu};
 use lienzo::simd::Isa;
 use lienzo::workers::Workers;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The Test cases, or those of them that the environment names.
 fn chosen() -> Vec<Case> {
@@ -145,4 +145,25 @@ fn a_batch_has_the_bits_of_its_samples() {
             assert!(whole == output(&batch.sample(i)), "{}: sample {i} differs alone", full_name(case));
         }
     }
+}
+
+/// What a file says of itself.
+fn description(path: &str) -> String {
+    let text = std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_default();
+    text.lines().take_while(|l| l.starts_with("//!")).collect()
+}
+
+#[test]
+fn a_contract_names_every_variant_of_its_op() {
+    let limits = gpu::Limits::webgpu(Storage::F16);
+    let mut missing = BTreeSet::new();
+    for Case { op, x, w, .. } in cases() {
+        let path = format!("src/kernels/{}.rs", op.name());
+        let described = description(&path);
+        let cpu = cpu::variants(&op, &x, &w).into_iter().map(|v| v.name);
+        let gpu = gpu::variants(&op, &x, &w, &limits).into_iter().map(|v| v.name);
+        let unnamed = cpu.chain(gpu).filter(|name| !described.contains(&format!("`{name}`")));
+        missing.extend(unnamed.map(|name| (path.clone(), name)));
+    }
+    assert!(missing.is_empty(), "say at the top of these contracts why the variant exists: {missing:#?}");
 }

@@ -5,8 +5,6 @@
 
 mod source;
 
-use lienzo::dtype::Storage;
-use lienzo::kernels::{self, Case, gpu::Limits};
 use source::{Source, code, sources};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -203,25 +201,4 @@ fn comments_are_no_wider_than_code() {
         }
     }
     assert!(wide.is_empty(), "lines wider than {WIDTH} columns: {wide:#?}");
-}
-
-/// What a file says of itself.
-fn description(path: &str) -> String {
-    let text = std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_default();
-    text.lines().take_while(|l| l.starts_with("//!")).collect()
-}
-
-#[test]
-fn a_contract_names_every_variant_of_its_op() {
-    let limits = Limits::webgpu(Storage::F16);
-    let mut missing = BTreeSet::new();
-    for Case { op, x, w, .. } in kernels::cases() {
-        let path = format!("src/kernels/{}.rs", op.name());
-        let described = description(&path);
-        let cpu = kernels::cpu::variants(&op, &x, &w).into_iter().map(|v| v.name);
-        let gpu = kernels::gpu::variants(&op, &x, &w, &limits).into_iter().map(|v| v.name);
-        let unnamed = cpu.chain(gpu).filter(|name| !described.contains(&format!("`{name}`")));
-        missing.extend(unnamed.map(|name| (path.clone(), name)));
-    }
-    assert!(missing.is_empty(), "say at the top of these contracts why the variant exists: {missing:#?}");
 }
