@@ -13,6 +13,8 @@ pub mod prompt;
 mod refused;
 pub mod remedy;
 pub mod samplers;
+#[cfg(feature = "serve")]
+pub mod serve;
 mod terminal;
 pub mod verify;
 pub mod words;
@@ -51,6 +53,9 @@ enum Command {
     Convert(convert::ConvertArgs),
     /// List samplers and schedules with their names elsewhere
     Samplers,
+    /// Serve a page for the browser, and the APIs that other programs speak
+    #[cfg(feature = "serve")]
+    Serve(Box<serve::ServeArgs>),
 }
 
 /// A model file or folder; without one, the model inside the binary.
@@ -143,6 +148,8 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Samplers => samplers::run(),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(&args),
     };
     match result {
         Ok(code) => terminal::ended(code),

@@ -122,6 +122,8 @@ pub mod kernels;
 pub mod layers;
 pub mod models;
 pub mod rng;
+#[cfg(feature = "serve")]
+pub mod server;
 pub mod simd;
 pub mod system;
 pub mod tensor;

@@ -19,7 +19,7 @@ impl Model {
     }
 
     /// The embedded bundle's bytes, for hashing.
-    pub(super) fn embedded_bytes() -> &'static [u8] {
+    pub(crate) fn embedded_bytes() -> &'static [u8] {
         BUNDLE
     }
 }

@@ -211,6 +211,33 @@ impl Axes {
         axis.values.first().map(|(text, _)| text.as_str())
     }
 
+    /// What a cell has otherwise, as fields of an [`super::order::Order`] in JSON.
+    pub fn fields(&self, mut cell: usize) -> Vec<(String, serde_json::Value)> {
+        use serde_json::json;
+        let mut out = Vec::new();
+        let mut put = |name: &str, value| out.push((name.to_owned(), value));
+        for axis in &self.0 {
+            let (text, setting) = &axis.values[cell % axis.len()];
+            cell /= axis.len();
+            match setting {
+                Setting::Steps(n) => put("steps", json!(n)),
+                Setting::Sampler(_) => put("sampler", json!(text)),
+                Setting::Schedule(kind) => put("schedule", json!(kind.name())),
+                Setting::Guidance(v) => put("guidance", json!(v)),
+                Setting::Seed(n) => put("seed", json!(n)),
+                Setting::Size(w, h) => {
+                    put("width", json!(w));
+                    put("height", json!(h));
+                }
+                Setting::ClipSkip(n) => put("clip_skip", json!(n)),
+                Setting::Eta(v) => put("eta", json!(v)),
+                Setting::Strength(v) => put("strength", json!(v)),
+                Setting::Prompt(prompt) => put("prompt", json!(prompt)),
+            }
+        }
+        out
+    }
+
     /// The requests of all cells, columns fastest. `styled` puts a prompt into the styles that were asked for.
     ///
     /// # Errors

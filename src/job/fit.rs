@@ -239,6 +239,15 @@ pub fn check(needs: &Needs<'_>, allowed: Allowed, notes: &mut Vec<Phrase>) -> Re
     Ok(keep)
 }
 
+/// Bytes of the whole process at the worst moment, and those there are.
+///
+/// # Errors
+/// Usage: what no plan can be made for.
+pub fn bytes(needs: &Needs<'_>, allowed: Allowed) -> Result<(u64, Option<u64>)> {
+    let (_, need) = needs.peak(allowed.limit(needs.engine), allowed.low_memory)?;
+    Ok((need, allowed.asked().into_iter().chain(needs.engine.backend().memory_limit()).min()))
+}
+
 /// What would be computed: a table of every step of every plan; then bytes at the worst moment, and the same where
 /// weights are read as they are needed.
 ///
