@@ -8,7 +8,8 @@
 //! The engine has a thread of its own; what waits for the disk or reads a picture runs on threads that may block, never
 //! on those that hold connections.
 
-#![allow(dead_code, reason = "the routes that use all of it follow")]
+#![allow(clippy::result_large_err, reason = "an error is made once a request, and travels a few calls")]
+#![allow(dead_code, reason = "routes that use the rest of it follow")]
 
 mod api;
 mod broker;

@@ -5,7 +5,7 @@ mod say;
 mod spanish;
 
 use crate::error::{Error, Result};
-pub use say::{Hints, hints};
+pub use say::{Hint, Hints, hints};
 use serde::Deserialize;
 use std::collections::HashMap;
 use unicode_normalization::UnicodeNormalization as _;
@@ -56,6 +56,9 @@ pub struct Vocabulary {
     /// Unknown words, by what is near to them.
     groups: Vec<Group>,
 }
+
+/// A word that can be said, and its Spanish.
+pub type Sayable = (String, Option<String>);
 
 /// A thing that can be drawn.
 #[derive(Deserialize)]
@@ -146,6 +149,25 @@ impl Vocabulary {
         out
     }
 
+    /// What can be said, by kind, each word with its Spanish: `objects`, `object_colors`, `backgrounds`, `sizes`,
+    /// `places`, `counts`.
+    pub fn groups(&self) -> Vec<(&'static str, Vec<Sayable>)> {
+        let beside = |names: &[String]| names.first().map(|name| spanish::accented(name));
+        let words = |all: &[Word]| all.iter().map(|w| (w.name.clone(), shortest(&w.spanish))).collect::<Vec<_>>();
+        let colors = |wanted: &dyn Fn(&str) -> bool| {
+            let all = self.colors.iter().filter(|c| wanted(&c.name));
+            all.map(|c| (c.name.clone(), masculine(&c.spanish))).collect::<Vec<_>>()
+        };
+        vec![
+            ("objects", self.objects.iter().map(|o| (o.name.clone(), beside(&o.spanish))).collect()),
+            ("object_colors", colors(&|name| self.object_colors.iter().any(|c| c == name))),
+            ("backgrounds", colors(&|_| true)),
+            ("sizes", words(&self.sizes)),
+            ("places", words(&self.places)),
+            ("counts", words(&self.counts)),
+        ]
+    }
+
     fn english(&self) -> Lexicon<'_> {
         let mut all = Lexicon(HashMap::new());
         for object in &self.objects {
@@ -173,6 +195,21 @@ impl Vocabulary {
         all.add(spanish::BACKGROUND, Meaning { background: true, ..Meaning::default() });
         all
     }
+}
+
+/// Of several Spanish words the one that people say: the table has them by the alphabet.
+fn shortest(words: &[String]) -> Option<String> {
+    const SAID: [&str; 4] = ["pequeno", "grande", "arriba", "abajo"];
+    let said = words.iter().find(|word| SAID.contains(&word.as_str()));
+    said.or(words.first()).map(|word| spanish::accented(word))
+}
+
+/// A colour's Spanish name: the masculine one.
+fn masculine(words: &[String]) -> Option<String> {
+    const SAID: [&str; 4] = ["naranja", "morado", "rosa", "marron"];
+    let said = words.iter().find(|word| SAID.contains(&word.as_str()));
+    let ends = words.iter().find(|word| word.ends_with('o'));
+    said.or(ends).or(words.first()).map(|word| spanish::accented(word))
 }
 
 impl<'a> Lexicon<'a> {

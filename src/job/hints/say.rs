@@ -10,13 +10,80 @@ const OFFERED: usize = 6;
 /// Kinds of objects in one picture of the training.
 const KINDS: usize = 2;
 
+/// One thing to tell of a prompt, as data: an asker's own language words it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// A word that the model does not know, and known ones near to it.
+    UnknownWord {
+        /// In lower case, without accents.
+        word: String,
+        /// Of its kind, or of nearly its letters.
+        near: Vec<String>,
+    },
+    /// So many more such words.
+    MoreUnknownWords(usize),
+    /// A Spanish prompt: the English one that says the same.
+    OtherLanguage(String),
+    /// An object in a colour that it was never shown in.
+    UntrainedColor {
+        /// The object.
+        word: String,
+        /// The whole as a sentence.
+        sentence: String,
+    },
+    /// More kinds of things than were ever together.
+    TooManyThings(usize),
+    /// Big things in numbers.
+    SeveralBigThings,
+}
+
+impl Hint {
+    /// As a sentence.
+    pub fn line(&self) -> String {
+        match self {
+            Self::UnknownWord { word, near } => about(word, near),
+            Self::MoreUnknownWords(more) => {
+                let words = if *more == 1 { "word" } else { "words" };
+                format!("nor does it know {more} other {words} of this prompt")
+            }
+            Self::OtherLanguage(english) => format!("the built-in model reads English; try \"{english}\""),
+            Self::UntrainedColor { sentence, .. } => sentence.clone(),
+            Self::TooManyThings(kinds) => format!(
+                "the built-in model was never shown more than {KINDS} kinds of things in a picture; this names {kinds}"
+            ),
+            Self::SeveralBigThings => {
+                "the built-in model was never shown several big things; without a size it draws the number".into()
+            }
+        }
+    }
+}
+
+fn about(word: &str, near: &[String]) -> String {
+    let shown = escape(word);
+    match near {
+        [] => format!("the built-in model does not know '{shown}'"),
+        [one] => format!("the built-in model does not know '{shown}'; try '{one}'"),
+        [first @ .., last] => {
+            format!("the built-in model does not know '{shown}'; near: {} or {last}", first.join(", "))
+        }
+    }
+}
+
 /// What to tell of a prompt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hints {
+    /// As data.
+    pub all: Vec<Hint>,
     /// A sentence each.
     pub lines: Vec<String>,
     /// Whether a word was unknown: a list of those that can be said would help.
     pub unknown: bool,
+}
+
+impl Hints {
+    fn new(all: Vec<Hint>, unknown: bool) -> Self {
+        Self { lines: all.iter().map(Hint::line).collect(), all, unknown }
+    }
 }
 
 /// The lines to print about `prompt` before the embedded model draws it; `embeddings` are words that it was given. None
@@ -33,22 +100,21 @@ pub fn hints(prompt: &str, embeddings: &[&str]) -> Result<Hints> {
     let unknown = unknown(&read);
     if unknown.is_empty() {
         let lines = all.untrained_colors(&read).into_iter().chain(too_many(prompt, &read)).chain(several_big(&read));
-        return Ok(Hints { lines: lines.collect(), unknown: false });
+        return Ok(Hints::new(lines.collect(), false));
     }
     let spanish = all.spanish().read(&words);
     if let Some(english) = spanish::translate(&spanish) {
-        let line = format!("the built-in model reads English; try \"{english}\"");
-        return Ok(Hints { lines: vec![line], unknown: false });
+        return Ok(Hints::new(vec![Hint::OtherLanguage(english)], false));
     }
     // Half of the words in Spanish: only the others are unknown.
     let foreign = self::unknown(&spanish);
     let unknown = if foreign.len() < unknown.len() { foreign } else { unknown };
-    let mut out: Vec<String> = unknown.iter().take(NAMED).map(|word| all.about(word, &lexicon)).collect();
+    let hint = |word: &String| Hint::UnknownWord { word: word.clone(), near: all.near(word, &lexicon) };
+    let mut out: Vec<Hint> = unknown.iter().take(NAMED).map(hint).collect();
     if unknown.len() > NAMED {
-        let (more, words) = (unknown.len() - NAMED, if unknown.len() == NAMED + 1 { "word" } else { "words" });
-        out.push(format!("nor does it know {more} other {words} of this prompt"));
+        out.push(Hint::MoreUnknownWords(unknown.len() - NAMED));
     }
-    Ok(Hints { lines: out, unknown: true })
+    Ok(Hints::new(out, true))
 }
 
 /// The phrases without a meaning, each once.
@@ -65,34 +131,20 @@ fn unknown(read: &[Phrase<'_>]) -> Vec<String> {
 /// More kinds of objects than the model was ever shown together. Objects that take turns, `[cat|dog]`, or have a prompt
 /// each, with
 /// `AND`, are not together.
-fn too_many(prompt: &str, read: &[Phrase<'_>]) -> Option<String> {
+fn too_many(prompt: &str, read: &[Phrase<'_>]) -> Option<Hint> {
     let kinds = read.iter().filter(|p| p.meaning.is_some_and(|m| m.object.is_some())).count();
     let apart = prompt.contains(['[', '|']) || prompt.split_whitespace().any(|word| word == "AND");
-    (kinds > KINDS && !apart).then(|| {
-        format!("the built-in model was never shown more than {KINDS} kinds of things in a picture; this names {kinds}")
-    })
+    (kinds > KINDS && !apart).then_some(Hint::TooManyThings(kinds))
 }
 
 /// Several big things: only small and medium ones were drawn in numbers, and the model then forgets the number.
-fn several_big(read: &[Phrase<'_>]) -> Option<String> {
+fn several_big(read: &[Phrase<'_>]) -> Option<Hint> {
     let said = |what: fn(&Meaning<'_>) -> bool| read.iter().any(|p| p.meaning.as_ref().is_some_and(what));
     let both = said(|m| m.count.is_some()) && said(|m| m.size == Some("big"));
-    both.then(|| "the built-in model was never shown several big things; without a size it draws the number".into())
+    both.then_some(Hint::SeveralBigThings)
 }
 
 impl Vocabulary {
-    fn about(&self, word: &str, lexicon: &Lexicon<'_>) -> String {
-        let near = self.near(word, lexicon);
-        let shown = escape(word);
-        match near.as_slice() {
-            [] => format!("the built-in model does not know '{shown}'"),
-            [one] => format!("the built-in model does not know '{shown}'; try '{one}'"),
-            [first @ .., last] => {
-                format!("the built-in model does not know '{shown}'; near: {} or {last}", first.join(", "))
-            }
-        }
-    }
-
     /// Known words near to an unknown one: of its kind, else of nearly its letters.
     fn near(&self, word: &str, lexicon: &Lexicon<'_>) -> Vec<String> {
         let kind = |word: &str| self.groups.iter().find(|g| g.words.split(' ').any(|w| w == word));
@@ -128,7 +180,7 @@ impl Vocabulary {
     }
 
     /// Objects in colours that only backgrounds had in the training.
-    fn untrained_colors(&self, read: &[Phrase<'_>]) -> Vec<String> {
+    fn untrained_colors(&self, read: &[Phrase<'_>]) -> Vec<Hint> {
         let mut out = Vec::new();
         for pair in read.windows(2) {
             let [Some(color), Some(object)] = [pair[0].meaning, pair[1].meaning] else { continue };
@@ -141,7 +193,8 @@ impl Vocabulary {
                 } else {
                     "only in its own colour".into()
                 };
-                out.push(format!("the built-in model was never shown '{name}' in {color}: {known}"));
+                let sentence = format!("the built-in model was never shown '{name}' in {color}: {known}");
+                out.push(Hint::UntrainedColor { word: name.clone(), sentence });
             }
         }
         out

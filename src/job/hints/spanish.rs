@@ -12,6 +12,33 @@ pub const AND: [&str; 2] = ["y", "e"];
 /// Before the background's colour.
 pub const BACKGROUND: [&str; 2] = ["fondo", "fondos"];
 
+/// Words whose spelling the table does not tell: it is without accents.
+const ACCENTED: [&str; 17] = [
+    "pingüino",
+    "búho",
+    "árbol",
+    "champiñón",
+    "sandía",
+    "plátano",
+    "café",
+    "autobús",
+    "avión",
+    "muñeco",
+    "balón",
+    "fútbol",
+    "corazón",
+    "círculo",
+    "pequeño",
+    "marrón",
+    "Navidad",
+];
+
+/// A word or phrase of the table, spelt as it should be.
+pub fn accented(phrase: &str) -> String {
+    let word = |word| ACCENTED.iter().find(|spelt| super::plain(spelt) == word).copied().unwrap_or(word);
+    phrase.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
 /// What is said of one object.
 #[derive(Default)]
 struct Thing<'a> {
@@ -95,6 +122,31 @@ impl Vocabulary {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_that_are_shown_are_spelt_as_they_should_be_and_mean_what_they_stand_beside() {
+        let words = Vocabulary::embedded().unwrap();
+        let groups = words.groups();
+        let spanish = |kind: &str, name: &str| {
+            let (_, all) = groups.iter().find(|(k, _)| *k == kind).unwrap();
+            all.iter().find(|(n, _)| n == name).unwrap().1.clone().unwrap()
+        };
+        assert_eq!(spanish("objects", "Christmas tree"), "árbol de Navidad");
+        assert_eq!(spanish("objects", "soccer ball"), "balón de fútbol");
+        assert_eq!(spanish("backgrounds", "light blue"), "azul claro");
+        assert_eq!((spanish("sizes", "small"), spanish("sizes", "big")), ("pequeño".into(), "grande".into()));
+        assert_eq!(
+            (spanish("object_colors", "purple"), spanish("backgrounds", "brown")),
+            ("morado".into(), "marrón".into())
+        );
+        assert!(groups.iter().all(|(_, all)| !all.is_empty()));
+        // Each is read back as the word that it stands beside.
+        let (_, objects) = &groups[0];
+        for (name, spanish) in objects.iter().filter_map(|(n, s)| Some((n, s.as_ref()?))) {
+            let english = words.in_english(spanish).unwrap_or_default();
+            assert!(english.ends_with(name.as_str()), "{spanish}: {english}, not {name}");
+        }
+    }
 
     #[test]
     fn spanish_prompts_become_english_ones() {

@@ -44,6 +44,7 @@ pub(crate) struct Painter {
     engine: Mutex<Option<(Numbers, Arc<Engine>)>>,
     /// Seconds of an evaluation, as measured here, by model and size.
     pace: Mutex<HashMap<(ModelId, usize, usize), f64>>,
+    latest: Mutex<Option<f64>>,
 }
 
 /// What an order would take.
@@ -61,7 +62,7 @@ pub(crate) struct Estimate {
 impl Painter {
     /// For a device.
     pub(crate) fn new(models: Arc<Models>, wish: DeviceWish, allowed: Allowed) -> Self {
-        Self { models, wish, allowed, engine: Mutex::default(), pace: Mutex::default() }
+        Self { models, wish, allowed, engine: Mutex::default(), pace: Mutex::default(), latest: Mutex::default() }
     }
 
     /// An engine for an order's numbers.
@@ -88,6 +89,11 @@ impl Painter {
         let new = Arc::new(opened.engine.within(self.allowed.budget().or(limit)));
         *engine = Some((numbers, new.clone()));
         Ok(new)
+    }
+
+    /// Seconds of a step, as measured last.
+    pub(crate) fn latest_pace(&self) -> Option<f64> {
+        *self.latest.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// The device that draws now.
@@ -207,7 +213,13 @@ impl Painter {
             easel.all_of(&session, request, cell, offset)?;
             offset += request.count;
         }
-        easel.finish()
+        easel.finish()?;
+        // Read beside the drawing; whoever asks for the record later knows it.
+        if job.model.sha256.is_none() {
+            let sha256 = entry.sha256(&control.stop)?;
+            jobs.change(&job.id, |job| job.model.sha256 = Some(sha256))?;
+        }
+        Ok(())
     }
 
     /// After how many evaluations each a preview is worth its time.
@@ -298,6 +310,7 @@ impl Easel<'_> {
             Event::Picture { index, seed, image } => {
                 if let Some(pace) = self.follower.pace() {
                     let key = (self.work.model.id(), request.width, request.height);
+                    *self.painter.latest.lock().unwrap_or_else(|e| e.into_inner()) = Some(pace);
                     self.painter.pace.lock().unwrap_or_else(|e| e.into_inner()).insert(key, pace);
                 }
                 self.follower.finished();
@@ -375,7 +388,7 @@ impl Easel<'_> {
         // Cells that were drawn before a restart.
         for picture in self.job.pictures.iter().filter(|p| p.kind == PictureKind::Picture) {
             let png = self.jobs.pictures.png(&picture.sha256)?;
-            let image = crate::image::read_png_bytes(&png, &picture.sha256, crate::image::Limits::default())?.0;
+            let image = crate::image::read_png_bytes(&png, &picture.sha256, crate::image::PictureLimits::default())?.0;
             self.sheet.push((picture.index, image));
         }
         self.sheet.sort_by_key(|(index, _)| *index);

@@ -5,7 +5,7 @@ use crate::files::{self, IfTaken, Temporary, cannot_write};
 use crate::image::mask::Mask;
 use crate::image::read::Picture;
 use crate::image::resize::{ResizeMode, fit};
-use crate::image::{Image, Limits, png_bytes};
+use crate::image::{Image, PictureLimits, png_bytes};
 use crate::job::picture::{Files, Found, Shelf};
 use crate::server::fault::{Fault, FaultKind};
 use sha2::{Digest as _, Sha256};
@@ -89,7 +89,7 @@ impl Pictures {
     /// # Errors
     /// It is none, damaged, or too large.
     pub(crate) fn bring(&self, bytes: &[u8]) -> Result<Upload, Fault> {
-        let picture = Picture::of_bytes(bytes, Path::new("the picture"), Limits::default())?;
+        let picture = Picture::of_bytes(bytes, Path::new("the picture"), PictureLimits::default())?;
         let Picture { image, sha256, .. } = picture;
         let known = self.path(&sha256).is_some();
         if !known {
@@ -124,7 +124,7 @@ impl Pictures {
         if bytes.starts_with(b"\x89PNG") {
             return Ok(bytes);
         }
-        let picture = Picture::of_bytes(&bytes, Path::new("the picture"), Limits::default())?;
+        let picture = Picture::of_bytes(&bytes, Path::new("the picture"), PictureLimits::default())?;
         Ok(png_bytes(&picture.image, None)?)
     }
 
@@ -140,11 +140,12 @@ impl Pictures {
             return Ok(bytes);
         }
         let png = self.png(sha)?;
-        let Image { width, height, .. } = Picture::of_bytes(&png, Path::new("the picture"), Limits::default())?.image;
+        let Image { width, height, .. } =
+            Picture::of_bytes(&png, Path::new("the picture"), PictureLimits::default())?.image;
         if width.max(height) <= THUMB {
             return Ok(png);
         }
-        let image = Picture::of_bytes(&png, Path::new("the picture"), Limits::default())?.image;
+        let image = Picture::of_bytes(&png, Path::new("the picture"), PictureLimits::default())?.image;
         let bytes = png_bytes(&smaller(&image, THUMB), None)?;
         write(&small, &bytes)?;
         Ok(bytes)
