@@ -233,7 +233,7 @@ impl Painter {
             Some(pace) => (PREVIEW_EVERY.as_secs_f64() / pace).ceil() as usize,
             None => steps.div_ceil(8),
         };
-        Some(Shown { every: every.max(1), vae: false, keep: false })
+        Some(Shown { every: every.max(1), vae: false })
     }
 }
 

@@ -5,7 +5,7 @@ use crate::files::{self, IfTaken, Temporary, cannot_write};
 use crate::image::mask::Mask;
 use crate::image::read::Picture;
 use crate::image::resize::{ResizeMode, fit};
-use crate::image::{Image, PictureLimits, png_bytes};
+use crate::image::{Image, PictureLimits, Texts, png_bytes};
 use crate::job::picture::{Files, Found, Shelf};
 use crate::server::fault::{Fault, FaultKind};
 use sha2::{Digest as _, Sha256};
@@ -187,6 +187,15 @@ impl Shelf for Pictures {
 
     fn mask(&self, name: &Path) -> Result<Found<Mask>> {
         Files.mask(&self.named(name)?).map_err(|e| renamed(e, name))
+    }
+
+    fn texts(&self, name: &Path) -> Result<Texts> {
+        Files.texts(&self.named(name)?).map_err(|e| renamed(e, name))
+    }
+
+    fn hash(&self, name: &Path) -> Result<String> {
+        // Its name is its hash.
+        self.named(name).map(|_| name.to_string_lossy().chars().take(10).collect())
     }
 }
 

@@ -1,6 +1,7 @@
 //! What this server can do: version, limits, models, samplers, and how a model reads a prompt.
 
 use super::OPENAPI;
+use super::draw::folded;
 use crate::diffusion::SIZES;
 use crate::diffusion::denoise::samplers::{Calls, Family, SAMPLERS, find_named};
 use crate::diffusion::denoise::sigmas::ScheduleKind;
@@ -19,6 +20,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use unicode_normalization::char::is_combining_mark;
 
 /// Prompts that the embedded model draws well.
 const IDEAS: [&str; 8] = [
@@ -226,16 +228,17 @@ pub(super) async fn prompt(State(app): State<Shared>, body: Body) -> Result<Json
             "chunk": positions.saturating_sub(2),
             "chunks": chunks,
             "negative_tokens": negative,
-            "hints": told.iter().map(hint).collect::<Vec<_>>(),
+            "hints": told.iter().map(|one| hint(one, &asked.prompt)).collect::<Vec<_>>(),
         })))
     })
     .await
 }
 
-fn hint(hint: &Hint) -> Value {
+fn hint(hint: &Hint, prompt: &str) -> Value {
     let message = hint.line();
     match hint {
         Hint::UnknownWord { word, near } => {
+            let word = typed(word, prompt);
             json!({"kind": "unknown_word", "word": word, "near": near, "message": message})
         }
         Hint::MoreUnknownWords(count) => json!({"kind": "more_unknown_words", "count": count, "message": message}),
@@ -244,4 +247,12 @@ fn hint(hint: &Hint) -> Value {
         Hint::TooManyThings(count) => json!({"kind": "too_many_things", "count": count, "message": message}),
         Hint::SeveralBigThings => json!({"kind": "several_big_things", "message": message}),
     }
+}
+
+/// A word as it stands in the prompt: hints have it in lower case and without accents.
+fn typed<'p>(word: &'p str, prompt: &'p str) -> &'p str {
+    let inside = |c: char| c.is_alphanumeric() || is_combining_mark(c) || matches!(c, '-' | '\'' | '.');
+    let pieces = prompt.split(|c| !inside(c));
+    let mut bare = pieces.map(|piece| piece.trim_matches(|c: char| !c.is_alphanumeric() && !is_combining_mark(c)));
+    bare.find(|piece| folded(piece) == word).unwrap_or(word)
 }

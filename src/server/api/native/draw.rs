@@ -97,7 +97,7 @@ pub(super) async fn list(
 }
 
 /// In lower case, without accents.
-fn folded(text: &str) -> String {
+pub(super) fn folded(text: &str) -> String {
     text.nfd().filter(|c| !is_combining_mark(*c)).flat_map(char::to_lowercase).collect()
 }
 

@@ -130,7 +130,7 @@ fn recipe_of(app: &Shared, recipe: &Recipe, text: &str) -> (Option<Order>, Vec<F
     let by_name = || name.and_then(|name| app.models.find(name));
     let found = by_hash.cloned().or_else(by_name);
     let mut order = Order::default();
-    let mut lacking = match recipe.fill(&mut order, &[], &AtomicBool::new(false)) {
+    let mut lacking = match recipe.fill(&mut order, &[], &app.jobs.pictures, &AtomicBool::new(false)) {
         Ok(lacking) => lacking,
         Err(e) => return (None, vec![e.into()]),
     };
