@@ -115,8 +115,8 @@ fn host(request: &Request) -> Result<String, Refusal> {
     }
 }
 
-/// Whether a host is this machine by a name that no other page's name can become: DNS can give any name our address, but
-/// none to a literal.
+/// Whether a host is this machine by a name that no other page's name can become: DNS can give any name our address,
+/// but none to a literal.
 fn is_ours(host: &str, names: &[String]) -> bool {
     let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((literal, rest)) => (literal, rest.strip_prefix(':').or(rest.is_empty().then_some("0"))),

@@ -1,5 +1,5 @@
-//! An order in JSON goes in, typed; an order with the model's own values filled in comes out, and goes back as JSON that
-//! no reader rounds.
+//! An order in JSON goes in, typed; an order with the model's own values filled in comes out, and goes back as JSON
+//! that no reader rounds.
 
 use crate::diffusion::denoise::samplers::Named;
 use crate::diffusion::{Request, SIZES};
