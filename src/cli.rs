@@ -16,6 +16,7 @@ pub mod samplers;
 #[cfg(feature = "serve")]
 pub mod serve;
 mod terminal;
+pub mod upscale;
 pub mod verify;
 pub mod words;
 
@@ -39,6 +40,8 @@ struct Cli {
 enum Command {
     /// Make pictures from a prompt
     Generate(Box<generate::GenerateArgs>),
+    /// Make pictures larger
+    Upscale(upscale::UpscaleArgs),
     /// Show how a prompt is read: tokens, weights, chunks, what changes over the steps
     Prompt(prompt::PromptArgs),
     /// Check, then time kernels (conv2d, attention, ...) or a whole model (--arch sd15)
@@ -141,6 +144,7 @@ pub fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Generate(args) => generate::run(&args),
+        Command::Upscale(args) => upscale::run(&args),
         Command::Prompt(args) => prompt::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Verify(args) => verify::run(&args),

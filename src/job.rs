@@ -26,4 +26,5 @@ pub mod resume;
 pub mod sheet;
 pub mod styles;
 pub mod tags;
+pub mod upscale;
 pub mod word;

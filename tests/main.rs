@@ -23,4 +23,5 @@ mod readme; // commands, flags and pictures of the READMEs
 mod recipe; // what pictures say, repeated
 mod shaders; // every WGSL text validates, fits its launch and lowers to SPIR-V, MSL and HLSL
 mod structure; // which folder may know which
+mod upscale; // upscalers against PyTorch, pictures through lienzo upscale
 mod verify; // the tiny model against diffusers, as a folder and as one file; the embedded model against diffusers' values for it

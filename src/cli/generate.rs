@@ -23,14 +23,15 @@ use lienzo::job::picture::Files;
 use lienzo::job::recipe::{Lacking, Recipe, listed};
 use lienzo::job::resolve::{remarks, resolve};
 use lienzo::job::styles::Styling;
+use lienzo::job::upscale::UpscaleOrder;
 use lienzo::job::{dynamic, resume, tags};
 use lienzo::system::format_bytes;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
-use writer::Manner;
 pub use writer::Writer;
+use writer::{Enlarger, Manner};
 
 /// Runs the command.
 pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
@@ -40,6 +41,7 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
     args.mode()?;
     let begun = Instant::now();
     let cancel = cancel_on_ctrl_c("step");
+    let larger = enlarger(args)?;
     let asked = Asked::new(args, &cancel)?;
     let Asked { order, .. } = &asked;
     let Some(ready) = Ready::new(args, &asked)? else { return Ok(ExitCode::SUCCESS) };
@@ -61,7 +63,8 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
     let session = engine.session(&model, &cancel).keeping(keep).within(args.memory.allowed().budget());
     let (overwrite, keep_previews) = (args.output.overwrite, order.preview.is_some_and(|shown| shown.keep));
     let manner = Manner { output: &output, count, overwrite, keep_previews };
-    let mut writer = Writer::new(manner, metadata);
+    let enlarger = larger.map(|(model, order)| Enlarger { engine: &engine, model, order, cancel: &cancel });
+    let mut writer = Writer::new(manner, metadata, enlarger);
     match &order.grid {
         Some(axes) => grid::run(axes, &requests, &output, overwrite, (&session, writer))?,
         None => {
@@ -81,6 +84,19 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
         say!("peak memory {}", format_bytes(peak));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The network that makes pictures larger, and how.
+fn enlarger(args: &GenerateArgs) -> Result<Option<(Arc<Model>, UpscaleOrder)>> {
+    let Some(scale) = args.output.upscale else { return Ok(None) };
+    let max_memory = args.memory.allowed().max_memory;
+    let order = UpscaleOrder { scale: Some(scale), tile: None, max_memory };
+    order.check().map_err(|e| e.at("--upscale"))?;
+    let model = match &args.output.upscale_model {
+        Some(path) => lienzo::checkpoint::open_upscaler(path)?,
+        None => Model::embedded_upscaler()?,
+    };
+    Ok(Some((Arc::new(model), order)))
 }
 
 /// What was asked for, and refused if no model could do it: known before one is opened.

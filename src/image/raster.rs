@@ -3,7 +3,7 @@
 
 use super::read::{Format, format_of, other};
 use super::resize::{Level, lanczos};
-use super::{PARAMETERS, PictureLimits, Texts, chunks, decode, exif, jpeg};
+use super::{Image, PARAMETERS, PictureLimits, Texts, chunks, decode, exif, jpeg};
 use crate::error::{Error, Result};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -25,6 +25,14 @@ pub struct Raster {
     pub profile: Option<Vec<u8>>,
     /// Keyword and text of a PNG.
     pub texts: Texts,
+}
+
+impl From<&Image> for Raster {
+    fn from(image: &Image) -> Self {
+        let colours = image.rgb.iter().map(|v| u16::from(*v)).collect();
+        let (width, height) = (image.width, image.height);
+        Self { width, height, sixteen: false, colours, alpha: None, profile: None, texts: Texts::new() }
+    }
 }
 
 impl std::fmt::Debug for Raster {
@@ -49,9 +57,7 @@ impl Raster {
             Format::Png => png(bytes, name, limits),
             Format::Jpeg => {
                 let (image, profile) = jpeg::decode_with_profile(bytes, name, limits)?;
-                let colours = image.rgb.iter().map(|v| u16::from(*v)).collect();
-                let (width, height) = (image.width, image.height);
-                Ok(Self { width, height, sixteen: false, colours, alpha: None, profile, texts: Texts::new() })
+                Ok(Self { profile, ..Self::from(&image) })
             }
             Format::Other(what) => Err(other(name, what)),
         }

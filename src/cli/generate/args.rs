@@ -248,6 +248,12 @@ pub struct OutputFlags {
     /// but slowly; with ,keep each in a file of its own that stays
     #[arg(long, value_name = "every=N[,vae][,keep]", value_parser = parsed::<Shown>)]
     preview: Option<Shown>,
+    /// Make each picture so many times as large after it was drawn, as `lienzo upscale` does
+    #[arg(long, value_name = "FACTOR", conflicts_with_all = ["resume", "grid"], allow_negative_numbers = true)]
+    pub upscale: Option<f64>,
+    /// The network for --upscale, .safetensors or .pth [default: the one in the binary]
+    #[arg(long, value_name = "FILE", requires = "upscale")]
+    pub upscale_model: Option<PathBuf>,
     /// Write no prompt and no settings into the PNG
     #[arg(long)]
     pub disable_image_metadata: bool,

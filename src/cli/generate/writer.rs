@@ -2,15 +2,20 @@
 
 use super::super::output::{OutputPlan, preview_path, write_png};
 use super::super::terminal::{ProgressLine, puts, say};
+use lienzo::checkpoint::Model;
 use lienzo::diffusion::{Event, Phase, Request};
-use lienzo::engine::Session;
+use lienzo::engine::{Engine, Session};
 use lienzo::error::{Error, Result, escape};
+use lienzo::image::raster::Raster;
 use lienzo::image::{Image, png_bytes};
 use lienzo::job::metadata::Metadata;
 use lienzo::job::resume::name_seed;
+use lienzo::job::upscale::{self, UpscaleOrder, enlarge};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What all pictures of a job have in common.
 #[derive(Clone, Copy)]
@@ -35,6 +40,38 @@ pub struct Written {
     pub path: PathBuf,
 }
 
+/// Makes finished pictures larger.
+pub struct Enlarger<'a> {
+    /// What computes it.
+    pub engine: &'a Engine,
+    /// The network.
+    pub model: Arc<Model>,
+    /// The factor.
+    pub order: UpscaleOrder,
+    /// Set to stop it.
+    pub cancel: &'a AtomicBool,
+}
+
+impl Enlarger<'_> {
+    /// A larger picture as a PNG, and what it says of itself.
+    fn png(&self, progress: &mut ProgressLine, image: &Image, text: Option<&str>) -> Result<Vec<u8>> {
+        let picture = Raster::from(image);
+        let from = (picture.width, picture.height);
+        let plan = self.order.plan(self.engine, &self.model, from, false)?;
+        let mut begun = false;
+        let large = enlarge(self.engine, &self.model, &picture, &plan, self.cancel, &mut |done, all| {
+            if !std::mem::replace(&mut begun, true) {
+                progress.begin("upscale", all);
+            }
+            progress.at(done);
+            if self.cancel.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        progress.end();
+        let text = text.map(|text| upscale::metadata(Some(text), &self.model, from, plan.size));
+        large.png_bytes(text.as_deref())
+    }
+}
+
 /// Turns events into progress lines and files.
 pub struct Writer<'a> {
     progress: ProgressLine,
@@ -43,6 +80,7 @@ pub struct Writer<'a> {
     metadata: Option<Metadata<'a>>,
     /// This run's previews that are on the disk, by the picture's number.
     previews: BTreeMap<usize, PathBuf>,
+    enlarger: Option<Enlarger<'a>>,
     last: Option<Written>,
     /// Why the listener stopped the work.
     error: Option<Error>,
@@ -50,9 +88,9 @@ pub struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// For the pictures of a job.
-    pub fn new(manner: Manner<'a>, metadata: Option<Metadata<'a>>) -> Self {
+    pub fn new(manner: Manner<'a>, metadata: Option<Metadata<'a>>, enlarger: Option<Enlarger<'a>>) -> Self {
         let (progress, previews) = (ProgressLine::new(), BTreeMap::new());
-        Self { progress, manner, metadata, previews, last: None, error: None }
+        Self { progress, manner, metadata, previews, enlarger, last: None, error: None }
     }
 
     /// Draws a request's pictures and writes them; the first is number `first` of the job. Gives the last one.
@@ -131,7 +169,15 @@ impl<'a> Writer<'a> {
     fn write(&mut self, request: &Request, index: usize, first: usize, image: Image) -> Result<()> {
         let text = self.metadata.as_mut().map(|m| m.text(request, index)).transpose()?;
         let (number, seed) = (first + index, name_seed(request, index));
-        let path = self.manner.output.write(number, seed, &png_bytes(&image, text.as_deref())?)?;
+        let small = || png_bytes(&image, text.as_deref());
+        let large = self.enlarger.as_ref().map(|e| e.png(&mut self.progress, &image, text.as_deref()));
+        // A picture that was drawn is not lost with what should have become of it.
+        let (bytes, failed) = match large {
+            Some(Ok(large)) => (large, None),
+            Some(Err(e)) => (small()?, Some(e)),
+            None => (small()?, None),
+        };
+        let path = self.manner.output.write(number, seed, &bytes)?;
         if let Some(preview) = self.previews.remove(&number) {
             // The picture itself is there now; a preview that stays behind does no harm.
             let _ = std::fs::remove_file(preview);
@@ -141,7 +187,7 @@ impl<'a> Writer<'a> {
             puts!("{}", path.display());
         }
         self.last = Some(Written { image, text, path });
-        Ok(())
+        failed.map_or(Ok(()), |e| Err(e.at("the picture was written as it was drawn")))
     }
 }
 
