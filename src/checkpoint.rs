@@ -7,7 +7,7 @@
 use crate::error::Result;
 use crate::models::Networks;
 use crate::models::tokenizer::Tokenizer;
-use crate::models::training::{Prediction, ScheduleConfig};
+use crate::models::training::ScheduleConfig;
 use crate::weights::WeightSource;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,10 +16,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub mod adapter;
 pub mod arch;
 mod config;
+mod defaults;
 mod describe;
 mod diffusers;
 mod embedded;
 mod embedding;
+mod evidence;
 mod hash;
 mod hash_cache;
 mod names;
@@ -32,8 +34,10 @@ mod save;
 mod tests;
 mod upscaler;
 
+pub use defaults::Defaults;
 pub use describe::describe;
 pub use embedding::read_embedding;
+pub use evidence::{Evidence, Grounds};
 pub use hash::{PUBLISHED_SD_V1_4, legacy_hash, model_hash, sha256_file, vae_hash};
 pub use hash_cache::{cached_model_hash, cached_vae_hash};
 pub use open::{is_autoencoder, open, open_autoencoder, open_with_text_encoder, open_with_unet, open_with_vae};
@@ -69,6 +73,8 @@ pub struct Model {
     pub tokenizer: Option<TokenizerFiles>,
     /// The settings it was made for (the embedded model and diffusers folders say their size; the rest is SD 1.x's).
     pub defaults: Defaults,
+    /// How it is known what the tensors do not show.
+    pub evidence: Evidence,
 }
 
 impl Model {
@@ -83,6 +89,7 @@ impl Model {
             schedule: ScheduleConfig::default(),
             tokenizer: None,
             defaults: Defaults::default(),
+            evidence: Evidence::default(),
         }
     }
 
@@ -98,6 +105,7 @@ impl Model {
             schedule: self.schedule.clone(),
             tokenizer: self.tokenizer.clone(),
             defaults: self.defaults.clone(),
+            evidence: self.evidence,
         }
     }
 
@@ -131,60 +139,4 @@ pub struct TokenizerFiles {
     pub vocab: String,
     /// `merges.txt`: one merge a line, most frequent first, after a `#version` line.
     pub merges: String,
-}
-
-/// The settings that suit a model; the user's flags go first.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Defaults {
-    /// Side of the square picture that the model was trained on, in pixels.
-    pub size: usize,
-    /// Sampler steps.
-    pub steps: usize,
-    /// Guidance scale.
-    pub guidance: f32,
-    /// Sampler name.
-    pub sampler: String,
-}
-
-impl Defaults {
-    /// What suits networks of this family, and what a file's name tells of distilled ones: nothing in their tensors
-    /// does.
-    pub fn of(networks: &Networks, schedule: &ScheduleConfig, name: &str) -> Self {
-        let mut out = Self::default();
-        let family = networks.predictor.as_ref().map_or(0, |p| p.context_width());
-        let xl = networks.added().is_some();
-        out.size = match (xl, family, schedule.prediction) {
-            (true, ..) => 1024,
-            (false, 1024, Prediction::V) => 768,
-            _ => 512,
-        };
-        let name = name.to_ascii_lowercase();
-        let says = |word: &str| name.contains(word);
-        let fast =
-            |size: usize, steps: usize, sampler: &str| Self { size, steps, guidance: 1.0, sampler: sampler.into() };
-        match () {
-            _ if says("turbo") && family == 1024 => fast(512, 1, "euler"),
-            _ if says("turbo") && xl => fast(512, 1, "euler_a"),
-            _ if says("lightning") && xl => fast(1024, steps_of(&name).unwrap_or(4), "euler"),
-            _ if says("hyper") && xl => fast(1024, steps_of(&name).unwrap_or(4), "ddim"),
-            _ if networks.guidance().is_some() => Self { steps: 4, sampler: "lcm".into(), ..out },
-            _ if says("lcm") => fast(out.size, 4, "lcm"),
-            _ if says("sdxs") => fast(512, 1, "euler"),
-            _ => out,
-        }
-    }
-}
-
-/// `4` of `sdxl_lightning_4step`.
-fn steps_of(name: &str) -> Option<usize> {
-    let before = &name[..name.find("step")?].trim_end_matches(['-', '_', ' ']);
-    let digits = before.len() - before.trim_end_matches(|c: char| c.is_ascii_digit()).len();
-    before[before.len() - digits..].parse().ok().filter(|n| (1..=16).contains(n))
-}
-
-impl Default for Defaults {
-    /// SD 1.x: 512 pixels, 20 steps of Euler a at guidance 7.5.
-    fn default() -> Self {
-        Self { size: 512, steps: 20, guidance: 7.5, sampler: "euler_a".into() }
-    }
 }

@@ -2,6 +2,7 @@
 //!
 //! [`generate`] is the whole story. It names no device: the six plans are run by whoever implements [`Stages`].
 
+pub mod conditioning;
 pub mod denoise;
 pub mod img2img;
 pub mod inpaint;
@@ -30,6 +31,7 @@ use denoise::noise::{ImageNoise, Variation};
 use denoise::plan::Timetable;
 use denoise::run::Progress;
 use denoise::schedule::Schedule;
+use denoise::watch::Watch;
 use inpaint::{Kept, Painting};
 use itinerary::{Followed, Itinerary};
 use preview::Previewer;
@@ -124,6 +126,8 @@ fn pictures(stages: &dyn Stages, prompts: &Prompts, request: &Request, listen: &
         prediction: request.prediction.unwrap_or(model.schedule.prediction),
         previewer: request.preview.map(|p| Previewer::new(stages, p, size)),
         unet: None,
+        // Of a picture that is there already, what is kept hides what the network makes of the rest.
+        watch: matches!(request.start, Start::Noise | Start::Picture(_)).then(Watch::default),
     };
     for batch in request.batches() {
         tell(listen, Event::Stage { phase: Phase::Denoise, image: batch.start, units: plan.evaluations() })?;
@@ -149,6 +153,8 @@ struct Work<'a> {
     previewer: Option<Previewer<'a>>,
     /// The U-Net for so many pictures at a time.
     unet: Option<(usize, PromptedUnet<'a>)>,
+    /// Who notices a network that predicts something else than it is taken to.
+    watch: Option<Watch>,
 }
 
 impl<'a> Work<'a> {
@@ -167,8 +173,11 @@ impl<'a> Work<'a> {
         let guidance = if told { 1.0 } else { request.guidance };
         let mut guided = Guided::new(unet, self.prediction, guidance).with_branches(weights);
         guided = guided.with_rescale(request.guidance_rescale);
-        let previewer = &mut self.previewer;
+        let (previewer, watch) = (&mut self.previewer, &mut self.watch);
         let mut heard = |p: &Progress<'_>| {
+            if let Some(doubt) = watch.as_mut().and_then(|watch| watch.hear(p)) {
+                listen(Event::Doubt(doubt))?;
+            }
             if let Some(previewer) = previewer
                 && previewer.show(p, batch.start, &mut |event| listen(request.finished_event(event))).is_break()
             {

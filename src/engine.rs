@@ -8,6 +8,7 @@
 pub mod choice;
 pub mod devices;
 mod programs;
+pub mod question;
 pub mod residency;
 mod session;
 mod texts;

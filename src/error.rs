@@ -80,6 +80,8 @@ pub enum Remedy {
     Overwrite,
     /// The list of styles.
     ListStyles,
+    /// Another word on what the model predicts.
+    Prediction,
 }
 
 impl Remedy {
@@ -101,6 +103,7 @@ impl Remedy {
             Self::OtherName => "choose another name",
             Self::Overwrite => "allow that it is replaced",
             Self::ListStyles => "see the list of styles",
+            Self::Prediction => "tell what the model predicts",
         };
         text.to_owned()
     }

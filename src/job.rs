@@ -23,6 +23,7 @@ pub mod picture;
 pub mod recipe;
 pub mod resolve;
 pub mod resume;
+pub mod settle;
 pub mod sheet;
 pub mod styles;
 pub mod tags;

@@ -33,7 +33,8 @@ pub fn describe(model: &Model) -> String {
     line("tokenizer", tokenizer.into());
     let d = &model.defaults;
     let settings = format!("{0}x{0}, {1} steps, guidance {2}, {3}", d.size, d.steps, d.guidance, escape(&d.sampler));
-    line("defaults", settings);
+    let taken = model.evidence.kind.map(|kind| format!(" (taken for {kind}, by its name)")).unwrap_or_default();
+    line("defaults", settings + &taken);
     for (part, what) in [("text_encoder", "text"), ("unet.", "U-Net"), ("vae.", "VAE"), ("", "all")] {
         line(&format!("size {what}"), sizes(model, part));
     }
@@ -132,7 +133,11 @@ fn schedule(model: &Model) -> String {
     };
     let kind = if s.scaled_linear { "scaled linear" } else { "linear" };
     let snr = if s.zero_snr.is_some() { ", zero terminal SNR" } else { "" };
-    format!("predicts {predicts}, betas {} to {} {kind}, {} timesteps{snr}", s.beta_start, s.beta_end, s.train_steps)
+    let grounds = model.evidence.prediction;
+    format!(
+        "predicts {predicts} ({grounds}), betas {} to {} {kind}, {} timesteps{snr}",
+        s.beta_start, s.beta_end, s.train_steps
+    )
 }
 
 /// Tensors, parameters and bytes below a prefix, and of which types.

@@ -2,7 +2,7 @@
 
 use super::config::Sections;
 use super::parts::{Parts, Tensors, rename};
-use super::{Defaults, Model, TokenizerFiles, names};
+use super::{Defaults, Grounds, Model, TokenizerFiles, names};
 use crate::error::{Error, Result, escape};
 use crate::models::training::ScheduleConfig;
 use crate::weights::bytes::Bytes;
@@ -64,7 +64,8 @@ pub fn open_over(folder: &Path, over: Tensors) -> Result<Model> {
     let named = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
     let name = named.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let (about, schedule) = ("diffusers folder".into(), ScheduleConfig::default());
-    let parts = Parts { map, about, sections, schedule, name, openclip: [false; 2], linear: true };
+    let parts =
+        Parts { map, about, sections, schedule, grounds: Grounds::Family, name, openclip: [false; 2], linear: true };
     let mut model = parts.model().map_err(|why| Error::bad_file(folder, why))?;
     let side = sample.and_then(|n| usize::try_from(n).ok()?.checked_mul(model.networks.factor()));
     if let Some(size) = side.filter(|side| (8..=4096).contains(side)) {

@@ -2,7 +2,7 @@
 
 use super::config;
 use super::parts::{Parts, Tensors, linear, rename, widths};
-use super::{Defaults, Model, ModelId, arch, diffusers, names};
+use super::{Grounds, Model, ModelId, arch, diffusers, evidence, names};
 use crate::error::{Error, Result, escape};
 use crate::models::autoencoder::kl::KlConfig;
 use crate::models::training::{Prediction, ScheduleConfig, ZeroSnr};
@@ -39,9 +39,8 @@ pub fn file_over(path: &Path, over: Vec<RawFile>) -> Result<Model> {
         file.other.extend(other);
     }
     let mut model = single(file, name)?;
-    if beside_says_v(path) {
-        model.schedule.prediction = Prediction::V;
-        model.defaults = Defaults::of(&model.networks, &model.schedule, &model.name);
+    if let Some(prediction) = evidence::beside(path) {
+        model = model.predicting(prediction, Grounds::Beside);
     }
     model.path = Some(path.to_path_buf());
     Ok(model)
@@ -56,9 +55,10 @@ pub fn single(file: RawFile, name: String) -> Result<Model> {
     keys.extend(other.iter().map(|(name, _)| name.as_str()));
     let names::Naming { names: canonical, openclip } = names::single_file(&keys).map_err(|why| bytes.bad(why))?;
     let mut schedule = ScheduleConfig::default();
+    let mut grounds = Grounds::Family;
     // Empty tensors of these names are how fine-tuned v-prediction checkpoints say what they are.
     if keys.contains(&"v_pred") {
-        schedule.prediction = Prediction::V;
+        (schedule.prediction, grounds) = (Prediction::V, Grounds::Marker);
         schedule.zero_snr = keys.contains(&"ztsnr").then_some(ZeroSnr::Webui);
     }
     let (read, unread) = canonical.split_at(tensors.len());
@@ -69,20 +69,8 @@ pub fn single(file: RawFile, name: String) -> Result<Model> {
     let linear = linear(tensors.iter());
     let map = rename(tensors.values().cloned().zip(read.iter().cloned()));
     let sections = sections.unwrap_or_default();
-    let parts = Parts { map, about, sections, schedule, name, openclip, linear };
+    let parts = Parts { map, about, sections, schedule, grounds, name, openclip, linear };
     parts.model().map_err(|why| bytes.bad(format!("{why}{}", note.unwrap_or_default())))
-}
-
-/// Whether a configuration of the original scripts beside a file, `NAME.yaml`, says that the model predicts v.
-fn beside_says_v(path: &Path) -> bool {
-    let beside = path.with_extension("yaml");
-    let small = std::fs::metadata(&beside).is_ok_and(|m| m.is_file() && m.len() <= 1 << 20);
-    let text = if small { std::fs::read_to_string(&beside).unwrap_or_default() } else { String::new() };
-    text.lines().any(|line| {
-        let line = line.split('#').next().unwrap_or("");
-        let value = line.split_once(':').filter(|(key, _)| key.trim() == "parameterization").map(|(_, value)| value);
-        value.is_some_and(|v| v.trim().trim_matches(['"', '\'']) == "v")
-    })
 }
 
 /// Replaces a model's VAE, or gives it one, from a file (safetensors or ckpt; bare, `first_stage_model.` or diffusers'

@@ -3,7 +3,7 @@
 
 use super::open::{file_over, open};
 use super::parts::{Tensors, rename};
-use super::{Model, diffusers, names};
+use super::{Grounds, Model, diffusers, names};
 use crate::error::Result;
 use crate::models::training::{Prediction, ZeroSnr};
 use crate::weights::bytes::Bytes;
@@ -36,7 +36,7 @@ pub fn open_over(path: &Path, overlays: &[PathBuf]) -> Result<Model> {
     let mut model = diffusers::open_over(path, tensors)?;
     let has = |marker: &str| markers.iter().any(|name| name == marker);
     if has("v_pred") {
-        model.schedule.prediction = Prediction::V;
+        (model.schedule.prediction, model.evidence.prediction) = (Prediction::V, Grounds::Marker);
         model.schedule.zero_snr = has("ztsnr").then_some(ZeroSnr::Webui);
     }
     Ok(model)

@@ -2,7 +2,7 @@
 
 use super::config::{self, Sections};
 use super::names::{Canonical, Portion};
-use super::{Defaults, Model, arch};
+use super::{Defaults, Evidence, Grounds, Model, arch, evidence};
 use crate::models::autoencoder::kl::KlConfig;
 use crate::models::text::TextConfig;
 use crate::models::training::{ScheduleConfig, Spacing};
@@ -48,6 +48,8 @@ pub struct Parts {
     pub sections: Sections,
     /// The schedule, unless the sections have one.
     pub schedule: ScheduleConfig,
+    /// How it is known what the network predicts, unless the sections say.
+    pub grounds: Grounds,
     /// The name, unless the sections have one.
     pub name: String,
     /// Which text encoders are in OpenCLIP's layout.
@@ -62,7 +64,7 @@ impl Parts {
     /// # Errors
     /// A sentence that lacks the file's name.
     pub fn model(self) -> Result<Model, String> {
-        let Self { map, about, sections, schedule, name, openclip, linear } = self;
+        let Self { map, about, sections, schedule, mut grounds, name, openclip, linear } = self;
         let table = Table::new(map, about);
         let has = |part: &str| table.names().iter().any(|n| n.starts_with(part));
         // A part that is missing altogether gets one sentence, not the name of its first tensor.
@@ -113,7 +115,14 @@ impl Parts {
         let remedy = "the file is incomplete or not of the Stable Diffusion 1.x/2.x/SDXL family";
         arch::check(&table, &required).map_err(|why| format!("{why}; {remedy}"))?;
         let name = sections.name.unwrap_or(name);
-        let usual = Defaults::of(&networks, &schedule, if said { "" } else { &name });
+        if said {
+            grounds = Grounds::Config;
+        } else if let Some(prediction) = evidence::named(&name).filter(|_| grounds == Grounds::Family) {
+            (schedule.prediction, grounds) = (prediction, Grounds::Name);
+        }
+        // A folder may be called anything; its configurations remember where they come from.
+        let origin = sections.unet.as_ref().and_then(|c| c.get("_name_or_path")?.as_str()).unwrap_or("");
+        let (usual, kind) = Defaults::of(&networks, &schedule, &format!("{name} {origin}"), said);
         if usual.guidance == 1.0 && !said {
             // Few steps have to begin where there is nothing but noise.
             schedule.spacing = Spacing::Trailing;
@@ -121,6 +130,7 @@ impl Parts {
         Ok(Model {
             schedule,
             tokenizer: sections.tokenizer,
+            evidence: Evidence { prediction: grounds, kind: kind.filter(|_| sections.defaults.is_none()) },
             defaults: sections.defaults.unwrap_or(usual),
             ..Model::new(name, Arc::new(table.keep(&required)), networks)
         })

@@ -136,7 +136,7 @@ fn model_of_shapes(model: &Model) -> Result<Model> {
     };
     let networks = Networks { text, predictor: Some(Predictor::Unet(unet)), autoencoder, upscaler: None };
     let schedule = ScheduleConfig::default();
-    let defaults = Defaults::of(&networks, &schedule, "");
+    let defaults = Defaults::of(&networks, &schedule, "", false).0;
     Ok(Model { schedule, defaults, ..Model::new("", model.source.clone(), networks) })
 }
 

@@ -21,7 +21,8 @@ use lienzo::job::note::Phrase;
 use lienzo::job::order::Order;
 use lienzo::job::picture::Files;
 use lienzo::job::recipe::{Lacking, Recipe, listed};
-use lienzo::job::resolve::{remarks, resolve};
+use lienzo::job::resolve::{chosen, remarks, resolve};
+use lienzo::job::settle::settled;
 use lienzo::job::styles::Styling;
 use lienzo::job::upscale::UpscaleOrder;
 use lienzo::job::{dynamic, resume, tags};
@@ -44,7 +45,7 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
     let larger = enlarger(args)?;
     let asked = Asked::new(args, &cancel)?;
     let Asked { order, .. } = &asked;
-    let Some(ready) = Ready::new(args, &asked)? else { return Ok(ExitCode::SUCCESS) };
+    let Some(ready) = Ready::new(args, &asked, &cancel)? else { return Ok(ExitCode::SUCCESS) };
     let Ready { model, mut requests, engine, keep, mut output } = ready;
     let mut metadata = None;
     if !args.output.disable_image_metadata {
@@ -192,11 +193,16 @@ struct Ready {
 
 impl Ready {
     /// None where the plan was all that was asked for; it has been printed.
-    fn new(args: &GenerateArgs, asked: &Asked) -> Result<Option<Self>> {
+    fn new(args: &GenerateArgs, asked: &Asked, cancel: &AtomicBool) -> Result<Option<Self>> {
         let order = &asked.order;
-        let model =
-            Arc::new(args.prompts.model.with_parts(super::open_model(order.model.as_deref(), order.vae.as_deref())?)?);
+        let mut model =
+            args.prompts.model.with_parts(super::open_model(order.model.as_deref(), order.vae.as_deref())?)?;
         let mut notes = Vec::new();
+        // A plan is printed before any weight is read.
+        if !args.memory.plan {
+            model = settled(model, order, &mut notes, cancel)?;
+        }
+        let model = Arc::new(model);
         let base = resolve(order, asked.prompts.clone(), &model, &Files, &mut notes).map_err(error)?;
         said(&mut notes);
         let styled = |prompt: &str| Ok(untagged(args, &asked.styling.apply(prompt, "")?.0)?);
@@ -347,6 +353,7 @@ fn tell(args: &GenerateArgs, asked: &Asked, model: &Model, request: &Request) ->
     if let Some((seed, strength)) = request.variation.filter(|_| order.variation_seed.is_none()) {
         say!("variation seed {seed}, strength {strength}");
     }
+    said(&mut chosen(order, request, model));
     said(&mut remarks(order, request, model));
     if model.path.is_none() {
         let embeddings: Vec<&str> = request.embeddings.iter().map(|e| e.name.as_str()).collect();

@@ -2,7 +2,7 @@
 
 use super::terminal::print;
 use clap::Args;
-use lienzo::checkpoint::{self, Model, arch, model_hash};
+use lienzo::checkpoint::{self, Grounds, Model, arch, model_hash};
 use lienzo::error::{Error, Result};
 use lienzo::image::PictureLimits;
 use lienzo::image::read::Picture;
@@ -47,6 +47,7 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode> {
         None => Model::embedded()?,
     };
     let mut out = checkpoint::describe(&model);
+    out.push_str(&overrides(&model));
     if args.embedded {
         out.push_str(ATTRIBUTION);
     }
@@ -63,6 +64,19 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode> {
     }
     print(&out);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Which flags override what was guessed; nothing where nothing was.
+fn overrides(model: &Model) -> String {
+    let mut flags = Vec::new();
+    if matches!(model.evidence.prediction, Grounds::Name | Grounds::Family) && model.path.is_some() {
+        let asks = if model.can_be_asked() { "; `generate` asks the network" } else { "" };
+        flags.push(format!("--prediction eps|v|sample overrides the prediction{asks}"));
+    }
+    if model.evidence.kind.is_some() {
+        flags.push("-W -H --steps --cfg-scale --sampling-method override the defaults".into());
+    }
+    flags.iter().map(|line| format!("{:<12} {line}\n", "guessed")).collect()
 }
 
 /// The sha256, and the short hashes by which the webui's metadata name a model.

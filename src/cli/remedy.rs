@@ -25,7 +25,8 @@ fn flag(option: &'static str) -> String {
     }
 }
 
-fn in_flags(remedy: Remedy) -> String {
+/// What to do, in flags.
+pub fn in_flags(remedy: Remedy) -> String {
     let text = match remedy {
         Remedy::Size { width, height } => return format!("try -W {width} -H {height}"),
         Remedy::Cpu => "use --device cpu",
@@ -40,6 +41,7 @@ fn in_flags(remedy: Remedy) -> String {
         Remedy::OtherName => "choose another -o",
         Remedy::Overwrite => "give --overwrite",
         Remedy::ListStyles => "see --style list",
+        Remedy::Prediction => "say which with --prediction eps, v or sample",
         Remedy::SmallerSize | Remedy::NewDriver => return remedy.in_words(),
     };
     text.to_owned()
@@ -77,6 +79,7 @@ mod tests {
             Remedy::OtherName,
             Remedy::Overwrite,
             Remedy::ListStyles,
+            Remedy::Prediction,
         ];
         let mut text: String = all.into_iter().map(|r| in_flags(r) + " ").collect();
         text += &["inpaint_fill", "outpaint", "style", "styles", "embeddings", "output"].map(flag).join(" ");

@@ -14,6 +14,7 @@ mod unet;
 pub use demand::Demand;
 pub use unet::PromptedUnet;
 
+use super::conditioning::{EmptyNegative, Told};
 use super::{Event, Listener, Request, Stages, tell};
 use crate::checkpoint::Model;
 use crate::error::{Error, Result};
@@ -34,8 +35,10 @@ pub struct Prompts {
     embeddings: Vec<Tensor>,
     /// The pooled vector of each, where the model takes one.
     pooled: Vec<Vec<f32>>,
-    /// The sizes that a model which takes them is told of a picture, where they are not the picture's own.
+    /// The numbers that a model which takes them is told, where they do not follow from the picture.
     sizes: Option<Vec<f32>>,
+    /// What it is told of a picture otherwise.
+    told: Told,
     /// What a network that takes it is told of guidance.
     guidance: f32,
     /// The distinct sets of them that some step needs.
@@ -64,7 +67,8 @@ impl Prompts {
         let contexts = Contexts { uncond: uncond.is_some().then_some(1), conds: vec![0] };
         let embeddings = std::iter::once(cond).chain(uncond).collect();
         let (contexts, spans, weights) = (vec![contexts], vec![(1, 0)], vec![1.0]);
-        Self { embeddings, pooled: Vec::new(), sizes: None, guidance: 1.0, contexts, spans, weights }
+        let (pooled, told) = (Vec::new(), Told::default());
+        Self { embeddings, pooled, sizes: None, told, guidance: 1.0, contexts, spans, weights }
     }
 
     /// The same with the pooled vector of each text: of a plain one the prompt's first, then the negative one's.
@@ -155,15 +159,16 @@ pub fn embed(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, listen:
         embeddings.push(encoder.encode(&text.chunks)?);
         pooled.push(encoder.pooled(&text.chunks)?);
     }
-    if stages.model().networks.added().is_some() && request.negative_prompt.trim().is_empty() {
-        // An empty negative prompt is nothing at all to these models, as in the webui.
+    let zero = request.told.empty_negative == EmptyNegative::Zero;
+    if stages.model().networks.added().is_some() && request.negative_prompt.trim().is_empty() && zero {
         for n in cond.texts.len()..embeddings.len() {
             embeddings[n].data_mut().fill(0.0);
             pooled[n].fill(0.0);
         }
     }
     let (contexts, spans) = Prompts::schedule(&cond, uncond.as_ref());
-    Ok(Prompts { embeddings, pooled, sizes: None, guidance: request.guidance, contexts, spans, weights })
+    let (guidance, told) = (request.guidance, request.told);
+    Ok(Prompts { embeddings, pooled, sizes: None, told, guidance, contexts, spans, weights })
 }
 
 /// A request's prompt and, where it is needed, its negative prompt.

@@ -1,7 +1,9 @@
 //! Everything that decides a picture, what is possible, and what is told while it is made.
 
+use super::conditioning::Told;
 use super::denoise::plan::Settings;
 use super::denoise::samplers::find_named;
+use super::denoise::watch::Suspicion;
 use super::img2img::Init;
 use super::inpaint::Inpaint;
 use super::outpaint::Outpaint;
@@ -51,6 +53,8 @@ pub struct Request {
     pub start: Start,
     /// What the U-Net predicts, where the model's own word is not to be trusted.
     pub prediction: Option<Prediction>,
+    /// What a model of the SDXL family is told of the picture's size, and of an empty negative prompt.
+    pub told: Told,
     /// Which pictures are shown while they are made.
     pub preview: Option<Preview>,
     /// Pictures that are there already and are not made again, by number from 0.
@@ -128,6 +132,8 @@ impl Phase {
 pub enum Event {
     /// Something the user should know.
     Note(String),
+    /// The network may predict something else than it is taken to: what it is can be told.
+    Doubt(Suspicion),
     /// A phase begins.
     Stage {
         /// Which.
@@ -208,6 +214,7 @@ impl Request {
             variation: None,
             start: Start::Noise,
             prediction: None,
+            told: Told::default(),
             preview: None,
             skip: BTreeSet::new(),
         })

@@ -2,6 +2,7 @@
 
 use crate::checkpoint::{Model, cached_model_hash, cached_vae_hash};
 use crate::diffusion::Request;
+use crate::diffusion::conditioning::EmptyNegative;
 use crate::diffusion::denoise::sigmas::ScheduleKind;
 use crate::diffusion::denoise::timesteps::Timesteps;
 use crate::diffusion::inpaint::Fill;
@@ -145,6 +146,7 @@ impl<'e> Metadata<'e> {
             Some(Prediction::Sample) => put("Prediction", "sample".into()),
             Some(_) => put("Prediction", "eps".into()),
         }
+        told(request, &mut put);
         inpainting(request, &mut put);
         if self.exact_weights {
             put("Weight type", "f32".into());
@@ -169,6 +171,23 @@ fn arithmetic(numerics: Numerics, put: &mut impl FnMut(&str, String)) {
     }
     if numerics.tensor_cores {
         put("Tensor cores", "True".into());
+    }
+}
+
+/// What a model of the SDXL family was told, where it is not what follows from the picture.
+fn told(request: &Request, put: &mut impl FnMut(&str, String)) {
+    let told = &request.told;
+    if let Some(size) = told.original {
+        put("Original size", size.to_string());
+    }
+    if let Some(crop) = told.crop {
+        put("Crop", crop.to_string());
+    }
+    if let Some(size) = told.target {
+        put("Target size", size.to_string());
+    }
+    if told.empty_negative != EmptyNegative::default() && request.negative_prompt.trim().is_empty() {
+        put("Empty negative", told.empty_negative.to_string());
     }
 }
 

@@ -31,6 +31,16 @@ pub enum Field {
     Eta,
     /// The text encoder's hidden state.
     ClipSkip,
+    /// What the network predicts.
+    Prediction,
+    /// How large the picture was.
+    OriginalSize,
+    /// What was cut off it.
+    Crop,
+    /// How large it is to be.
+    TargetSize,
+    /// What an empty negative prompt is.
+    EmptyNegative,
     /// The first seed.
     Seed,
     /// How many pictures.

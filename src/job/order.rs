@@ -8,6 +8,7 @@ use super::axes::Axes;
 use super::note::{Field, Objection, phrase};
 use super::word::{self, Auto, Seed, Shown};
 use crate::diffusion::SIZES;
+use crate::diffusion::conditioning::{EmptyNegative, ToldCrop, ToldSize};
 use crate::diffusion::denoise::samplers::Named;
 use crate::diffusion::denoise::sigmas::ScheduleKind;
 use crate::diffusion::denoise::timesteps::Timesteps;
@@ -84,6 +85,18 @@ pub struct Order {
     pub prediction: Option<Auto<Prediction>>,
     /// Which hidden state of the text encoder, from the end.
     pub clip_skip: Option<usize>,
+    /// How large a model of the SDXL family is told that the picture was, `1024x1024`.
+    #[serde(with = "word")]
+    pub original_size: Option<ToldSize>,
+    /// What it is told was cut off, `TOP,LEFT`.
+    #[serde(with = "word")]
+    pub crop: Option<ToldCrop>,
+    /// How large it is told that the picture is to be.
+    #[serde(with = "word")]
+    pub target_size: Option<ToldSize>,
+    /// What an empty negative prompt is to it.
+    #[serde(with = "word")]
+    pub empty_negative: Option<EmptyNegative>,
 
     /// The picture to begin with.
     pub init_image: Option<PathBuf>,
@@ -268,6 +281,10 @@ mod tests {
             schedule: Some(ScheduleKind::Exponential),
             timesteps: Some(Timesteps::Webui),
             prediction: Some(Auto::Told(Prediction::V)),
+            original_size: "2048x1024".parse().ok(),
+            crop: "8,16".parse().ok(),
+            target_size: "512x512".parse().ok(),
+            empty_negative: Some(EmptyNegative::Encode),
             init_image: Some("b.png".into()),
             resize_mode: Some(ResizeMode::Fill),
             mask_invert: Some(true),

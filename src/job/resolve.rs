@@ -7,6 +7,7 @@ use super::picture::Shelf;
 use super::word::{Auto, Seed};
 use crate::checkpoint::Model;
 use crate::diffusion::Request;
+use crate::diffusion::conditioning::Told;
 use crate::diffusion::denoise::plan::Settings;
 use crate::diffusion::denoise::samplers::{self, Family};
 use crate::diffusion::denoise::sigmas::ScheduleKind;
@@ -53,8 +54,22 @@ pub fn resolve(
         start: start.start,
         prediction: order.prediction.and_then(Auto::told),
         preview: order.preview.map(|shown| shown.preview),
+        told: told(order, model),
         skip: BTreeSet::new(),
     })
+}
+
+/// What the model is told beside the prompt; one that takes nothing is told nothing.
+fn told(order: &Order, model: &Model) -> Told {
+    if model.networks.added().is_none() {
+        return Told::default();
+    }
+    Told {
+        original: order.original_size,
+        crop: order.crop,
+        target: order.target_size,
+        empty_negative: order.empty_negative.unwrap_or_default(),
+    }
 }
 
 /// The second seed and its share. At strength 0 the webui leaves the second seed out, and counts the first one up.
@@ -69,8 +84,10 @@ fn sampling(order: &Order, model: &Model, strength: Option<f32>) -> Result<Setti
         Some(named) => named,
         None => samplers::find_named(&own.sampler)?,
     };
+    // The timetable that the model was made for holds for other samplers too, but for those that have their own.
+    let own_schedule = samplers::find_named(&own.sampler)?.schedule.filter(|_| !named.sampler.distilled);
     Ok(Settings {
-        schedule: order.schedule.or(named.schedule).unwrap_or_default(),
+        schedule: order.schedule.or(named.schedule).or(own_schedule).unwrap_or_default(),
         eta: order.eta,
         timesteps: order.timesteps.or(named.timesteps).unwrap_or_default(),
         strength: strength.map(|usual| order.strength.unwrap_or(usual)),
@@ -78,9 +95,29 @@ fn sampling(order: &Order, model: &Model, strength: Option<f32>) -> Result<Setti
     })
 }
 
+/// What was chosen for a model from a file, where it was left open: size, steps, sampler, guidance.
+pub fn chosen(order: &Order, request: &Request, model: &Model) -> Vec<Phrase> {
+    let open = [order.steps.is_none(), order.sampler.is_none(), order.guidance.is_none()].contains(&true);
+    if model.path.is_none() || !open {
+        return Vec::new();
+    }
+    let s = &request.sampling;
+    let schedule = if s.schedule == ScheduleKind::Automatic { s.sampler.schedule } else { s.schedule };
+    let levels = if s.sampler.family == Family::Sigma { format!(" ({})", schedule.name()) } else { String::new() };
+    let guidance = match request.guidance {
+        1.0 => "no guidance".into(),
+        g => format!("guidance {g}"),
+    };
+    let (w, h, name) = (request.width, request.height, crate::error::escape(&model.name));
+    let steps = if s.steps == 1 { "1 step".into() } else { format!("{} steps", s.steps) };
+    let taken = model.evidence.kind.map(|kind| format!(", taken for {kind} by its name")).unwrap_or_default();
+    vec![format!("{name}{taken}: {w}x{h}, {steps} of {}{levels}, {guidance}", s.sampler.name).into()]
+}
+
 /// What an asker should know of a request before waiting for it.
 pub fn remarks(order: &Order, request: &Request, model: &Model) -> Vec<Phrase> {
     let mut out = ignored(order, request);
+    out.extend(untold(order, request, model));
     if request.start.outpaint().is_some() && request.batch_size > 1 {
         out.push(phrase![Field::BatchSize, " is ignored: outpainting takes one picture at a time"]);
     }
@@ -93,6 +130,35 @@ pub fn remarks(order: &Order, request: &Request, model: &Model) -> Vec<Phrase> {
         out.push(format!("{w}x{h} {why}").into());
     } else if own >= 512 && ![w, h].iter().all(|side| side.is_multiple_of(64)) {
         out.push(format!("{w}x{h} is not a multiple of 64; the model draws best on such sizes").into());
+    }
+    out
+}
+
+/// What the model is not told, though it was asked for.
+fn untold(order: &Order, request: &Request, model: &Model) -> Vec<Phrase> {
+    let mut out = Vec::new();
+    let asked = [
+        (Field::OriginalSize, order.original_size.is_some()),
+        (Field::Crop, order.crop.is_some()),
+        (Field::TargetSize, order.target_size.is_some()),
+    ];
+    let numbers = model.networks.added().map(|added| added.numbers);
+    for (field, _) in asked.into_iter().filter(|(_, asked)| *asked) {
+        match numbers {
+            None => out.push(phrase![field, " is ignored: only models of the SDXL family are told sizes"]),
+            Some(5) if field == Field::TargetSize => {
+                out.push(phrase![field, " is ignored: a refiner is told an aesthetic score instead"]);
+            }
+            Some(_) => {}
+        }
+    }
+    if order.empty_negative.is_some() {
+        let why = match (numbers, request.negative_prompt.trim()) {
+            (None, _) => " is ignored: only models of the SDXL family know another empty prompt than the encoded one",
+            (Some(_), "") => return out,
+            (Some(_), _) => " is ignored: the negative prompt is not empty",
+        };
+        out.push(phrase![Field::EmptyNegative, why]);
     }
     out
 }

@@ -1,5 +1,6 @@
 //! A choice's name goes in, the choice comes out, and back: one spelling for flags, for JSON and for metadata.
 
+use crate::diffusion::conditioning::{EmptyNegative, ToldCrop, ToldSize};
 use crate::diffusion::denoise::samplers::{Named, find_named};
 use crate::diffusion::denoise::sigmas::ScheduleKind;
 use crate::diffusion::denoise::timesteps::Timesteps;
@@ -198,6 +199,23 @@ impl Word for Shown {
         format!("every={}{}", self.preview.every, more.map(|(_, word)| word).collect::<String>())
     }
 }
+
+/// What is read by its own [`std::str::FromStr`] and written by its own [`std::fmt::Display`].
+macro_rules! words {
+    ($($word:ty),*) => {$(
+        impl Word for $word {
+            fn parse(word: &str) -> Result<Self> {
+                word.parse()
+            }
+
+            fn word(&self) -> String {
+                self.to_string()
+            }
+        }
+    )*};
+}
+
+words!(ToldSize, ToldCrop, EmptyNegative);
 
 impl Word for NumberKind {
     fn parse(word: &str) -> Result<Self> {

@@ -4,6 +4,7 @@ use super::super::device::DeviceArgs;
 use super::super::flags::parsed;
 use super::super::words::WordArgs;
 use clap::Args;
+use lienzo::diffusion::conditioning::{EmptyNegative, ToldCrop, ToldSize};
 use lienzo::diffusion::denoise::samplers::{Named, find_named};
 use lienzo::diffusion::denoise::sigmas::ScheduleKind;
 use lienzo::diffusion::denoise::timesteps::Timesteps;
@@ -204,6 +205,18 @@ pub struct SamplingFlags {
     /// Which hidden state of the text encoder, from the end [default: 1]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     clip_skip: Option<i64>,
+    /// SDXL: how large the model is told that the picture was, WIDTHxHEIGHT; smaller blurs [default: the picture's own]
+    #[arg(long, value_name = "SIZE", value_parser = parsed::<ToldSize>)]
+    original_size: Option<ToldSize>,
+    /// SDXL: what the model is told was cut off above and to the left, in pixels [default: 0,0]
+    #[arg(long, value_name = "TOP,LEFT", value_parser = parsed::<ToldCrop>)]
+    crop: Option<ToldCrop>,
+    /// SDXL: how large the model is told that the picture is to be [default: the picture's own]
+    #[arg(long, value_name = "SIZE", value_parser = parsed::<ToldSize>)]
+    target_size: Option<ToldSize>,
+    /// SDXL: what no negative prompt is: zero (as in the webui) or encode (as in ComfyUI) [default: zero]
+    #[arg(long, value_name = "KIND", value_parser = parsed::<EmptyNegative>)]
+    empty_negative: Option<EmptyNegative>,
     #[arg(long, hide = true)]
     plms: bool,
 }
@@ -351,6 +364,10 @@ impl GenerateArgs {
             timesteps: sampling.timesteps,
             eta: sampling.eta,
             prediction: sampling.prediction,
+            original_size: sampling.original_size,
+            crop: sampling.crop,
+            target_size: sampling.target_size,
+            empty_negative: sampling.empty_negative,
             // stable-diffusion.cpp's own default is -1.
             clip_skip: sampling.clip_skip.and_then(|n| usize::try_from(n).ok()),
             init_image: begin.init_img.clone(),

@@ -1,11 +1,12 @@
 //! Requests go in, one after the other; progress on the terminal and files come out.
 
 use super::super::output::{OutputPlan, preview_path, write_png};
+use super::super::remedy::in_flags;
 use super::super::terminal::{ProgressLine, puts, say};
 use lienzo::checkpoint::Model;
 use lienzo::diffusion::{Event, Phase, Request};
 use lienzo::engine::{Engine, Session};
-use lienzo::error::{Error, Result, escape};
+use lienzo::error::{Error, Remedy, Result, escape};
 use lienzo::image::raster::Raster;
 use lienzo::image::{Image, png_bytes};
 use lienzo::job::metadata::Metadata;
@@ -107,6 +108,7 @@ impl<'a> Writer<'a> {
     fn hear(&mut self, request: &Request, first: usize, event: Event) -> ControlFlow<()> {
         match event {
             Event::Note(note) => say!("note: {note}"),
+            Event::Doubt(doubt) => say!("note: {doubt}; {}", in_flags(Remedy::Prediction)),
             Event::Stage { phase, image, units } => {
                 // Several pictures of one request have their text in common.
                 let one = self.manner.count == 1 || (request.count > 1 && phase == Phase::Text);

@@ -90,14 +90,17 @@ impl<'a> PromptedUnet<'a> {
     fn calls_for(&self, contexts: &Contexts) -> Result<Vec<Call<'a>>> {
         let all: Vec<&Tensor> = contexts.all().map(|i| &self.prompts.embeddings[i]).collect();
         let tokens: Vec<usize> = all.iter().map(|t| t.shape().w).collect();
-        let pooled: Vec<&[f32]> = contexts.all().map(|i| self.prompts.pooled(i)).collect();
+        // The unconditional one, if there is one, comes first.
+        let negative = |n: usize| n == 0 && contexts.uncond.is_some();
+        let pooled = contexts.all().enumerate().map(|(n, i)| (self.prompts.pooled(i), negative(n)));
+        let pooled: Vec<(&[f32], bool)> = pooled.collect();
         let made = |group: Range<usize>| {
             Ok(Call { call: self.call(&all[group.clone()], &pooled[group.clone()])?, outputs: group.collect() })
         };
         groups(&tokens).into_iter().map(made).collect()
     }
 
-    fn call(&self, group: &[&Tensor], pooled: &[&[f32]]) -> Result<Box<dyn UnetCall + 'a>> {
+    fn call(&self, group: &[&Tensor], pooled: &[(&[f32], bool)]) -> Result<Box<dyn UnetCall + 'a>> {
         let ((n, h, w), one) = (self.size, group[0].shape());
         let contexts = group.len() * n;
         let networks = &self.stages.model().networks;
@@ -106,8 +109,8 @@ impl<'a> PromptedUnet<'a> {
         let context = Tensor::new(Shape::tokens(contexts, one.w, one.c), data)?;
         let mut added = Vec::new();
         if let Some(kind) = networks.added() {
-            let sizes = self.sizes(kind, networks.factor());
-            for pooled in pooled {
+            for (pooled, negative) in pooled {
+                let sizes = self.sizes(kind, networks.factor(), *negative);
                 let row: Vec<f32> = pooled.iter().chain(&sizes).copied().collect();
                 added.extend(row.repeat(n));
             }
@@ -116,15 +119,11 @@ impl<'a> PromptedUnet<'a> {
         self.stages.unet(shape, Conditioning { context, added, guidance }, self.times.as_deref())
     }
 
-    /// The sinusoids of the sizes that a picture is told: as large as it is, with nothing cut off, as the webui has it;
-    /// a refiner's fifth number is the aesthetic score.
-    fn sizes(&self, kind: AddedEmbedding, factor: usize) -> Vec<f32> {
-        let (h, w) = ((self.size.1 * factor) as f32, (self.size.2 * factor) as f32);
-        let numbers = match (&self.prompts.sizes, kind.numbers) {
-            (Some(told), _) => told.clone(),
-            (None, 5) => vec![h, w, 0.0, 0.0, 6.0],
-            (None, _) => vec![h, w, 0.0, 0.0, h, w],
-        };
+    /// The sinusoids of the numbers that are told of a picture.
+    fn sizes(&self, kind: AddedEmbedding, factor: usize, negative: bool) -> Vec<f32> {
+        let picture = (self.size.1 * factor, self.size.2 * factor);
+        let told = &self.prompts.sizes;
+        let numbers = told.clone().unwrap_or_else(|| self.prompts.told.numbers(kind, picture, negative));
         numbers.into_iter().flat_map(|x| size_embedding(x, kind.each)).collect()
     }
 }
