@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""Stable Diffusion 1.5 at full size with seeded random f16 weights: a diffusers folder and a single file of the original layout.
+"""Stable Diffusion at full size with seeded random f16 weights, in files of the published layouts.
 
-usage: make_full_weights.py OUT     (needs torch, diffusers, transformers)
+usage: make_full_weights.py OUT                 (needs torch, diffusers, transformers)
 writes OUT/sd15-random-diffusers/ and OUT/sd15-random-f16.safetensors (2.13 GB each)
+
+usage: make_full_weights.py --arch sdxl OUT     (needs torch, diffusers, numpy)
+writes OUT/sdxl-random-f16.safetensors (6.94 GB), one tensor in memory at a time; --arch sdxl-refiner the refiner (6.08 GB)
 """
 import argparse
 import json
@@ -30,11 +33,29 @@ SCHEDULE = dict(
     beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, num_train_timesteps=1000,
     set_alpha_to_one=False, skip_prk_steps=True, steps_offset=1,
 )
+XL = dict(
+    sample_size=128, in_channels=4, out_channels=4, layers_per_block=2, use_linear_projection=True,
+    addition_embed_type="text_time", addition_time_embed_dim=256,
+)
+XL_UNETS = {
+    "sdxl": dict(
+        XL, block_out_channels=LEVELS[:3], down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * 2,
+        up_block_types=("CrossAttnUpBlock2D",) * 2 + ("UpBlock2D",), transformer_layers_per_block=[1, 2, 10],
+        attention_head_dim=[5, 10, 20], cross_attention_dim=2048, projection_class_embeddings_input_dim=2816,
+    ),
+    "sdxl-refiner": dict(
+        XL, block_out_channels=(384, 768, 1536, 1536),
+        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * 2 + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 2 + ("UpBlock2D",), transformer_layers_per_block=4,
+        attention_head_dim=[6, 12, 24, 24], cross_attention_dim=1280, projection_class_embeddings_input_dim=2560,
+    ),
+}
 MERGES = os.path.join(os.path.dirname(__file__), "..", "src", "assets", "bpe_merges.txt")
 
 RESNET = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1",
           "norm2": "out_layers.0", "conv2": "out_layers.3", "conv_shortcut": "skip_connection"}
 UNET_ENDS = {"time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
+             "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
              "conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2"}
 VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
@@ -47,16 +68,19 @@ def renamed(name, table):
     raise KeyError(name)
 
 
-def unet_name(name):
-    """diffusers' name of a U-Net tensor to the original one: levels of blocks become one numbered row."""
+def unet_name(name, attends_first=False):
+    """diffusers' name of a U-Net tensor to the original one: levels of blocks become one numbered row.
+
+    attends_first: whether the smallest level has attention.
+    """
     match = re.match(r"(down|up)_blocks\.(\d)\.(\w+)\.(\d)\.(.*)", name)
     if match:
         way, level, kind, index, rest = match[1], int(match[2]), match[3], int(match[4]), match[5]
         if kind == "downsamplers":
             return f"input_blocks.{3 * level + 3}.0.op.{rest.removeprefix('conv.')}"
         if kind == "upsamplers":
-            # The last level without attention has one module less before it.
-            return f"output_blocks.{3 * level + 2}.{1 if level == 0 else 2}.{rest}"
+            # A level without attention has one module less before it.
+            return f"output_blocks.{3 * level + 2}.{1 if level == 0 and not attends_first else 2}.{rest}"
         number = 3 * level + index + (1 if way == "down" else 0)
         row = "input_blocks" if way == "down" else "output_blocks"
         return f"{row}.{number}." + (f"0.{renamed(rest, RESNET)}" if kind == "resnets" else f"1.{rest}")
@@ -120,10 +144,97 @@ def original_layout(unet, vae, text):
     return tensors
 
 
+def text_shapes():
+    """CLIP-L below its prefix, in Hugging Face's names."""
+    yield "embeddings.token_embedding.weight", (49408, 768)
+    yield "embeddings.position_embedding.weight", (77, 768)
+    for n in range(12):
+        at = f"encoder.layers.{n}."
+        for norm in ("layer_norm1", "layer_norm2"):
+            yield at + norm + ".weight", (768,)
+            yield at + norm + ".bias", (768,)
+        sizes = {f"self_attn.{p}_proj": (768, 768) for p in ("q", "k", "v", "out")}
+        for name, shape in dict(sizes, **{"mlp.fc1": (3072, 768), "mlp.fc2": (768, 3072)}).items():
+            yield at + name + ".weight", shape
+            yield at + name + ".bias", shape[:1]
+    yield "final_layer_norm.weight", (768,)
+    yield "final_layer_norm.bias", (768,)
+
+
+def openclip_shapes(width=1280, layers=32):
+    """OpenCLIP bigG below its prefix, in OpenCLIP's names: query, key and value in one tensor."""
+    yield "token_embedding.weight", (49408, width)
+    yield "positional_embedding", (77, width)
+    for n in range(layers):
+        at = f"transformer.resblocks.{n}."
+        for norm in ("ln_1", "ln_2"):
+            yield at + norm + ".weight", (width,)
+            yield at + norm + ".bias", (width,)
+        yield at + "attn.in_proj_weight", (3 * width, width)
+        yield at + "attn.in_proj_bias", (3 * width,)
+        sizes = {"attn.out_proj": (width, width), "mlp.c_fc": (4 * width, width), "mlp.c_proj": (width, 4 * width)}
+        for name, shape in sizes.items():
+            yield at + name + ".weight", shape
+            yield at + name + ".bias", shape[:1]
+    yield "ln_final.weight", (width,)
+    yield "ln_final.bias", (width,)
+    yield "text_projection", (width, width)
+    yield "logit_scale", ()
+
+
+def xl_shapes(arch):
+    """Every tensor of a file of the SDXL family in the original layout, with its shape."""
+    import torch
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    with torch.device("meta"):
+        unet, vae = UNet2DConditionModel(**XL_UNETS[arch]), AutoencoderKL(**VAE)
+    for name, value in unet.state_dict().items():
+        yield "model.diffusion_model." + unet_name(name, arch == "sdxl"), tuple(value.shape)
+    for name, value in vae.state_dict().items():
+        name = vae_name(name)
+        kernel = (1, 1) if ".mid.attn_1." in name and value.ndim == 2 else ()
+        yield "first_stage_model." + name, (*value.shape, *kernel)
+    if arch == "sdxl":
+        for name, shape in text_shapes():
+            yield "conditioner.embedders.0.transformer.text_model." + name, shape
+    for name, shape in openclip_shapes():
+        yield f"conditioner.embedders.{int(arch == 'sdxl')}.model." + name, shape
+
+
+def write_xl(arch, path):
+    """One tensor at a time: matrices uniform with variance 1/inputs, scales near 1, shifts near 0."""
+    import numpy as np
+    shapes = sorted(xl_shapes(arch))
+    header, at = {"__metadata__": {"format": "pt"}}, 0
+    for name, shape in shapes:
+        size = 2 * int(np.prod(shape, dtype=np.int64))
+        header[name] = {"dtype": "F16", "shape": list(shape), "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    random = np.random.default_rng(0)
+    with open(path + ".tmp", "wb") as f:
+        f.write(len(text).to_bytes(8, "little") + text)
+        for name, shape in shapes:
+            if len(shape) < 2:
+                value = random.random(shape, np.float32) * 0.1 + (1 if name.endswith("weight") else 0)
+            else:
+                reach = (3 / np.prod(shape[1:])) ** 0.5
+                value = (random.random(shape, np.float32) * 2 - 1) * np.float32(reach)
+            f.write(np.asarray(value, np.float16).tobytes())
+    os.replace(path + ".tmp", path)
+    print(path)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out")
+    parser.add_argument("--arch", choices=("sd15", *XL_UNETS), default="sd15")
     args = parser.parse_args()
+    if args.arch != "sd15":
+        os.makedirs(args.out, exist_ok=True)
+        write_xl(args.arch, os.path.join(args.out, f"{args.arch}-random-f16.safetensors"))
+        return
     import torch
     from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from safetensors.torch import save_file

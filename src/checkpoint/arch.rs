@@ -75,7 +75,7 @@ pub fn trained(source: &dyn WeightSource, text: &mut [TextConfig], added: bool, 
             t.projection = projection.filter(|_| last).and_then(|info| info.shape.first().copied());
         } else if t.padding != Padding::End {
             // SD 2.x: the last but one, whose successor folders have cut off.
-            let whole = openclip[n] || t.layers == 24;
+            let whole = t.layers == 24 || openclip[n] && t.layers != 23;
             (t.trained, t.called) = (if whole { 2 } else { 1 }, 2);
         }
     }

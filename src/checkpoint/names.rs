@@ -103,7 +103,7 @@ pub fn naming(names: &[&str]) -> Naming {
             return whole(blocks.name(rest).map(|n| format!("unet.{n}")));
         }
         if let Some(rest) = name.strip_prefix(VAE) {
-            return whole(vae_name(rest, levels));
+            return whole(taesd::inside(rest).or_else(|| vae_name(rest, levels)));
         }
         for (prefix, n, open) in TEXT {
             let Some(rest) = name.strip_prefix(prefix) else { continue };

@@ -1,7 +1,7 @@
 //! A model to a clean single .safetensors file in the original key layout.
 
 use super::arch::required_of;
-use super::names::Original;
+use super::names::{Original, Portion};
 use super::{Defaults, Model, arch, config};
 use crate::dtype::Dtype;
 use crate::error::{Error, Remedy, Result, escape};
@@ -13,6 +13,7 @@ use crate::models::{Autoencoder, Networks, Predictor};
 use crate::weights::table::product;
 use crate::weights::{self, WeightSource};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
@@ -21,14 +22,18 @@ use std::path::{Path, PathBuf};
 /// Layers that the original layout stores as 1x1 kernels, as it does the VAE's attention.
 const KERNELS_1X1: [&str; 5] = ["conv_shortcut", "proj_in", "proj_out", "quant_conv", "post_quant_conv"];
 
+/// A tensor of the original layout.
 struct Item {
-    canonical: String,
+    /// The canonical names of its rows, by their place.
+    parts: BTreeMap<usize, String>,
     original: String,
     shape: Vec<usize>,
+    /// Whether it is a matrix's transpose.
+    transposed: bool,
 }
 
 /// Writes every tensor that the model needs, and nothing else, as `dtype` (f16 or f32), one tensor in memory at a time.
-/// What the shapes of an SD 1.x file do not tell (another schedule, other heads, an own vocabulary) goes into the
+/// What the shapes of a file do not tell (another schedule, other heads, an own vocabulary) goes into the
 /// metadata entry `lienzo`. The file appears under its name only when it is complete.
 ///
 /// # Errors
@@ -63,17 +68,9 @@ pub fn save_safetensors_with(
 
 fn items(model: &Model) -> Result<Vec<Item>> {
     let names = Original::new(&model.networks);
-    let required = required_of(model);
-    // What the original layout holds otherwise (two text encoders, fused ones, a tiny autoencoder) is written under our
-    // names.
-    let classic = model.networks.text.len() == 1
-        && model.networks.text[0].activation == MlpActivation::QuickGelu
-        && matches!(model.networks.autoencoder, Some(Autoencoder::Kl(_)) | None);
     let linear = matches!(&model.networks.predictor, Some(Predictor::Unet(u)) if u.linear);
-    let item = |(canonical, mut shape): (String, Vec<usize>)| {
-        if !classic {
-            return Ok(Item { original: canonical.clone(), canonical, shape });
-        }
+    let mut items: BTreeMap<String, Item> = BTreeMap::new();
+    for (canonical, mut shape) in required_of(model) {
         let original = names
             .name(&canonical)
             .ok_or_else(|| Error::other(format!("{}: has no name in the original layout", escape(&canonical))))?;
@@ -85,18 +82,37 @@ fn items(model: &Model) -> Result<Vec<Item>> {
         if kernel && shape.len() == 2 {
             shape.extend([1, 1]);
         }
-        Ok(Item { canonical, original, shape })
-    };
-    let mut items = required.into_iter().map(item).collect::<Result<Vec<_>>>()?;
-    items.sort_by(|a, b| a.original.cmp(&b.original));
-    Ok(items)
+        let (place, transposed) = match original.view {
+            Portion::Whole => (0, false),
+            Portion::Transposed => (0, true),
+            Portion::Third(n) => (n, false),
+        };
+        if transposed {
+            shape.reverse();
+        }
+        let item = items.entry(original.name.clone());
+        let item = item.or_insert_with(|| Item {
+            parts: BTreeMap::new(),
+            original: original.name,
+            shape: vec![0],
+            transposed,
+        });
+        // Of several parts each is some rows more.
+        shape[0] += item.shape[0];
+        item.shape = shape;
+        item.parts.insert(place, canonical);
+    }
+    Ok(items.into_values().collect())
 }
 
 fn header(model: &Model, items: &[Item], dtype: Dtype) -> Result<Vec<u8>> {
     let stored = dtype.name().to_ascii_uppercase();
     let mut header = Map::new();
     let mut metadata = json!({"format": "pt"});
-    let lienzo = config::to_json(model, &model_of_shapes(model)?);
+    let lienzo = match model.networks.predictor {
+        Some(_) => config::to_json(model, &model_of_shapes(model)?),
+        None => Value::Null,
+    };
     if lienzo.as_object().is_some_and(|o| !o.is_empty()) {
         metadata["lienzo"] = Value::String(lienzo.to_string());
     }
@@ -122,9 +138,11 @@ fn model_of_shapes(model: &Model) -> Result<Model> {
     let own = &model.networks;
     let linear = matches!(&own.predictor, Some(Predictor::Unet(u)) if u.linear);
     let mut unet = arch::unet(source, linear).map_err(Error::other)?;
-    let text = (0..own.text.len()).map(|n| arch::text(source, n, false)).collect::<Result<Vec<_>, _>>();
-    let mut text = text.map_err(Error::other)?;
-    arch::trained(source, &mut text, unet.added.is_some(), [false; 2]);
+    // What they are written as.
+    let openclip = [0, 1].map(|n| own.text.get(n).is_some_and(|t| t.activation == MlpActivation::Gelu));
+    let text = own.text.iter().enumerate().map(|(n, _)| arch::text(source, n, openclip[n.min(1)]));
+    let mut text = text.collect::<Result<Vec<_>, _>>().map_err(Error::other)?;
+    arch::trained(source, &mut text, unet.added.is_some(), openclip);
     arch::fit_added(&mut unet, &text).map_err(Error::other)?;
     let autoencoder = match &own.autoencoder {
         Some(Autoencoder::Kl(_)) => {
@@ -149,25 +167,41 @@ fn write(
     heard: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<()> {
     let (mut stored, mut values, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
-    for (i, Item { canonical, .. }) in items.iter().enumerate() {
+    for (i, Item { parts, transposed, .. }) in items.iter().enumerate() {
         if heard(i, items.len()).is_break() {
             return Err(Error::cancelled());
         }
-        model.source.read(canonical, &mut stored)?;
-        let from = model.source.info(canonical).map_or(dtype, |info| info.dtype);
-        if from == dtype {
-            out(&stored)?;
-            continue;
+        for canonical in parts.values() {
+            model.source.read(canonical, &mut stored)?;
+            let info = model.source.info(canonical).ok_or_else(|| Error::other("is missing").at(escape(canonical)))?;
+            if let (true, [rows, columns]) = (*transposed, &info.shape[..]) {
+                stored = turned(&stored, (*rows, *columns), info.dtype.bytes());
+            }
+            if info.dtype == dtype {
+                out(&stored)?;
+                continue;
+            }
+            weights::decode_f32(info.dtype, &stored, &mut values);
+            if dtype == Dtype::F16 && values.iter().any(|v| v.is_finite() && v.abs() >= 65_520.0) {
+                let error = Error::other("has values beyond the range of f16").at(escape(canonical));
+                return Err(error.try_this(Remedy::F32Weights));
+            }
+            weights::encode(dtype, &values, &mut bytes);
+            out(&bytes)?;
         }
-        weights::decode_f32(from, &stored, &mut values);
-        if dtype == Dtype::F16 && values.iter().any(|v| v.is_finite() && v.abs() >= 65_520.0) {
-            let error = Error::other("has values beyond the range of f16").at(escape(canonical));
-            return Err(error.try_this(Remedy::F32Weights));
-        }
-        weights::encode(dtype, &values, &mut bytes);
-        out(&bytes)?;
     }
     Ok(())
+}
+
+/// A row-major matrix's transpose, of elements of `size` bytes.
+fn turned(bytes: &[u8], (rows, columns): (usize, usize), size: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    for column in 0..columns {
+        for row in 0..rows {
+            out.extend_from_slice(&bytes[(row * columns + column) * size..][..size]);
+        }
+    }
+    out
 }
 
 /// The output must be new, and above all not one of the files that are read, under whatever name.

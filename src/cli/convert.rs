@@ -32,7 +32,8 @@ pub struct ConvertArgs {
 pub fn run(args: &ConvertArgs) -> Result<ExitCode> {
     let asked = args.dtype.as_deref().map(parse_type).transpose()?;
     check_output(&args.output)?;
-    let mut model = checkpoint::open(&args.input)?;
+    let alone = args.vae.is_none() && checkpoint::is_autoencoder(&args.input);
+    let mut model = if alone { checkpoint::open_autoencoder(&args.input)? } else { checkpoint::open(&args.input)? };
     if let Some(vae) = &args.vae {
         model = checkpoint::open_with_vae(model, vae)?;
     }

@@ -54,7 +54,10 @@ impl WordArgs {
     /// The embeddings whose names stand in some text, those included that cannot be used.
     pub fn embeddings(&self, model: &Model, texts: &[&str]) -> Result<Vec<Embedding>> {
         match &self.embd_dir {
-            Some(folder) => embeddings::load(folder, texts, model.networks.text_width()),
+            Some(folder) => {
+                let widths: Vec<usize> = model.networks.text.iter().map(|t| t.width).collect();
+                embeddings::load(folder, texts, &widths)
+            }
             None => Ok(Vec::new()),
         }
     }

@@ -280,6 +280,8 @@ pub fn token_rows(model: &Model, encoder: usize, tokens: &[Token], embeddings: &
     let table = |what: &str| format!("{}.embeddings.{what}_embedding.weight", crate::models::text::root(encoder));
     let (positions_table, tokens_table) = (table("position"), table("token"));
     let (width, positions) = (clip.width, clip.positions);
+    // An embedding has the vectors of all text encoders side by side.
+    let before: usize = model.networks.text[..encoder].iter().map(|t| t.width).sum();
     if tokens.len() != positions {
         return Err(Error::other(format!("{} tokens given for a chunk of {positions}", tokens.len())));
     }
@@ -297,7 +299,8 @@ pub fn token_rows(model: &Model, encoder: usize, tokens: &[Token], embeddings: &
             }
             Token::Vector { embedding, row } => {
                 token.clear();
-                let values = embeddings.get(embedding).and_then(|e| e.values.get(row * width..(row + 1) * width));
+                let from = |e: &Embedding| row * e.width + before;
+                let values = embeddings.get(embedding).and_then(|e| e.values.get(from(e)..from(e) + width));
                 token.extend_from_slice(values.ok_or_else(|| Error::other("an embedding has no such vector"))?);
             }
         }

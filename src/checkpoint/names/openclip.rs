@@ -1,6 +1,6 @@
 //! OpenCLIP's names and layouts: query, key and value in one tensor, the projection the other way round.
 
-use super::{Canonical, Portion, number, swap};
+use super::{Canonical, Portion, number, swap, swap_back};
 
 const ENDS: [(&str, &str); 2] = [("token_embedding", "embeddings.token_embedding"), ("ln_final", "final_layer_norm")];
 const LAYER: [(&str, &str); 5] = [
@@ -36,4 +36,24 @@ pub(super) fn name(part: &str, name: &str) -> Vec<Canonical> {
         return ["q_proj", "k_proj", "v_proj"].into_iter().enumerate().map(third).collect();
     }
     swap(rest, &LAYER).map_or_else(Vec::new, |inner| whole(format!("{layer}.{inner}")))
+}
+
+/// A tensor of ours, component stripped, in OpenCLIP's layout: its name there, and what of that tensor it is.
+pub(super) fn back(rest: &str) -> Option<(String, Portion)> {
+    match rest {
+        "embeddings.position_embedding.weight" => return Some(("positional_embedding".into(), Portion::Whole)),
+        "text_projection.weight" => return Some(("text_projection".into(), Portion::Transposed)),
+        _ => {}
+    }
+    let Some((n, inner)) = rest.strip_prefix("encoder.layers.").and_then(number) else {
+        return Some((swap_back(rest, &ENDS)?, Portion::Whole));
+    };
+    let layer = format!("transformer.resblocks.{n}");
+    for (i, projection) in ["q_proj", "k_proj", "v_proj"].into_iter().enumerate() {
+        if let Some(what) = inner.strip_prefix("self_attn.").and_then(|r| r.strip_prefix(projection)?.strip_prefix('.'))
+        {
+            return Some((format!("{layer}.attn.in_proj_{what}"), Portion::Third(i)));
+        }
+    }
+    Some((format!("{layer}.{}", swap_back(inner, &LAYER)?), Portion::Whole))
 }

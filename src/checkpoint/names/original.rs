@@ -5,7 +5,8 @@
 //! ends with an upsampler. Models of one ResNet a level exist with gaps (three numbers a level) and without; both are
 //! read.
 
-use super::{number, swap, swap_back};
+use super::{Canonical, Portion, number, openclip, swap, swap_back, taesd};
+use crate::models::text::MlpActivation;
 use crate::models::unet::{UnetConfig, UnetVisit};
 use crate::models::{Autoencoder, Networks, Predictor};
 use std::collections::BTreeMap;
@@ -167,7 +168,7 @@ fn vae_level(block: &str, rest: &str) -> Option<String> {
     Some(format!("{block}.resnets.{layer}.{}", swap(inner, &VAE_RESNET)?))
 }
 
-/// Canonical names to original ones, for the networks of the SD 1.x and 2.x family's shape.
+/// Canonical names to original ones.
 pub struct Original<'a> {
     networks: &'a Networks,
     /// What stands in front inside the U-Net, canonical and original.
@@ -184,15 +185,33 @@ impl<'a> Original<'a> {
         Self { networks, blocks }
     }
 
-    /// A canonical name in the original layout; none where that has no such tensor.
-    pub fn name(&self, name: &str) -> Option<String> {
+    /// The tensor of the original layout that a canonical name belongs to, and what of it that is; none where there is
+    /// no such tensor.
+    pub fn name(&self, name: &str) -> Option<Canonical> {
         let (part, rest) = name.split_once('.')?;
+        let whole = |name: String| Some(Canonical { name, view: Portion::Whole });
         match (part, &self.networks.autoencoder) {
-            ("unet", _) => Some(format!("{UNET}{}", self.unet(rest)?)),
-            ("vae", Some(Autoencoder::Kl(vae))) => Some(format!("{VAE}{}", vae_original(rest, vae.channels.len())?)),
-            ("text_encoder", _) => Some(format!("{CLIP}text_model.{rest}")),
+            ("unet", _) => whole(format!("{UNET}{}", self.unet(rest)?)),
+            ("vae", Some(Autoencoder::Kl(vae))) => whole(format!("{VAE}{}", vae_original(rest, vae.channels.len())?)),
+            ("vae", Some(Autoencoder::Tiny(_))) if self.networks.predictor.is_some() => {
+                whole(format!("{VAE}{}", taesd::back(rest)?))
+            }
+            ("vae", Some(Autoencoder::Tiny(_))) => whole(taesd::back(rest)?),
+            ("text_encoder", _) => self.text(0, rest),
+            ("text_encoder_2", _) => self.text(1, rest),
             _ => None,
         }
+    }
+
+    fn text(&self, n: usize, rest: &str) -> Option<Canonical> {
+        let xl = self.networks.added().is_some();
+        if self.networks.text.get(n)?.activation == MlpActivation::QuickGelu {
+            let prefix = if xl { format!("conditioner.embedders.{n}.transformer.") } else { CLIP.into() };
+            return Some(Canonical { name: format!("{prefix}text_model.{rest}"), view: Portion::Whole });
+        }
+        let prefix = if xl { format!("conditioner.embedders.{n}.model.") } else { "cond_stage_model.model.".into() };
+        let (name, view) = openclip::back(rest)?;
+        Some(Canonical { name: format!("{prefix}{name}"), view })
     }
 
     fn unet(&self, rest: &str) -> Option<String> {

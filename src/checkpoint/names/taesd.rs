@@ -35,3 +35,18 @@ pub(super) fn file(names: &[&str]) -> Vec<Option<String>> {
     };
     names.iter().map(one).collect()
 }
+
+/// A tensor below `first_stage_model.` of a whole checkpoint, where the tiny autoencoder has a prefix for each half.
+pub(super) fn inside(rest: &str) -> Option<String> {
+    let (half, rest) = PREFIXES.iter().find_map(|(p, half)| Some((*half, rest.strip_prefix(p)?)))?;
+    let (n, inner) = number(rest)?;
+    let n = if half == "decoder" { n.checked_sub(1)? } else { n };
+    Some(format!("vae.{half}.layers.{n}.{inner}"))
+}
+
+/// The same back: `decoder.layers.0.weight` to `taesd_decoder.1.weight`.
+pub(super) fn back(rest: &str) -> Option<String> {
+    let (half, rest) = rest.split_once(".layers.")?;
+    let (n, inner) = number(rest)?;
+    Some(format!("taesd_{half}.{}.{inner}", if half == "decoder" { n + 1 } else { n }))
+}

@@ -162,7 +162,7 @@ fn tiny_ckpt(zip64: bool, descriptors: bool) -> Vec<u8> {
             strides = vec![1, *rows];
         }
         let key = i.to_string();
-        items.push(text(&names::Original::new(&model.networks).name(&name).unwrap()));
+        items.push(text(&names::Original::new(&model.networks).name(&name).unwrap().name));
         if name.contains(".proj_in.weight") || name.contains(".proj_out.weight") {
             // 1x1 kernels, as these models are published.
             shape.extend([1, 1]);
@@ -395,10 +395,10 @@ fn an_embedding_is_found_in_its_trainers_file() {
     ]);
     let path = folder.file("cat.pt");
     fs::write(&path, archive(&pickle, &[("0", &[0; 8]), ("1", &values)]).finish()).unwrap();
-    let (got, width, hash) = read_embedding(&path, 3).unwrap();
+    let (got, width, hash) = read_embedding(&path, &[3]).unwrap();
     assert_eq!((got, width, hash.len()), (vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0], 3, 12));
     // The width is for the caller to judge, unless there are several to choose from.
-    assert_eq!(read_embedding(&path, 768).unwrap().1, 3);
+    assert_eq!(read_embedding(&path, &[768]).unwrap().1, 3);
 }
 
 #[test]
@@ -410,18 +410,31 @@ fn embeddings_come_in_safetensors_under_any_name() {
         path
     };
     let one = r#"{"emb_params":{"dtype":"F32","shape":[1,4],"data_offsets":[0,16]}}"#;
-    assert_eq!(read_embedding(&file("a", one, 16), 4).unwrap().0, [0.0; 4]);
+    assert_eq!(read_embedding(&file("a", one, 16), &[4]).unwrap().0, [0.0; 4]);
     let list = r#"{"<cat>":{"dtype":"F16","shape":[4],"data_offsets":[0,8]}}"#;
-    assert_eq!(read_embedding(&file("b", list, 8), 4).unwrap().1, 4);
+    assert_eq!(read_embedding(&file("b", list, 8), &[4]).unwrap().1, 4);
     let two = r#"{"x":{"dtype":"F16","shape":[1,4],"data_offsets":[0,8]},"y":{"dtype":"F16","shape":[1,2],"data_offsets":[8,12]}}"#;
-    assert_eq!(read_embedding(&file("c", two, 12), 2).unwrap().1, 2);
+    assert_eq!(read_embedding(&file("c", two, 12), &[2]).unwrap().1, 2);
     let refused = |path: &Path, why: &str| {
-        let error = read_embedding(path, 8).err().unwrap().to_string();
+        let error = read_embedding(path, &[8]).err().unwrap().to_string();
         assert!(error.contains(why), "{error}");
     };
     refused(&file("d", two, 12), "no textual inversion embedding");
     let xl = r#"{"clip_g":{"dtype":"F16","shape":[1,4],"data_offsets":[0,8]},"clip_l":{"dtype":"F16","shape":[1,2],"data_offsets":[8,12]}}"#;
     refused(&file("e", xl, 12), "SDXL");
+    // Of two encoders, each its own; of one, the one that is as wide.
+    let (values, width, _) = read_embedding(&file("g", xl, 12), &[2, 4]).unwrap();
+    assert_eq!((values.len(), width), (6, 6));
+    assert_eq!(read_embedding(&file("h", xl, 12), &[4]).unwrap().1, 4);
+    let of_two = |name: &str, header: &str, bytes: usize, why: &str| {
+        let error = read_embedding(&file(name, header, bytes), &[2, 4]).err().unwrap().to_string();
+        assert!(error.contains(why), "{error}");
+    };
+    of_two("i", one, 16, "needs one that holds clip_l and clip_g");
+    let narrow = r#"{"clip_g":{"dtype":"F16","shape":[1,2],"data_offsets":[0,4]},"clip_l":{"dtype":"F16","shape":[1,2],"data_offsets":[4,8]}}"#;
+    of_two("j", narrow, 8, "clip_g of shape [1, 2]; vectors of 4");
+    let uneven = r#"{"clip_g":{"dtype":"F16","shape":[2,4],"data_offsets":[0,16]},"clip_l":{"dtype":"F16","shape":[1,2],"data_offsets":[16,20]}}"#;
+    of_two("k", uneven, 20, "not as many vectors");
     let cube = r#"{"emb_params":{"dtype":"F16","shape":[1,2,2],"data_offsets":[0,8]}}"#;
     refused(&file("f", cube, 8), "[1, 2, 2]");
 }

@@ -148,7 +148,7 @@ fn names_and_shapes_alone_tell_every_unet_of_the_family() {
         // And back from the original layout's numbers.
         let layout = names::Original::new(&want);
         let ours: Vec<&str> = model.source.names().into_iter().filter(|n| n.starts_with("unet.")).collect();
-        let original: Vec<String> = ours.iter().map(|n| layout.name(n).unwrap()).collect();
+        let original: Vec<String> = ours.iter().map(|n| layout.name(n).unwrap().name).collect();
         let back = names::single_file(&original.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
         for ((name, original), back) in ours.iter().zip(&original).zip(back.names) {
             assert_eq!(back, [Canonical { name: (*name).to_owned(), view: Portion::Whole }], "{original}");
@@ -196,4 +196,98 @@ fn openclips_fused_and_turned_tensors_are_taken_apart() {
     assert_eq!(naming.names[2], [turned]);
     assert_eq!(naming.names[3][0].name, "text_encoder_2.embeddings.position_embedding.weight");
     assert_eq!(naming.names[4][0].name, "text_encoder.final_layer_norm.weight");
+}
+
+/// A small text encoder of OpenCLIP's kind, or of OpenAI's.
+fn small_text(width: usize, openclip: bool, xl: bool) -> TextConfig {
+    let usual =
+        TextConfig { width, heads: 2, layers: 3, mlp_width: 8, vocab: 9, positions: 5, ..TextConfig::default() };
+    let usual = if xl { TextConfig { trained: 2, called: 2, final_norm: false, ..usual } } else { usual };
+    if !openclip {
+        return usual;
+    }
+    TextConfig { activation: MlpActivation::Gelu, padding: Padding::Token(0), trained: 2, called: 2, ..usual }
+}
+
+fn small_unet(context: usize, added: Option<usize>) -> UnetConfig {
+    UnetConfig {
+        linear: true,
+        added: added.map(|pooled| crate::models::unet::AddedEmbedding { pooled, numbers: 6, each: 256 }),
+        ..UnetConfig::new(&[(32, 1, false), (64, 1, true)], 1, context)
+    }
+}
+
+#[test]
+fn every_kind_is_written_in_the_original_layout_and_read_back() {
+    use crate::models::Autoencoder;
+    use crate::models::autoencoder::tiny::TinyConfig;
+    let kl = || KlConfig { channels: vec![32, 32], blocks: 1, ..KlConfig::default() };
+    let one = |text, context| Networks::new(text, small_unet(context, None), kl());
+    let projected = TextConfig { projection: Some(16), ..small_text(16, true, true) };
+    let xl = Networks {
+        text: vec![small_text(8, false, true), projected],
+        ..Networks::new(small_text(8, false, true), small_unet(24, Some(16)), kl())
+    };
+    let tiny = Autoencoder::Tiny(TinyConfig { channels: 4, ..TinyConfig::default() });
+    let with_tiny = Networks { autoencoder: Some(tiny.clone()), ..one(small_text(8, false, false), 8) };
+    let alone = Networks { autoencoder: Some(tiny), ..Networks::default() };
+    let kinds = [
+        ("sd1", one(small_text(8, false, false), 8), "cond_stage_model.transformer.text_model.final_layer_norm.bias"),
+        (
+            "sd2",
+            one(small_text(8, true, false), 8),
+            "cond_stage_model.model.transformer.resblocks.1.attn.in_proj_weight",
+        ),
+        ("sdxl", xl, "conditioner.embedders.1.model.text_projection"),
+        ("tiny", with_tiny, "first_stage_model.taesd_decoder.1.weight"),
+        ("alone", alone, "taesd_encoder.0.weight"),
+    ];
+    let folder = Folder::new("original");
+    for (name, networks, expected) in kinds {
+        let model = Model::random(name, networks);
+        let path = folder.file(&format!("{name}.safetensors"));
+        save_safetensors(&model, &path, Dtype::F16).unwrap();
+        let file = format::raw(Bytes::open(&path).unwrap()).unwrap();
+        assert!(file.tensors.contains_key(expected), "{name}: {:?}", file.tensors.keys().collect::<Vec<_>>());
+        let back = if is_autoencoder(&path) { open_autoencoder(&path) } else { open(&path) }.unwrap();
+        let required = arch::required_of(&model);
+        assert_eq!(arch::required_of(&back), required, "{name}");
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        for (tensor, _) in required {
+            model.source.read(&tensor, &mut a).unwrap();
+            back.source.read(&tensor, &mut b).unwrap();
+            assert_eq!(a, b, "{name}: {tensor}");
+        }
+        assert_eq!(back.networks.predictor, model.networks.predictor, "{name}");
+        let state = |t: &TextConfig| (t.layers - t.trained, t.final_norm, t.projection, t.heads, t.padding);
+        let states = |m: &Model| m.networks.text.iter().map(state).collect::<Vec<_>>();
+        assert_eq!(states(&back), states(&model), "{name}");
+    }
+}
+
+#[test]
+fn distilled_models_are_taken_for_what_their_names_say_and_the_rest_for_their_family() {
+    use crate::models::training::{Prediction, ScheduleConfig};
+    let (sd2, sd1) = (networks(&published()[1].1), networks(&published()[0].1));
+    let xl = networks(&published()[2].1);
+    let noise = ScheduleConfig::default();
+    let of = |networks: &Networks, name: &str| {
+        let (own, kind) = Defaults::of(networks, &noise, name, false);
+        (own.size, own.steps, own.guidance, own.sampler, kind.is_some())
+    };
+    let fast = |size, steps, sampler: &str| (size, steps, 1.0, sampler.to_owned(), true);
+    assert_eq!(of(&sd2, "sd_turbo"), fast(512, 1, "euler trailing"));
+    assert_eq!(of(&xl, "sd_xl_turbo_1.0_fp16"), fast(512, 1, "euler_a trailing"));
+    assert_eq!(of(&xl, "sdxl_lightning_8step"), fast(1024, 8, "euler trailing"));
+    assert_eq!(of(&xl, "Hyper-SDXL-1step-Unet").1, 1);
+    assert_eq!(of(&sd1, "LCM_Dreamshaper_v7"), fast(512, 4, "lcm lcm"));
+    assert_eq!(of(&sd1, "sdxs-512-dreamshaper"), fast(512, 1, "euler trailing"));
+    assert_eq!(of(&sd1, "v1-5-pruned"), (512, 20, 7.5, "euler_a".into(), false));
+    assert_eq!(of(&xl, "sd_xl_base_1.0").0, 1024);
+    let velocity = ScheduleConfig { prediction: Prediction::V, ..noise.clone() };
+    assert_eq!(Defaults::of(&sd2, &velocity, "v2-1_768", false).0.size, 768);
+    // Every name is one that the samplers know.
+    for name in ["euler trailing", "euler_a trailing", "ddim_trailing", "lcm lcm", "euler_a"] {
+        assert!(crate::diffusion::denoise::samplers::find_named(name).is_ok(), "{name}");
+    }
 }

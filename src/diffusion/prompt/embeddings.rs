@@ -26,7 +26,7 @@ pub struct Embedding {
     pub name: String,
     /// The file, for messages.
     pub file: String,
-    /// Its vectors one behind the other, each as wide as the text encoder.
+    /// Its vectors one behind the other, each as wide as the text encoders side by side.
     pub values: Vec<f32>,
     /// Values of one vector.
     pub width: usize,
@@ -50,13 +50,13 @@ impl Embedding {
     }
 }
 
-/// The embeddings of `folder`, and of the folders in it, whose names stand somewhere in the `texts`, for a text encoder
-/// of this width. One that cannot be used is among them with its [fault](Embedding::fault): whether a prompt has its
+/// The embeddings of `folder`, and of the folders in it, whose names stand somewhere in the `texts`, for text
+/// encoders of these widths. One that cannot be used is among them with its [fault](Embedding::fault): whether a prompt has its
 /// word, and not only its letters, is found out when the prompt is read.
 ///
 /// # Errors
 /// Usage: no such folder.
-pub fn load(folder: &Path, texts: &[&str], width: usize) -> Result<Vec<Embedding>> {
+pub fn load(folder: &Path, texts: &[&str], widths: &[usize]) -> Result<Vec<Embedding>> {
     let texts: Vec<String> = texts.iter().map(|t| plain(t)).collect();
     let mut files = Vec::new();
     let mut folders = vec![(folder.to_path_buf(), 0)];
@@ -95,7 +95,7 @@ pub fn load(folder: &Path, texts: &[&str], width: usize) -> Result<Vec<Embedding
     let other = |path: &Path| path.extension().is_none_or(|e| e != "safetensors");
     files.sort_by_cached_key(|(name, depth, path)| (name.to_lowercase(), *depth, other(path), path.clone()));
     files.dedup_by(|a, b| a.0.to_lowercase() == b.0.to_lowercase());
-    Ok(files.into_iter().map(|(name, _, path)| read(name, &path, width)).collect())
+    Ok(files.into_iter().map(|(name, _, path)| read(name, &path, widths)).collect())
 }
 
 /// Letters alone: neither case nor backslashes nor spaces tell tokens apart.
@@ -103,9 +103,10 @@ fn plain(text: &str) -> String {
     text.chars().filter(|c| *c != '\\' && !c.is_whitespace()).flat_map(char::to_lowercase).collect()
 }
 
-fn read(name: String, path: &Path, width: usize) -> Embedding {
+fn read(name: String, path: &Path, widths: &[usize]) -> Embedding {
+    let width = widths.iter().sum();
     let file = path.to_string_lossy().into_owned();
-    let read = read_embedding(path, width).and_then(|(values, own, hash)| {
+    let read = read_embedding(path, widths).and_then(|(values, own, hash)| {
         if own == width {
             return Ok((values, hash));
         }
