@@ -3,6 +3,7 @@
 //! Nothing unverified is timed: a kernel is first compared with its f64 reference ([`crate::check`]), and the error
 //! stands beside the time. What a number means is told in `benches/README.md`.
 
+pub mod arch;
 pub mod ceiling;
 pub mod explain;
 #[cfg(feature = "gpu")]

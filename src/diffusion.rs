@@ -11,6 +11,7 @@ pub mod itinerary;
 pub mod outpaint;
 pub mod preview;
 pub mod prompt;
+pub mod refiner;
 mod request;
 pub mod tiles;
 pub mod upscale;
@@ -36,7 +37,9 @@ use inpaint::{Kept, Painting};
 use itinerary::{Followed, Itinerary};
 use preview::Previewer;
 use prompt::{PromptedUnet, Prompts};
+use refiner::{Relay, Successor};
 use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
 
 /// The model's six plans, on whatever device: what the story needs of the engine.
 pub trait Stages {
@@ -55,6 +58,15 @@ pub trait Stages {
 
     /// Pixels `[b, h, w, 3]` in [-1, 1] to the moments of the latents, not scaled.
     fn encode(&self, image: Tensor) -> Result<Tensor>;
+
+    /// The same plans of another model, which takes over from this one: the two are not at work at the same time.
+    ///
+    /// # Errors
+    /// What runs one model's story alone has no other.
+    fn with_model<'b>(&'b self, model: &'b Arc<Model>) -> Result<Box<dyn Stages + 'b>> {
+        let _ = model;
+        Err(Error::other("several models are run by a session on an engine"))
+    }
 
     /// One run of any part, for comparisons: with the model's own networks, or with others over the same tensors.
     ///
@@ -102,14 +114,28 @@ pub fn generate(stages: &dyn Stages, tokens: &Tokenizer, request: &Request, list
     };
     tell(listen, Event::Stage { phase: Phase::Text, image: 0, units: Some(1) })?;
     let prompts = prompt::embed(stages, tokens, request, listen)?;
-    match request.start.outpaint() {
-        Some(outpaint) => outpaint::generate(stages, &prompts, request, outpaint, listen),
-        None => pictures(stages, &prompts, request, listen),
+    if let Some(outpaint) = request.start.outpaint() {
+        return outpaint::generate(stages, &prompts, request, outpaint, listen);
     }
+    let Some(refiner) = &request.refiner else { return pictures(stages, &prompts, None, request, listen) };
+    let second = stages.with_model(&refiner.model)?;
+    // What there is to note of the prompts has been said.
+    let own = refiner.request(request);
+    let mut quiet = |event: Event| if let Event::Note(_) = event { ControlFlow::Continue(()) } else { listen(event) };
+    let own = prompt::embed(second.as_ref(), &refiner.model.tokenizer()?, &own, &mut quiet)?;
+    let first = refiner.first(request.sampling.steps);
+    let successor = Successor { stages: second.as_ref(), prompts: &own, first };
+    pictures(stages, &prompts, Some(successor), request, listen)
 }
 
 /// Embedded prompts to pictures; one that grows is painted by this window for window.
-fn pictures(stages: &dyn Stages, prompts: &Prompts, request: &Request, listen: &mut Listener<'_>) -> Result<()> {
+fn pictures(
+    stages: &dyn Stages,
+    prompts: &Prompts,
+    successor: Option<Successor<'_>>,
+    request: &Request,
+    listen: &mut Listener<'_>,
+) -> Result<()> {
     let model = stages.model();
     let plan = Timetable::new(&Schedule::new(&model.schedule)?, &inpaint::settings(request, model))?;
     let size = request.latent_size(model);
@@ -121,6 +147,7 @@ fn pictures(stages: &dyn Stages, prompts: &Prompts, request: &Request, listen: &
         request,
         plan: &plan,
         prompts,
+        successor,
         prepared: &prepared,
         size,
         prediction: request.prediction.unwrap_or(model.schedule.prediction),
@@ -146,13 +173,14 @@ struct Work<'a> {
     request: &'a Request,
     plan: &'a Timetable,
     prompts: &'a Prompts,
+    successor: Option<Successor<'a>>,
     prepared: &'a Painting,
     /// Height and width of the latents.
     size: (usize, usize),
     prediction: Prediction,
     previewer: Option<Previewer<'a>>,
     /// The U-Net for so many pictures at a time.
-    unet: Option<(usize, PromptedUnet<'a>)>,
+    unet: Option<(usize, Relay<'a>)>,
     /// Who notices a network that predicts something else than it is taken to.
     watch: Option<Watch>,
 }
@@ -165,7 +193,8 @@ impl<'a> Work<'a> {
             Some((size, unet)) if *size == n => unet,
             other => {
                 let new = PromptedUnet::new(stages, self.prompts, (n, h, w), plan.times())?;
-                &mut other.insert((n, new.with_inputs(self.prepared.inputs.clone()))).1
+                let new = new.with_inputs(self.prepared.inputs.clone());
+                &mut other.insert((n, Relay::new(new, self.successor, (n, h, w), plan.times()))).1
             }
         };
         let weights = self.prompts.weights().to_vec();

@@ -8,7 +8,6 @@
 pub mod choice;
 pub mod devices;
 mod programs;
-pub mod question;
 pub mod residency;
 mod session;
 mod texts;
@@ -211,7 +210,7 @@ impl Engine {
 
     /// A model on this engine; `cancel` stops whatever runs between two steps.
     pub fn session<'a>(&'a self, model: &'a Arc<Model>, cancel: &'a AtomicBool) -> Session<'a> {
-        Session { engine: self, model, cancel, keep: None, budget: None, tell: None, visitor: None }
+        Session { engine: self, model, cancel, keep: None, budget: None, tell: None, other: None, visitor: None }
     }
 
     /// Forgets loaded programs of a model that no session uses, and with them the weights that nothing else holds.
@@ -249,6 +248,9 @@ impl Engine {
                 return Ok(Some(found));
             }
             self.lock().release(key.model, visitor, |other| !session.kept().beside(&key.part, other));
+            if let Some(other) = session.other.filter(|_| session.kept() != Keep::All) {
+                self.lock().release(other, visitor, |_| true);
+            }
             let backend = self.backend();
             match self.load(&backend, session, key, notes) {
                 Ok(Some((program, memory))) if Arc::ptr_eq(&backend, &self.backend()) => {

@@ -20,6 +20,7 @@ pub mod metadata;
 pub mod note;
 pub mod order;
 pub mod picture;
+mod question;
 pub mod recipe;
 pub mod resolve;
 pub mod resume;

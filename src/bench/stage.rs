@@ -27,12 +27,15 @@ pub enum TimedStage {
     Decode,
     /// A picture to latents.
     Encode,
-    /// A prompt and a negative prompt, 77 tokens each, to hidden states.
+    /// A prompt and a negative prompt, 77 tokens each, to hidden states, by every text encoder.
     Text,
+    /// A whole picture of a model that needs one step: a prompt's 77 tokens by every text encoder, keys and values, one
+    /// call of the network without guidance, decoding. All of it is loaded before.
+    Picture,
 }
 
 impl TimedStage {
-    const ALL: [Self; 4] = [Self::Step, Self::Decode, Self::Encode, Self::Text];
+    const ALL: [Self; 5] = [Self::Step, Self::Decode, Self::Encode, Self::Text, Self::Picture];
 }
 
 impl fmt::Display for TimedStage {
@@ -42,6 +45,7 @@ impl fmt::Display for TimedStage {
             Self::Decode => "decode",
             Self::Encode => "encode",
             Self::Text => "text",
+            Self::Picture => "picture",
         })
     }
 }
@@ -52,7 +56,7 @@ impl FromStr for TimedStage {
     fn from_str(name: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|p| p.to_string() == name).ok_or_else(|| {
             let name = crate::error::escape(name);
-            Error::usage(format!("unknown stage '{name}'; there are step, decode, encode, text"))
+            Error::usage(format!("unknown stage '{name}'; there are step, decode, encode, text, picture"))
         })
     }
 }
@@ -121,36 +125,47 @@ pub fn run(
     request: &StageRequest,
     tell: &mut dyn FnMut(&str),
 ) -> Result<StageTimes> {
-    let stage = stage(model, request)?;
+    let stages = stages(model, request)?;
+    if request.profile && stages.len() > 1 {
+        let all = stages.len();
+        return Err(Error::of_option("profile", format!("{} is {all} programs; take one of them apart", request.part)));
+    }
     tell("measuring the f32 FMA peak");
     let before = peak()?;
     tell("making and packing weights");
     let start = Instant::now();
-    let inputs = inputs(backend, model, stage)?;
-    let mut program = load(backend, model, stage)?;
-    let load = start.elapsed().as_secs_f64();
-    for (name, value) in &inputs {
-        program.set(*name, value)?;
+    let mut programs = Vec::new();
+    for stage in stages {
+        let inputs = inputs(backend, model, stage)?;
+        let mut program = load(backend, model, stage)?;
+        inputs.iter().try_for_each(|(name, value)| program.set(*name, value))?;
+        programs.push(program);
     }
+    let load = start.elapsed().as_secs_f64();
     let cancel = AtomicBool::new(false);
     let mut runs = Vec::with_capacity(request.runs);
     let mut encodings: Vec<Encoding> = Vec::new();
     for i in 0..=request.runs {
         let start = Instant::now();
-        program.run(Run::Fast { cancel: &cancel })?;
+        for program in &mut programs {
+            program.run(Run::Fast { cancel: &cancel })?;
+        }
         let time = start.elapsed().as_secs_f64();
         if i == 0 {
             tell(&format!("warm-up: {time:.3} s"));
         } else {
             tell(&format!("run {i} of {}: {time:.3} s", request.runs));
             runs.push(time);
-            encodings.extend(program.encoding());
+            encodings.extend(programs.last().and_then(|program| program.encoding()));
         }
     }
     let encoding = encodings.last().map(|last| {
         let hosts: Vec<f64> = encodings.iter().map(|e| e.host.as_secs_f64()).collect();
         Encoding { host: Duration::from_secs_f64(median(&hosts)), ..*last }
     });
+    let costs: Vec<Cost> = programs.iter().map(|program| program.plan().cost()).collect();
+    let cost = Cost { flops: costs.iter().map(|c| c.flops).sum(), bytes: costs.iter().map(|c| c.bytes).sum() };
+    let program = programs.last_mut().ok_or_else(|| Error::other("a stage of no parts"))?;
     let output = first_output(program.as_mut())?;
     let output_rms = finite_rms(request.part, output.data())?;
     let peak_rss = system::peak_resident();
@@ -163,14 +178,14 @@ pub fn run(
         None
     };
     let fma_peak = before.max(peak()?);
-    Ok(StageTimes { runs, load, cost: program.plan().cost(), fma_peak, peak_rss, output_rms, encoding, profile })
+    Ok(StageTimes { runs, load, cost, fma_peak, peak_rss, output_rms, encoding, profile })
 }
 
-/// The stage of a request, at its size.
+/// The parts of a stage, at its size, in the order in which they run.
 ///
 /// # Errors
 /// A size that the model cannot have (`Usage`).
-pub fn stage(model: &Model, request: &StageRequest) -> Result<Part> {
+pub fn stages(model: &Model, request: &StageRequest) -> Result<Vec<Part>> {
     let factor = model.networks.factor();
     let (w, h) = (request.width, request.height);
     let possible = |side: usize| side > 0 && side.is_multiple_of(factor) && side <= 4096;
@@ -179,11 +194,19 @@ pub fn stage(model: &Model, request: &StageRequest) -> Result<Part> {
     }
     let (lw, lh) = (w / factor, h / factor);
     let tokens = model.networks.positions();
+    let networks = &model.networks;
+    let step = |contexts: usize| {
+        let times = networks.times(contexts);
+        Part::Step(StepShape { samples: 1, contexts, times, h: lh, w: lw, tokens })
+    };
+    let text = |chunks| (0..networks.text.len()).map(move |encoder| Part::Text { encoder, chunks, clip_skip: 1 });
+    let decode = Part::Decode { size: (1, lh, lw) };
     Ok(match request.part {
-        TimedStage::Step => Part::Step(StepShape { samples: 1, contexts: 2, times: 1, h: lh, w: lw, tokens }),
-        TimedStage::Decode => Part::Decode { size: (1, lh, lw) },
-        TimedStage::Encode => Part::Encode { size: (1, h, w) },
-        TimedStage::Text => Part::Text { encoder: 0, chunks: 2, clip_skip: 1 },
+        TimedStage::Step => vec![step(2)],
+        TimedStage::Decode => vec![decode],
+        TimedStage::Encode => vec![Part::Encode { size: (1, h, w) }],
+        TimedStage::Text => text(2).collect(),
+        TimedStage::Picture => text(1).chain([Part::Context { contexts: 1, tokens }, step(1), decode]).collect(),
     })
 }
 
@@ -214,11 +237,24 @@ fn inputs(backend: &dyn Backend, model: &Arc<Model>, stage: Part) -> Result<Vec<
             let mut all = one(part::step::LATENTS, latents, 1.0)?;
             let context = normal("context", Shape::tokens(s.contexts, s.tokens, networks.text_width()), 1.0)?;
             let stage = Part::Context { contexts: s.contexts, tokens: s.tokens };
-            let keys = once(backend, model, stage, part::context::CONTEXT, context)?;
+            let keys = once(backend, model, stage, vec![(part::context::CONTEXT, context.into())])?;
             all.extend(keys.into_iter().enumerate().map(|(n, value)| (part::step::keys_values(n), value)));
-            let timestep = Tensor::new(Shape::tokens(1, 1, 1), vec![500.0])?;
-            let rows = once(backend, model, Part::Time { timesteps: 1 }, part::time::TIMESTEPS, timestep)?;
-            all.extend(rows.into_iter().map(|value| (part::step::TIME, value)));
+            let mut told: Vec<(Input, Value)> = Vec::new();
+            for (input, width) in [
+                (part::time::ADDED, networks.added().map(|added| added.width())),
+                (part::time::GUIDANCE, networks.guidance()),
+            ] {
+                if let Some(width) = width {
+                    told.extend(one(input, Shape::tokens(1, s.times, width), 1.0)?);
+                }
+            }
+            let timesteps = Tensor::new(Shape::tokens(1, s.times, 1), vec![500.0; s.times])?;
+            told.push((part::time::TIMESTEPS, timesteps.into()));
+            for rows in once(backend, model, Part::Time { timesteps: s.times }, told)? {
+                let rows = rows.host()?;
+                let shape = Shape::new(s.times, 1, 1, rows.shape().c);
+                all.push((part::step::TIME, Tensor::new(shape, rows.data().to_vec())?.into()));
+            }
             Ok(all)
         }
         Part::Decode { size: (b, h, w) } => {
@@ -233,14 +269,17 @@ fn inputs(backend: &dyn Backend, model: &Arc<Model>, stage: Part) -> Result<Vec<
             let side = networks.upscaler()?.multiple();
             one(part::upscale::IMAGE, Shape::new(b, h / side, w / side, 3 * side * side), 0.5)
         }
-        Part::Context { .. } | Part::Time { .. } => Ok(Vec::new()),
+        Part::Context { contexts, tokens } => {
+            one(part::context::CONTEXT, Shape::tokens(contexts, tokens, networks.text_width()), 1.0)
+        }
+        Part::Time { .. } => Ok(Vec::new()),
     }
 }
 
 /// All outputs of a stage that is run once and forgotten.
-fn once(backend: &dyn Backend, model: &Arc<Model>, stage: Part, input: Input, value: Tensor) -> Result<Vec<Value>> {
+fn once(backend: &dyn Backend, model: &Arc<Model>, stage: Part, inputs: Vec<(Input, Value)>) -> Result<Vec<Value>> {
     let mut program = load(backend, model, stage)?;
-    program.set(input, &value.into())?;
+    inputs.iter().try_for_each(|(input, value)| program.set(*input, value))?;
     program.run(Run::Fast { cancel: &AtomicBool::new(false) })?;
     let outputs: Vec<Output> = program.plan().outputs.iter().map(|(output, _)| *output).collect();
     outputs.into_iter().map(|output| program.get(output)).collect()
@@ -286,14 +325,17 @@ mod tests {
         let model = Arc::new(Model::embedded().unwrap());
         for part in TimedStage::ALL {
             assert_eq!(part.to_string().parse::<TimedStage>().unwrap(), part);
-            let request = StageRequest { part, width: 64, height: 32, runs: 1, profile: true };
+            let profile = part != TimedStage::Picture;
+            let request = StageRequest { part, width: 64, height: 32, runs: 1, profile };
             let outcome = run(&cpu, &peak, &model, &request, &mut |_| ()).unwrap();
             assert!(outcome.runs.len() == 1 && outcome.cost.flops > 0 && outcome.fma_peak > 0.0, "{part}");
-            assert!(outcome.profile.is_some_and(|p| p.slowest.len() > 3), "{part}");
+            assert_eq!(outcome.profile.is_some_and(|p| p.slowest.len() > 3), profile, "{part}");
             assert!(outcome.encoding.is_none(), "{part}: a CPU has no queue");
         }
         let odd = StageRequest { part: TimedStage::Step, width: 63, height: 64, runs: 1, profile: false };
         assert_eq!(run(&cpu, &peak, &model, &odd, &mut |_| ()).unwrap_err().kind(), &Kind::Usage);
+        let whole = StageRequest { part: TimedStage::Picture, width: 64, profile: true, ..odd };
+        assert!(run(&cpu, &peak, &model, &whole, &mut |_| ()).unwrap_err().to_string().contains("programs"));
         assert!("stop".parse::<TimedStage>().is_err());
     }
 }

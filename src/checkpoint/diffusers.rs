@@ -42,6 +42,11 @@ pub fn open_over(folder: &Path, over: Tensors) -> Result<Model> {
     }
     let part = |name: &str| json(&folder.join(name).join("config.json"), MAX_CONFIG);
     let scheduler = folder.join("scheduler/scheduler_config.json");
+    if !scheduler.exists() {
+        let why = "has no scheduler/scheduler_config.json, which says what its U-Net predicts and on which schedule; \
+                   download the scheduler folder too";
+        return Err(Error::bad_file(folder, why));
+    }
     let mut unet = part("unet")?;
     if let Some([_, channels, ..]) = over.get("unet.conv_in.weight").map(|t| &t.info.shape[..]) {
         unet["in_channels"] = Value::from(*channels);
@@ -52,7 +57,7 @@ pub fn open_over(folder: &Path, over: Tensors) -> Result<Model> {
         vae: vae.map(part).transpose()?,
         text_encoder: Some(part(first)?),
         text_encoder_2: second.map(part).transpose()?,
-        scheduler: if scheduler.exists() { Some(json(&scheduler, MAX_CONFIG)?) } else { None },
+        scheduler: Some(json(&scheduler, MAX_CONFIG)?),
         tokenizer: match tokenizer(&folder.join("tokenizer"))? {
             None => tokenizer(&folder.join("tokenizer_2"))?,
             some => some,

@@ -98,7 +98,19 @@ pub fn open_with_vae(model: Model, vae_path: &Path) -> Result<Model> {
         Some(config) if config::is_tiny(&config) => {
             Autoencoder::Tiny(config::tiny(&config, arch::tiny(&table).map_err(bad)?).map_err(bad)?)
         }
-        Some(config) => Autoencoder::Kl(KlConfig { encodes, ..config::vae(&config).map_err(bad)? }),
+        Some(config) => {
+            let own = config::vae(&config).map_err(bad)?;
+            let family = model.networks.family_scale();
+            // Their shapes are equal, and their latents are not.
+            if model.networks.predictor.is_some() && own.scaling != family {
+                let (own, name) = (own.scaling, escape(&model.name));
+                return Err(bad(format!(
+                    "is a VAE whose latents are scaled by {own}; those of {name} are scaled by {family}: use a VAE of the \
+                     model's own family"
+                )));
+            }
+            Autoencoder::Kl(KlConfig { encodes, ..own })
+        }
         None if tiny => Autoencoder::Tiny(arch::tiny(&table).map_err(bad)?),
         None => {
             let shapes = arch::vae(&table).map_err(|why| bad(format!("{why}; it is no VAE")))?;

@@ -5,12 +5,12 @@ use super::terminal::{print, puts, say};
 use clap::{ArgGroup, Args};
 use lienzo::backend::Backend as _;
 use lienzo::backend::cpu::Cpu;
+use lienzo::bench::arch::architecture;
 use lienzo::bench::ceiling::{Ceilings, fma_peak};
 use lienzo::bench::explain;
 use lienzo::bench::kernels;
 use lienzo::bench::report::{self, CsvRow, Machine};
 use lienzo::bench::stage::{self, TimedStage};
-use lienzo::checkpoint::Model;
 use lienzo::dtype::Storage;
 use lienzo::engine::devices::WeightType;
 use lienzo::error::{Error, Result, escape};
@@ -44,10 +44,12 @@ pub struct BenchArgs {
     /// Also measure what is skipped for time
     #[arg(long)]
     all: bool,
-    /// Time a stage of a model: sd15 (full size, random weights) or embedded (the one in this program)
+    /// Time a stage of a model: sd15, sd21, sdxl, ssd-1b, sdxs, bk-sdm-tiny or taesd (full size, random weights), or
+    /// embedded (the one in this program)
     #[arg(long, value_name = "ARCH", group = "whole")]
     arch: Option<String>,
-    /// Which stage: step (a guided U-Net step), decode, encode (the VAE) or text (CLIP)
+    /// Which stage: step (a guided U-Net step), decode, encode (the VAE), text (all text encoders) or picture (text,
+    /// one step without guidance, decode)
     #[arg(long, value_name = "STAGE", default_value = "step", requires = "whole")]
     stage: String,
     /// Picture width of --arch
@@ -216,15 +218,6 @@ fn show_kernels(
     Ok(passed)
 }
 
-/// A model with random weights, or the embedded one.
-fn architecture(name: &str) -> Result<Model> {
-    match name {
-        "sd15" => Ok(Model::random_sd15()),
-        "embedded" => Model::embedded(),
-        other => Err(Error::usage(format!("--arch {}: not known; there are sd15 and embedded", escape(other)))),
-    }
-}
-
 /// `--explain`: no weight is read, little is measured.
 fn explain(args: &BenchArgs, cpu: &Cpu) -> Result<()> {
     print(explain::explain(cpu, &explained(args, &cpu.caps())?)?);
@@ -236,7 +229,11 @@ fn explained(args: &BenchArgs, caps: &Caps) -> Result<Plan> {
     let model = architecture(args.arch.as_deref().unwrap_or("sd15"))?;
     let (part, width, height) = (args.stage.parse()?, args.width, args.height);
     let request = stage::StageRequest { part, width, height, runs: 0, profile: false };
-    Plan::new(stage::stage(&model, &request)?.graph(&model.networks)?, caps)
+    let stages = stage::stages(&model, &request)?;
+    let [stage] = stages[..] else {
+        return Err(Error::usage(format!("--explain takes one program apart; {} is {}", request.part, stages.len())));
+    };
+    Plan::new(stage.graph(&model.networks)?, caps)
 }
 
 fn request(args: &BenchArgs) -> Result<stage::StageRequest> {

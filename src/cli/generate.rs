@@ -12,6 +12,7 @@ use super::output::OutputPlan;
 use super::terminal::{cancel_on_ctrl_c, print, say};
 use lienzo::checkpoint::Model;
 use lienzo::diffusion::Request;
+use lienzo::diffusion::refiner::Refiner;
 use lienzo::engine::devices::DeviceWish;
 use lienzo::error::{Error, Result, escape};
 use lienzo::job::fit::{self, Needs};
@@ -50,7 +51,9 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
     let mut metadata = None;
     if !args.output.disable_image_metadata {
         let exact = order.weight_type == Some(lienzo::engine::devices::WeightType::F32);
-        metadata = Some(Metadata::start(&model, order.vae.as_deref(), exact, &engine, cancel.clone())?);
+        let refiner = requests.iter().find_map(|r| Some(r.refiner.as_ref()?.model.clone()));
+        let vae = order.vae.as_deref();
+        metadata = Some(Metadata::start(&model, (vae, refiner.as_ref()), exact, &engine, cancel.clone())?);
     }
     let count = asked.count;
     if let Some(metadata) = metadata.as_mut().filter(|_| args.output.resume) {
@@ -203,7 +206,8 @@ impl Ready {
             model = settled(model, order, &mut notes, cancel)?;
         }
         let model = Arc::new(model);
-        let base = resolve(order, asked.prompts.clone(), &model, &Files, &mut notes).map_err(error)?;
+        let mut base = resolve(order, asked.prompts.clone(), &model, &Files, &mut notes).map_err(error)?;
+        base.refiner = opened_refiner(order)?;
         said(&mut notes);
         let styled = |prompt: &str| Ok(untagged(args, &asked.styling.apply(prompt, "")?.0)?);
         let mut requests = match (&order.grid, &asked.several) {
@@ -255,6 +259,13 @@ impl Ready {
         let Some(output) = asked.output.clone() else { return Ok(None) };
         Ok(Some(Self { model, requests, engine, keep, output }))
     }
+}
+
+/// The second model, for the last steps.
+fn opened_refiner(order: &Order) -> Result<Option<Refiner>> {
+    let Some(path) = &order.refiner else { return Ok(None) };
+    let model = Arc::new(lienzo::checkpoint::open(path)?);
+    Ok(Some(Refiner { model, switch: order.refiner_switch.unwrap_or(Refiner::SWITCH) }))
 }
 
 /// A request for each picture of several prompts; picture n has the first seed + n, which also chooses its words.

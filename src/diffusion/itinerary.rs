@@ -5,7 +5,7 @@
 
 use super::denoise::plan::Timetable;
 use super::denoise::schedule::Schedule;
-use super::preview::PATCH;
+use super::preview::{PATCH, PreviewBy};
 use super::prompt::Demand;
 use super::{Conditioning, Request, Stages, UnetCall, inpaint, outpaint};
 use crate::checkpoint::Model;
@@ -16,6 +16,7 @@ use crate::models::Networks;
 use crate::models::part::{Part, StepShape};
 use crate::models::tokenizer::Tokenizer;
 use crate::tensor::Tensor;
+use std::sync::Arc;
 
 /// A part that is run, and how often.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,6 +32,8 @@ pub struct Visit {
 pub struct Itinerary {
     /// The different parts, in the order in which they first run.
     pub visits: Vec<Visit>,
+    /// The parts of a refiner, the second model of a request, in the order in which they first run.
+    pub refiner: Vec<Visit>,
     /// What alternates.
     pub again: Again,
     /// Bytes outside of all programs, at most.
@@ -83,7 +86,7 @@ impl Itinerary {
         }
         if let Some(preview) = request.preview {
             let shown = evaluations / preview.every.max(1) * pictures;
-            let side = |n: usize| if preview.vae { n } else { n.min(PATCH) };
+            let side = |n: usize| if preview.by != PreviewBy::Colours { n } else { n.min(PATCH) };
             visit(Part::Decode { size: (1, side(h), side(w)) }, shown);
         }
         visit(Part::Decode { size: (1, h, w) }, pictures);
@@ -92,6 +95,14 @@ impl Itinerary {
             _ if pictures > 1 || request.preview.is_some() => Again::Pictures,
             _ => Again::Nothing,
         };
+        if let Some(refiner) = &request.refiner {
+            let alone = Request { refiner: None, preview: None, ..refiner.request(request) };
+            let second = Self::new(&refiner.model, &alone, &refiner.model.tokenizer()?)?;
+            itinerary.beside += second.beside;
+            let own =
+                |p: &Part| matches!(p, Part::Text { .. } | Part::Context { .. } | Part::Time { .. } | Part::Step(_));
+            itinerary.refiner = second.visits.into_iter().filter(|visit| own(&visit.part)).collect();
+        }
         Ok(itinerary)
     }
 
@@ -104,6 +115,7 @@ impl Itinerary {
         for request in requests {
             let one = Self::new(model, request, tokens)?;
             one.visits.into_iter().for_each(|visit| all.add(visit));
+            one.refiner.into_iter().for_each(|visit| merge(&mut all.refiner, visit));
             all.again = all.again.max(one.again);
             all.beside = all.beside.max(one.beside);
         }
@@ -119,14 +131,18 @@ impl Itinerary {
     }
 
     fn add(&mut self, visit: Visit) {
-        match self.visits.iter_mut().find(|known| known.part == visit.part) {
-            Some(known) => known.runs += visit.runs,
-            None => self.visits.push(visit),
-        }
+        merge(&mut self.visits, visit);
     }
 
     fn has(&self, part: Part) -> bool {
         self.visits.iter().any(|visit| visit.part == part)
+    }
+}
+
+fn merge(visits: &mut Vec<Visit>, visit: Visit) {
+    match visits.iter_mut().find(|known| known.part == visit.part) {
+        Some(known) => known.runs += visit.runs,
+        None => visits.push(visit),
     }
 }
 
@@ -172,6 +188,10 @@ impl Stages for Followed<'_> {
         self.stages.encode(image)
     }
 
+    fn with_model<'b>(&'b self, model: &'b Arc<Model>) -> Result<Box<dyn Stages + 'b>> {
+        self.stages.with_model(model)
+    }
+
     fn run(
         &self,
         part: Part,
@@ -193,7 +213,6 @@ mod tests {
     use crate::diffusion::outpaint::{Outpaint, Sides};
     use crate::image::Image;
     use crate::image::resize::ResizeMode;
-    use std::sync::Arc;
 
     fn of(change: impl FnOnce(Request) -> Request) -> Itinerary {
         let model = Model::embedded().unwrap();

@@ -301,7 +301,7 @@ fn paint(
         Event::Stage { phase, units, .. } => listen(Event::Stage { phase, image: index, units }),
         other => listen(other),
     };
-    super::pictures(stages, prompts, one, &mut hear)?;
+    super::pictures(stages, prompts, None, one, &mut hear)?;
     let painted = painted.ok_or_else(|| Error::other("outpainting: a window was not painted"))?;
     let filled = one.start.init().map_or(&image, |init| &init.image);
     // Compared without its grain.

@@ -17,8 +17,20 @@ use std::ops::ControlFlow;
 pub struct Preview {
     /// After so many evaluations each.
     pub every: usize,
-    /// With the VAE: the true picture, at the price of a decode.
-    pub vae: bool,
+    /// By whom.
+    pub by: PreviewBy,
+}
+
+/// Who makes a preview.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PreviewBy {
+    /// A linear map from latents to colours: it costs nothing.
+    #[default]
+    Colours,
+    /// The VAE: the true picture, at the price of a decode.
+    Vae,
+    /// The VAE where it is a tiny one, and the price small; no other is asked.
+    Tiny,
 }
 
 /// Sides of the part that is decoded, in latents.
@@ -59,7 +71,7 @@ impl<'a> Previewer<'a> {
     }
 
     fn picture(&mut self, latents: &[f32]) -> Result<Image> {
-        if self.preview.vae {
+        if self.preview.by != PreviewBy::Colours {
             return super::decode(self.stages, self.size, latents);
         }
         let (h, w) = self.size;

@@ -7,11 +7,13 @@ use super::denoise::watch::Suspicion;
 use super::img2img::Init;
 use super::inpaint::Inpaint;
 use super::outpaint::Outpaint;
-use super::preview::Preview;
+use super::preview::{Preview, PreviewBy};
 use super::prompt::embeddings::Embedding;
+use super::refiner::Refiner;
 use crate::checkpoint::Model;
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::models::Autoencoder;
 use crate::models::text::TextConfig;
 use crate::models::training::Prediction;
 use crate::rng::RngKind;
@@ -55,6 +57,8 @@ pub struct Request {
     pub prediction: Option<Prediction>,
     /// What a model of the SDXL family is told of the picture's size, and of an empty negative prompt.
     pub told: Told,
+    /// A second model that takes over for the last steps.
+    pub refiner: Option<Refiner>,
     /// Which pictures are shown while they are made.
     pub preview: Option<Preview>,
     /// Pictures that are there already and are not made again, by number from 0.
@@ -215,6 +219,7 @@ impl Request {
             start: Start::Noise,
             prediction: None,
             told: Told::default(),
+            refiner: None,
             preview: None,
             skip: BTreeSet::new(),
         })
@@ -237,6 +242,15 @@ impl Request {
                 "guidance rescale {} is out of range: use 0 to 1",
                 self.guidance_rescale
             )));
+        }
+        let tiny = matches!(model.networks.autoencoder, Some(Autoencoder::Tiny(_)));
+        if !tiny && self.preview.is_some_and(|preview| preview.by == PreviewBy::Tiny) {
+            let why = "taesd asks for previews by a tiny autoencoder, and the model has none: give it one (taesd), or ask \
+                       for previews by its VAE (vae) or by its colours alone";
+            return Err(Error::of_option("preview", why));
+        }
+        if let Some(refiner) = &self.refiner {
+            refiner.check(model, self)?;
         }
         if self.count == 0 {
             return Err(Error::usage("0 pictures asked for: use at least 1"));

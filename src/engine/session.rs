@@ -2,10 +2,10 @@
 //! again where a backend has taken over.
 
 use super::programs::{Key, Visitor};
-use super::residency::Keep;
+use super::residency::{Again, Keep, Residency};
 use super::{Engine, Loaded, lock_unless, plan_on};
 use crate::backend::{Backend, Program, Run, Value};
-use crate::checkpoint::Model;
+use crate::checkpoint::{Model, ModelId};
 use crate::diffusion::itinerary::Itinerary;
 use crate::diffusion::{self, Conditioning, Event, Listener, Request, Stages, UnetCall};
 use crate::error::{Error, Kind, Result};
@@ -32,6 +32,8 @@ pub struct Session<'a> {
     pub(super) budget: Option<u64>,
     /// Who hears what the session's work leads to; the engine keeps it otherwise.
     pub(super) tell: Option<&'a dyn Fn(String)>,
+    /// The other model of a request, which is let go of where the two do not fit beside each other.
+    pub(super) other: Option<ModelId>,
     /// Set while it draws: what it uses stays.
     pub(super) visitor: Option<Visitor>,
 }
@@ -60,6 +62,34 @@ impl Engine {
     /// Usage: what cannot be drawn. Otherwise whatever kept it from being drawn.
     pub fn draw(&self, model: &Arc<Model>, request: &Request, listen: &mut Listener<'_>) -> Result<()> {
         self.session(model, &AtomicBool::new(false)).draw(request, listen)
+    }
+
+    /// [`Engine::residency`] of a whole itinerary, a refiner's parts included: either all of both models stays, or only
+    /// the part at work.
+    ///
+    /// # Errors
+    /// As [`Engine::residency`].
+    pub fn residency_of(
+        &self,
+        (model, refiner): (&Model, Option<&Model>),
+        itinerary: &Itinerary,
+        budget: Option<u64>,
+        low_memory: bool,
+    ) -> Result<Residency> {
+        let own = |again| self.residency(model, &itinerary.parts(), again, budget, low_memory);
+        let Some(refiner) = refiner.filter(|_| !itinerary.refiner.is_empty()) else { return own(itinerary.again) };
+        let parts: Vec<Part> = itinerary.refiner.iter().map(|visit| visit.part).collect();
+        let (a, b) = (own(Again::Nothing)?, self.residency(refiner, &parts, Again::Nothing, budget, low_memory)?);
+        let both = Residency { keep: Keep::All, peak: a.peak + b.peak };
+        if (a.keep, b.keep) == (Keep::All, Keep::All) && budget.is_none_or(|budget| both.peak <= budget) {
+            return Ok(both);
+        }
+        let one = |r: Residency, model, parts: &[Part]| match r.keep {
+            Keep::All => self.residency(model, parts, Again::Nothing, Some(0), low_memory),
+            _ => Ok(r),
+        };
+        let (a, b) = (one(a, model, &itinerary.parts())?, one(b, refiner, &parts)?);
+        Ok(Residency { keep: a.keep, peak: a.peak.max(b.peak) })
     }
 }
 
@@ -92,7 +122,8 @@ impl Session<'_> {
         // The story and the session tell the same listener, never at the same time.
         let (listen, stopped) = (RefCell::new(listen), Cell::new(false));
         let tell = |note: String| stopped.set(stopped.get() || listen.borrow_mut()(Event::Note(note)).is_break());
-        let session = Session { tell: Some(&tell), visitor: Some(visitor), ..*self };
+        let other = request.refiner.as_ref().map(|refiner| refiner.model.id());
+        let session = Session { tell: Some(&tell), visitor: Some(visitor), other, ..*self };
         let session = session.keeping(self.keep.map_or_else(|| session.decided(request, &tokens), Ok)?);
         diffusion::generate(&session, &tokens, request, &mut |event| {
             if stopped.get() {
@@ -112,15 +143,16 @@ impl Session<'_> {
         let (engine, model) = (self.engine, self.model);
         request.check(model)?;
         let itinerary = Itinerary::new(model, request, tokens)?;
+        let models: (&Model, Option<&Model>) = (model, request.refiner.as_ref().map(|r| r.model.as_ref()));
         let limit = engine.budget.or(engine.backend().memory_limit().map(|limit| limit / 4 * 3));
         // What this device has no plan for is left to the next one when it is asked for.
-        let Ok(residency) = engine.residency(model, &itinerary.parts(), itinerary.again, limit, false) else {
+        let Ok(residency) = engine.residency_of(models, &itinerary, limit, false) else {
             return Ok(Keep::Phase);
         };
         let Some(have) = limit.filter(|have| residency.peak > *have) else { return Ok(residency.keep) };
         // Only the CPU reads weights while it computes.
         if engine.backend().numerics().device.is_none() {
-            let streamed = engine.residency(model, &itinerary.parts(), itinerary.again, limit, true)?;
+            let streamed = engine.residency_of(models, &itinerary, limit, true)?;
             if streamed.peak < residency.peak {
                 let (need, have) = (format_bytes(residency.peak), format_bytes(have));
                 self.say(format!("{need} needed, {have} to be used: the weights are read as they are needed"));
@@ -282,6 +314,10 @@ impl Stages for Session<'_> {
         let s = image.shape();
         let stage = Part::Encode { size: (s.b, s.h, s.w) };
         self.finite(stage, part::encode::IMAGE, image, part::encode::MOMENTS).map_err(|e| e.at("encode"))
+    }
+
+    fn with_model<'b>(&'b self, model: &'b Arc<Model>) -> Result<Box<dyn Stages + 'b>> {
+        Ok(Box::new(Session { model, other: Some(self.model.id()), ..*self }))
     }
 
     fn run(

@@ -13,6 +13,7 @@ use crate::models::part::PartKind;
 use crate::models::tokenizer::Tokenizer;
 use crate::system::{self, format_bytes};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// What the process needs beside weights and activations: code, threads, read buffers.
 const BASE: u64 = 50_000_000;
@@ -21,6 +22,7 @@ const BASE: u64 = 50_000_000;
 pub struct Needs<'a> {
     engine: &'a Engine,
     model: &'a Model,
+    refiner: Option<Arc<Model>>,
     itinerary: Itinerary,
 }
 
@@ -30,7 +32,8 @@ impl<'a> Needs<'a> {
     /// # Errors
     /// Usage: what no plan can be made for.
     pub fn new(engine: &'a Engine, model: &'a Model, requests: &[Request], tokens: &Tokenizer) -> Result<Self> {
-        Ok(Self { engine, model, itinerary: Itinerary::of_all(model, requests, tokens)? })
+        let refiner = requests.iter().find_map(|r| Some(r.refiner.as_ref()?.model.clone()));
+        Ok(Self { engine, model, refiner, itinerary: Itinerary::of_all(model, requests, tokens)? })
     }
 
     /// What stays loaded within a limit, and bytes of the whole process at the worst moment.
@@ -40,7 +43,7 @@ impl<'a> Needs<'a> {
         let on_device = self.engine.backend().numerics().device.is_some();
         let beside = if on_device { 0 } else { BASE + itinerary.beside };
         let budget = limit.map(|l| l.saturating_sub(beside));
-        let r = self.engine.residency(self.model, &itinerary.parts(), itinerary.again, budget, low_memory)?;
+        let r = self.engine.residency_of((self.model, self.refiner.as_deref()), itinerary, budget, low_memory)?;
         Ok((r.keep, beside + r.peak))
     }
 }
@@ -48,12 +51,16 @@ impl<'a> Needs<'a> {
 /// Floating-point operations and weights of all requests together, for an estimate of their time.
 pub fn work(engine: &Engine, model: &Model, requests: &[Request], tokens: &Tokenizer) -> Result<Work> {
     let mut work = Work::default();
-    let mut weights: HashMap<PartKind, f64> = HashMap::new();
-    for Visit { part, runs } in Itinerary::of_all(model, requests, tokens)?.visits {
-        let plan = engine.plan(model, part)?;
-        work.flops += runs as f64 * plan.cost().flops as f64;
+    let mut weights: HashMap<(PartKind, bool), f64> = HashMap::new();
+    let itinerary = Itinerary::of_all(model, requests, tokens)?;
+    let refiner = requests.iter().find_map(|r| Some(r.refiner.as_ref()?.model.as_ref()));
+    let own = itinerary.visits.iter().map(|visit| (visit, model, false));
+    let second = refiner.into_iter().flat_map(|model| itinerary.refiner.iter().map(move |visit| (visit, model, true)));
+    for (Visit { part, runs }, model, refines) in own.chain(second) {
+        let plan = engine.plan(model, *part)?;
+        work.flops += *runs as f64 * plan.cost().flops as f64;
         // Programs of one kind share their weights.
-        let shared = weights.entry(part.kind()).or_default();
+        let shared = weights.entry((part.kind(), refines)).or_default();
         *shared = shared.max(plan.weight_bytes(2) as f64);
     }
     work.weight_bytes = weights.values().sum();
@@ -257,6 +264,11 @@ pub fn table(needs: &Needs<'_>, allowed: Allowed) -> Result<(String, u64, u64)> 
     let mut out = String::new();
     for part in needs.itinerary.parts() {
         out.push_str(&needs.engine.plan(needs.model, part)?.table());
+        out.push('\n');
+    }
+    for (model, visit) in needs.refiner.iter().flat_map(|model| needs.itinerary.refiner.iter().map(move |v| (model, v)))
+    {
+        out.push_str(&needs.engine.plan(model, visit.part)?.table());
         out.push('\n');
     }
     let (_, normal) = needs.peak(allowed.limit(needs.engine), false)?;

@@ -21,6 +21,7 @@ use std::thread::JoinHandle;
 struct Hashes {
     model: String,
     vae: Option<String>,
+    refiner: Option<String>,
 }
 
 /// What is known before the picture is; the files' hashes are computed beside the sampling. The engine is asked for its
@@ -35,25 +36,26 @@ pub struct Metadata<'e> {
 }
 
 impl<'e> Metadata<'e> {
-    /// Begins hashing the model, and the file that its VAE was replaced by, in the background. `exact_weights`: they
-    /// are kept as the file has them.
+    /// Begins hashing the model, the file that its VAE was replaced by and the refiner, in the background.
+    /// `exact_weights`: they are kept as the file has them.
     ///
     /// # Errors
     /// No thread can be started.
     pub fn start(
         model: &Arc<Model>,
-        vae: Option<&Path>,
+        (vae, refiner): (Option<&Path>, Option<&Arc<Model>>),
         exact_weights: bool,
         engine: &'e Engine,
         cancel: Arc<AtomicBool>,
     ) -> Result<Self> {
         let name = |p: &Path| p.file_name().map(|s| s.to_string_lossy().into_owned());
         let vae_name = vae.and_then(name);
-        let (own, vae) = (model.clone(), vae.map(Path::to_path_buf));
+        let (own, vae, refiner) = (model.clone(), vae.map(Path::to_path_buf), refiner.cloned());
         let short = |hash: String| hash.chars().take(10).collect();
         let work = move || {
             let vae = vae.map(|path| cached_vae_hash(&path, &cancel).map(short)).transpose()?;
-            Ok(Hashes { model: cached_model_hash(&own, &cancel).map(short)?, vae })
+            let refiner = refiner.map(|model| cached_model_hash(&model, &cancel).map(short)).transpose()?;
+            Ok(Hashes { refiner, model: cached_model_hash(&own, &cancel).map(short)?, vae })
         };
         let hashes = std::thread::Builder::new().name("hash".into()).spawn(work);
         let hashes = hashes.map_err(|e| Error::other(format!("no thread can be started to hash the model: {e}")))?;
@@ -107,6 +109,10 @@ impl<'e> Metadata<'e> {
         put("Model", self.model_name.clone());
         if let Some(hash) = self.known.as_ref().and_then(|known| known.vae.clone()) {
             put("VAE hash", hash);
+        }
+        if let Some((refiner, hash)) = request.refiner.as_ref().zip(self.known.as_ref().map(|k| k.refiner.as_deref())) {
+            put("Refiner", format!("{} [{}]", refiner.model.name, hash.unwrap_or_default()));
+            put("Refiner switch at", refiner.switch.to_string());
         }
         if let Some(vae) = &self.vae_name {
             put("VAE", vae.clone());
@@ -276,7 +282,7 @@ mod tests {
 
     /// One picture of the embedded model, and what it says of itself.
     fn started<'e>(model: &Arc<Model>, engine: &'e Engine) -> Metadata<'e> {
-        Metadata::start(model, None, false, engine, Arc::default()).unwrap()
+        Metadata::start(model, (None, None), false, engine, Arc::default()).unwrap()
     }
 
     #[test]

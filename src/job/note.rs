@@ -13,6 +13,8 @@ pub enum Field {
     Model,
     /// Another VAE.
     Vae,
+    /// A second model for the last steps.
+    Refiner,
     /// Pixels.
     Width,
     /// Pixels.

@@ -38,6 +38,10 @@ pub struct Order {
     pub model: Option<PathBuf>,
     /// A VAE in the place of the model's.
     pub vae: Option<PathBuf>,
+    /// A second model for the last steps.
+    pub refiner: Option<PathBuf>,
+    /// The share of the steps that are the first model's, 0 to 1.
+    pub refiner_switch: Option<f32>,
 
     /// Pixels, a multiple of 8.
     pub width: Option<usize>,
@@ -188,6 +192,7 @@ impl Order {
         };
         bounded("guidance", self.guidance, 30.0)?;
         bounded("guidance rescale", self.guidance_rescale, 1.0)?;
+        bounded("refiner switch", self.refiner_switch, 1.0)?;
         bounded("variation strength", self.variation_strength, 1.0)?;
         match self.strength.filter(|s| !(0.0..=1.0).contains(s)) {
             Some(strength) => Err(Objection::usage(format!("strength {strength}: use 0 to 1").into())),

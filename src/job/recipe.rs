@@ -25,7 +25,8 @@ use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
 
 /// Settings that change no picture here, or are looked at elsewhere in this file.
-const HARMLESS: [&str; 20] = [
+const HARMLESS: [&str; 21] = [
+    "Refiner",
     "Created Date",
     "Device",
     "Tensor cores",
@@ -96,6 +97,7 @@ impl Recipe {
         let mut lacking = self.settings(order)?;
         lacking.extend(self.model(order, models, cancel)?);
         lacking.extend(self.vae(order, cancel)?);
+        lacking.extend(self.refiner(order, cancel)?);
         lacking.extend(self.picture(order, shelf)?);
         lacking.extend(super::tags::first(&self.0.prompt).map(Lacking::Tag));
         Ok(lacking)
@@ -131,6 +133,7 @@ impl Recipe {
                 "Eta" | "Eta DDIM" => number(&mut order.eta, key, value)?,
                 "RNG" => word(&mut order.rng, value)?,
                 "Timesteps" => word(&mut order.timesteps, value)?,
+                "Refiner switch at" => number(&mut order.refiner_switch, key, value)?,
                 "Prediction" => word(&mut order.prediction, value)?,
                 "Original size" => word(&mut order.original_size, value)?,
                 "Crop" => word(&mut order.crop, value)?,
@@ -254,6 +257,19 @@ impl Recipe {
             None => is_named(path, name),
         };
         Ok((!same).then_some(Lacking::Vae(wanted, true)))
+    }
+
+    /// Tells if the refiner that was given is not the picture's: by its hash, or by its name where that is all.
+    fn refiner(&self, order: &Order, cancel: &AtomicBool) -> Result<Option<Lacking>> {
+        let Some(told) = self.0.get("Refiner").filter(|told| *told != "None") else { return Ok(None) };
+        let wanted = format!("Refiner: {told}");
+        let Some(path) = &order.refiner else { return Ok(Some(Lacking::Refiner(wanted, false))) };
+        let hash = told.rsplit_once(" [").and_then(|(_, hash)| hash.strip_suffix(']'));
+        let same = match hash.filter(|hash| hash.len() >= 8) {
+            Some(hash) => sha256_file(path, cancel)?.starts_with(&hash.to_ascii_lowercase()),
+            None => is_named(path, Some(told)),
+        };
+        Ok((!same).then_some(Lacking::Refiner(wanted, true)))
     }
 
     /// What the picture was made from.

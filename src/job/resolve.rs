@@ -55,6 +55,8 @@ pub fn resolve(
         prediction: order.prediction.and_then(Auto::told),
         preview: order.preview.map(|shown| shown.preview),
         told: told(order, model),
+        // Who opens models gives it one.
+        refiner: None,
         skip: BTreeSet::new(),
     })
 }
@@ -233,6 +235,20 @@ mod tests {
         assert_eq!((request.width, request.height, request.guidance), (own.size, own.size, own.guidance));
         assert_eq!((request.sampling.steps, request.sampling.sampler.name), (own.steps, "DDIM"));
         assert!(notes.is_empty() && request.sampling.strength.is_none());
+    }
+
+    #[test]
+    fn the_samplers_of_distilled_models_are_known_and_bring_their_timetables() {
+        for (name, schedule) in [
+            ("euler trailing", Some(ScheduleKind::Trailing)),
+            ("euler_a trailing", Some(ScheduleKind::Trailing)),
+            ("lcm lcm", Some(ScheduleKind::Lcm)),
+            ("ddim_trailing", None),
+        ] {
+            let named = samplers::find_named(name).unwrap();
+            assert_eq!(named.schedule, schedule, "{name}");
+            assert_eq!(named.timesteps.is_some(), schedule.is_none(), "{name}");
+        }
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use super::note::{Field, Phrase, phrase};
 use super::order::Order;
+use super::question;
 use super::word::Auto;
 use crate::checkpoint::{Grounds, Model};
-use crate::engine::{Engine, question};
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::models::training::Prediction;
 use std::sync::Arc;

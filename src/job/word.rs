@@ -6,7 +6,7 @@ use crate::diffusion::denoise::sigmas::ScheduleKind;
 use crate::diffusion::denoise::timesteps::Timesteps;
 use crate::diffusion::inpaint::Fill;
 use crate::diffusion::outpaint::Sides;
-use crate::diffusion::preview::Preview;
+use crate::diffusion::preview::{Preview, PreviewBy};
 use crate::engine::devices::{NumberKind, WeightType, Where};
 use crate::error::{Error, Result, escape};
 use crate::graph::target::VariantName;
@@ -176,17 +176,22 @@ pub struct Shown {
 }
 
 impl Word for Shown {
-    /// `every=5`, `5`, with `,vae` and `,keep` behind it.
+    /// `every=5`, `5`, with `,vae` or `,taesd`, and `,keep` behind it.
     fn parse(word: &str) -> Result<Self> {
-        let wrong =
-            || Error::usage(format!("preview '{}': write every=5, every=5,vae or every=5,vae,keep", escape(word)));
+        let wrong = || {
+            Error::usage(format!(
+                "preview '{}': write every=5, every=5,vae, every=5,taesd or every=5,keep",
+                escape(word)
+            ))
+        };
         let mut words = word.split(',').map(str::trim);
         let every = words.next().map_or("", |first| first.strip_prefix("every=").unwrap_or(first));
         let every = every.parse().ok().filter(|n| *n > 0).ok_or_else(wrong)?;
-        let mut shown = Self { preview: Preview { every, vae: false }, keep: false };
+        let mut shown = Self { preview: Preview { every, by: PreviewBy::Colours }, keep: false };
         for word in words {
             match word {
-                "vae" => shown.preview.vae = true,
+                "vae" => shown.preview.by = PreviewBy::Vae,
+                "taesd" | "tae" => shown.preview.by = PreviewBy::Tiny,
                 "keep" => shown.keep = true,
                 _ => return Err(wrong()),
             }
@@ -195,8 +200,12 @@ impl Word for Shown {
     }
 
     fn word(&self) -> String {
-        let more = [(self.preview.vae, ",vae"), (self.keep, ",keep")].into_iter().filter(|(on, _)| *on);
-        format!("every={}{}", self.preview.every, more.map(|(_, word)| word).collect::<String>())
+        let by = match self.preview.by {
+            PreviewBy::Colours => "",
+            PreviewBy::Vae => ",vae",
+            PreviewBy::Tiny => ",taesd",
+        };
+        format!("every={}{by}{}", self.preview.every, if self.keep { ",keep" } else { "" })
     }
 }
 
@@ -403,7 +412,7 @@ mod tests {
         both::<ResizeMode>(&["just", "crop", "fill"]);
         both::<Fill>(&["fill", "original", "latent noise", "latent_nothing"]);
         both::<Sides>(&["left=8,down=16"]);
-        both::<Shown>(&["every=5", "7,vae", "every=2,keep,vae"]);
+        both::<Shown>(&["every=5", "7,vae", "every=2,keep,vae", "3,taesd"]);
         both::<Where>(&["auto", "cpu", "gpu", "gpu:3", "GeForce"]);
         both::<NumberKind>(&["auto", "F32", "f16", "bf16"]);
         both::<WeightType>(&["auto", "F16", "f32"]);
@@ -413,7 +422,7 @@ mod tests {
 
     #[test]
     fn previews_are_read() {
-        let both = Shown { preview: Preview { every: 2, vae: true }, keep: true };
+        let both = Shown { preview: Preview { every: 2, by: PreviewBy::Vae }, keep: true };
         assert_eq!(Shown::parse("every=2,keep,vae").ok(), Some(both));
         for text in ["", "every=0", "every=x", "every=5,full", "-1"] {
             assert!(<Shown as Word>::parse(text).is_err(), "{text}");

@@ -286,8 +286,52 @@ fn distilled_models_are_taken_for_what_their_names_say_and_the_rest_for_their_fa
     assert_eq!(of(&xl, "sd_xl_base_1.0").0, 1024);
     let velocity = ScheduleConfig { prediction: Prediction::V, ..noise.clone() };
     assert_eq!(Defaults::of(&sd2, &velocity, "v2-1_768", false).0.size, 768);
-    // Every name is one that the samplers know.
-    for name in ["euler trailing", "euler_a trailing", "ddim_trailing", "lcm lcm", "euler_a"] {
-        assert!(crate::diffusion::denoise::samplers::find_named(name).is_ok(), "{name}");
-    }
+}
+
+#[test]
+fn a_vae_of_another_family_is_told_by_its_scale() {
+    let folder = Folder::tiny("vae-scale");
+    let path = folder.file("vae/config.json");
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let own = tiny().networks.family_scale();
+    config["scaling_factor"] = json!(0.5);
+    fs::write(&path, config.to_string()).unwrap();
+    let text = refusal(open_with_vae(tiny(), &folder.file("vae")));
+    let parts = ["vae", "scaled by 0.5", "scaled by ", &own.to_string()];
+    assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+    config["scaling_factor"] = json!(own);
+    fs::write(&path, config.to_string()).unwrap();
+    assert!(open_with_vae(tiny(), &folder.file("vae")).is_ok());
+}
+
+#[test]
+fn a_folder_without_a_scheduler_is_told_what_it_lacks() {
+    let folder = Folder::tiny("no-scheduler");
+    fs::remove_dir_all(folder.file("scheduler")).unwrap();
+    let text = refusal(open(&folder.0));
+    assert!(text.contains("no-scheduler") && text.contains("scheduler/scheduler_config.json"), "{text}");
+}
+
+#[test]
+fn half_an_sdxl_and_networks_that_do_not_fit_are_told_their_widths() {
+    let projected = TextConfig { projection: Some(16), ..small_text(16, true, true) };
+    let kl = || KlConfig { channels: vec![32, 32], blocks: 1, ..KlConfig::default() };
+    let one = |text: Vec<TextConfig>, unet: UnetConfig| {
+        let networks = Networks { text, ..Networks::new(small_text(8, false, false), unet, kl()) };
+        Model::random("whole", networks)
+    };
+    let xl = one(vec![small_text(8, false, true), projected], small_unet(24, Some(16)));
+    let sd1 = one(vec![small_text(8, false, false)], small_unet(8, None));
+    let folder = Folder::new("halves");
+    let path = folder.file("xl.safetensors");
+    save_safetensors(&xl, &path, Dtype::F16).unwrap();
+    // The U-Net of one on the encoders of the other.
+    let text = refusal(open_with_unet(sd1, &path));
+    assert!(["xl.safetensors", "SDXL", "8 channels"].iter().all(|part| text.contains(part)), "{text}");
+    // Without its second encoder.
+    let whole = format::raw(Bytes::open(&path).unwrap()).unwrap();
+    let kept = whole.tensors.into_iter().filter(|(name, _)| !name.starts_with("conditioner.embedders.1."));
+    let half = table::RawFile { tensors: kept.collect(), lienzo: None, ..whole };
+    let text = refusal(open::single(half, "half".into()));
+    assert!(["xl.safetensors", "no text encoder with a projection"].iter().all(|part| text.contains(part)), "{text}");
 }

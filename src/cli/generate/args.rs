@@ -62,6 +62,12 @@ pub struct PromptFlags {
     pub words: WordArgs,
     #[command(flatten)]
     pub model: super::super::ModelArgs,
+    /// A second model for the last steps, such as SDXL's refiner
+    #[arg(long, value_name = "FILE")]
+    refiner: Option<PathBuf>,
+    /// The share of the steps that are the first model's, 0 to 1 [default: 0.8]
+    #[arg(long, value_name = "SHARE", requires = "refiner", visible_alias = "refiner-switch-at")]
+    refiner_switch: Option<f32>,
     /// Repeat a picture with the settings in this PNG; flags that are given win. With several -m, the model is looked
     /// up among them
     #[arg(long, value_name = "PNG")]
@@ -258,8 +264,8 @@ pub struct OutputFlags {
     #[arg(long, conflicts_with_all = ["disable_image_metadata", "plan"])]
     pub resume: bool,
     /// Show the picture while it is made, in NAME.preview.png: every=5 after each 5 evaluations; every=5,vae exactly,
-    /// but slowly; with ,keep each in a file of its own that stays
-    #[arg(long, value_name = "every=N[,vae][,keep]", value_parser = parsed::<Shown>)]
+    /// but slowly; every=5,taesd by the tiny VAE of --taesd; with ,keep each in a file of its own that stays
+    #[arg(long, value_name = "every=N[,vae|,taesd][,keep]", value_parser = parsed::<Shown>)]
     preview: Option<Shown>,
     /// Make each picture so many times as large after it was drawn, as `lienzo upscale` does
     #[arg(long, value_name = "FACTOR", conflicts_with_all = ["resume", "grid"], allow_negative_numbers = true)]
@@ -346,6 +352,8 @@ impl GenerateArgs {
             // Which of several is decided by the picture that is repeated.
             model: prompts.model.model.first().cloned(),
             vae: prompts.model.vae.clone(),
+            refiner: prompts.refiner.clone(),
+            refiner_switch: prompts.refiner_switch,
             width: picture.width,
             height: picture.height,
             count: picture.count(),

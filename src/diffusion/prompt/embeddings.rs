@@ -50,8 +50,8 @@ impl Embedding {
     }
 }
 
-/// The embeddings of `folder`, and of the folders in it, whose names stand somewhere in the `texts`, for text
-/// encoders of these widths. One that cannot be used is among them with its [fault](Embedding::fault): whether a prompt has its
+/// The embeddings of `folder`, and of the folders in it, whose names stand somewhere in the `texts`, for text encoders
+/// of these widths. One that cannot be used is among them with its [fault](Embedding::fault): whether a prompt has its
 /// word, and not only its letters, is found out when the prompt is read.
 ///
 /// # Errors

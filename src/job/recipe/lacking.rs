@@ -16,6 +16,8 @@ pub enum Lacking {
     Model(String, bool),
     /// Another VAE: its name and hash, and whether one was given.
     Vae(String, bool),
+    /// Another refiner: its name and hash, and whether one was given.
+    Refiner(String, bool),
     /// A picture to begin with: the strength.
     Picture(String),
     /// The picture that was given is another.
@@ -48,6 +50,8 @@ impl Lacking {
             Self::Model(wanted, false) => phrase![escape(wanted), " (give its file with ", Field::Model, ")"],
             Self::Vae(wanted, true) => phrase![escape(wanted), " (the file of ", Field::Vae, " is another)"],
             Self::Vae(wanted, false) => phrase![escape(wanted), " (give its file with ", Field::Vae, ")"],
+            Self::Refiner(wanted, true) => phrase![escape(wanted), " (the file of ", Field::Refiner, " is another)"],
+            Self::Refiner(wanted, false) => phrase![escape(wanted), " (give its file with ", Field::Refiner, ")"],
             Self::Picture(strength) => phrase![
                 format!("Denoising strength: {} (made from a picture: give that with ", escape(strength)),
                 Field::InitImage,

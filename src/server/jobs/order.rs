@@ -115,6 +115,9 @@ pub(crate) fn check(order: &Order) -> Result<(), Fault> {
             return Err(Fault::of_order(name, message));
         }
     }
+    if order.refiner.is_some() {
+        return Err(Fault::of_order("refiner", "this server draws with one model: leave the refiner out"));
+    }
     if let Some(count) = order.count.filter(|n| !(1..=MAX_COUNT).contains(n)) {
         let set = json!({"count": count.clamp(1, MAX_COUNT)});
         let fault = Fault::of_order("count", format!("{count} pictures: use 1 to {MAX_COUNT}"));

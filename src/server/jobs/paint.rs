@@ -6,7 +6,7 @@ use super::shelf::smaller;
 use super::work::{Work, work};
 use super::{Control, Jobs};
 use crate::checkpoint::ModelId;
-use crate::diffusion::preview::Preview as Shown;
+use crate::diffusion::preview::{Preview as Shown, PreviewBy};
 use crate::diffusion::{Event, Request};
 use crate::engine::Engine;
 use crate::engine::devices::{DeviceWish, NumberKind, WeightType};
@@ -192,7 +192,7 @@ impl Painter {
         drop(needs);
         let exact = job.order.weight_type == Some(WeightType::F32);
         let cancel = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let metadata = Metadata::start(&work.model, vae.as_deref(), exact, &engine, cancel)?;
+        let metadata = Metadata::start(&work.model, (vae.as_deref(), None), exact, &engine, cancel)?;
         let session = engine.session(&work.model, &control.now).keeping(keep).within(self.allowed.budget());
         let mut easel = Easel {
             jobs,
@@ -233,7 +233,7 @@ impl Painter {
             Some(pace) => (PREVIEW_EVERY.as_secs_f64() / pace).ceil() as usize,
             None => steps.div_ceil(8),
         };
-        Some(Shown { every: every.max(1), vae: false })
+        Some(Shown { every: every.max(1), by: PreviewBy::Colours })
     }
 }
 
@@ -299,6 +299,10 @@ impl Easel<'_> {
         match event {
             Event::Note(note) => {
                 self.notes.push(note);
+                self.note();
+            }
+            Event::Doubt(doubt) => {
+                self.notes.push(doubt.to_string());
                 self.note();
             }
             Event::Stage { phase, image, units } => {

@@ -141,6 +141,7 @@ fn recipe_of(app: &Shared, recipe: &Recipe, text: &str) -> (Option<Order>, Vec<F
         fault.place = match one {
             Lacking::Model(..) => vec!["model".into(), escape(name.or(hash).unwrap_or_default())],
             Lacking::Vae(..) => vec!["order".into(), "vae".into()],
+            Lacking::Refiner(..) => vec!["order".into(), "refiner".into()],
             Lacking::Picture(_) | Lacking::OtherPicture => vec!["order".into(), "init_image".into()],
             Lacking::Eta(_) => vec!["order".into(), "eta".into()],
             Lacking::Schedule(_) => vec!["order".into(), "schedule".into()],

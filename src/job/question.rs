@@ -1,13 +1,14 @@
-//! A network whose files do not say what it predicts goes in; its answer to one question, and what that tells, come out.
+//! A network whose files do not say what it predicts goes in; its answer to one question, and what that tells, come
+//! out.
 //!
-//! SD 2.x was published in both kinds with equal shapes. Asked for a constant latent at the last timestep, a network that
-//! predicts noise answers about what it was given, and one that predicts velocity far less (the webui and
+//! SD 2.x was published in both kinds with equal shapes. Asked for a constant latent at the last timestep, a network
+//! that predicts noise answers about what it was given, and one that predicts velocity far less (the webui and
 //! stable-diffusion.cpp ask the same).
 
-use super::Engine;
-use super::residency::Keep;
 use crate::checkpoint::Model;
 use crate::diffusion::Stages as _;
+use crate::engine::Engine;
+use crate::engine::residency::Keep;
 use crate::error::{Error, Result};
 use crate::models::part::{self, Part, StepShape};
 use crate::models::training::Prediction;
