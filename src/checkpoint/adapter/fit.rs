@@ -69,7 +69,7 @@ pub fn with_adapters(model: &Model, uses: &[AdapterUse]) -> Result<Model> {
             let block = one.blocks.as_ref().map_or(1.0, |blocks| match text {
                 true => blocks.of(None),
                 // What has no name there is in no block.
-                false => blocks.of(Some(original.name(&name).as_deref().unwrap_or(""))),
+                false => blocks.of(Some(original.name(&name).map(|o| o.name).as_deref().unwrap_or(""))),
             });
             let strength = block * if text { one.text } else { one.unet };
             let own = patches.entry(name).or_default();

@@ -67,7 +67,7 @@ impl Spellings {
             match part {
                 "unet" => {
                     paths.insert((key(Spoken::Unet), underscored(path)), spelt(false));
-                    let old = original.name(name).and_then(|o| o.strip_suffix(".weight").map(str::to_owned));
+                    let old = original.name(name).and_then(|o| o.name.strip_suffix(".weight").map(str::to_owned));
                     if let Some(path) = old.as_deref().and_then(|o| o.strip_prefix("model.diffusion_model.")) {
                         paths.entry((key(Spoken::Unet), underscored(path))).or_insert_with(|| spelt(true));
                     }
