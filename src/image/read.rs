@@ -78,12 +78,25 @@ pub fn read_picture(path: &Path, limits: PictureLimits) -> Result<(Image, Texts)
 /// A picture's colours as they are under its alpha, its alpha if it has one, and the sha256 of its file.
 pub(super) fn read_layers(path: &Path, limits: PictureLimits) -> Result<(Image, Option<Vec<u8>>, String)> {
     let bytes = files::read(path, MAX_BYTES)?;
-    let (image, alpha) = match format_of(&bytes) {
-        Format::Png => decode::png_layers(&bytes, path, limits)?,
-        Format::Jpeg => (jpeg::decode(&bytes, path, limits)?, None),
-        Format::Other(what) => return Err(other(path, what)),
-    };
+    let (image, alpha) = layers(&bytes, path, limits)?;
     Ok((image, alpha, digest(&bytes)))
+}
+
+/// Width, height and alpha of a picture in memory, row by row; None where it has no alpha. `name` is for messages.
+///
+/// # Errors
+/// As [`Picture::of_bytes`].
+pub fn alpha_of(bytes: &[u8], name: &Path, limits: PictureLimits) -> Result<(usize, usize, Option<Vec<u8>>)> {
+    let (image, alpha) = layers(bytes, name, limits)?;
+    Ok((image.width, image.height, alpha))
+}
+
+fn layers(bytes: &[u8], name: &Path, limits: PictureLimits) -> Result<(Image, Option<Vec<u8>>)> {
+    match format_of(bytes) {
+        Format::Png => decode::png_layers(bytes, name, limits),
+        Format::Jpeg => Ok((jpeg::decode(bytes, name, limits)?, None)),
+        Format::Other(what) => Err(other(name, what)),
+    }
 }
 
 pub(super) fn other(name: &Path, what: &str) -> Error {

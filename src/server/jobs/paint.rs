@@ -96,6 +96,11 @@ impl Painter {
         *self.latest.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    /// Lets go of what is loaded, once nothing draws with it.
+    pub(crate) fn unload(&self) {
+        *self.engine.lock().unwrap_or_else(|e| e.into_inner()) = None;
+    }
+
     /// The device that draws now.
     pub(crate) fn device(&self) -> Option<(String, bool)> {
         let engine = self.engine.lock().unwrap_or_else(|e| e.into_inner());
@@ -269,7 +274,8 @@ impl Easel<'_> {
             if skip.len() == request.count {
                 return Ok(());
             }
-            let preview = self.painter.preview(self.work, request);
+            // What an order asks for itself is shown however soon the picture is there.
+            let preview = request.preview.or_else(|| self.painter.preview(self.work, request));
             let request = Request { skip: skip.clone(), preview, ..request.clone() };
             let mut at = 0;
             let drawn = session.draw(&request, &mut |event| {
@@ -360,7 +366,8 @@ impl Easel<'_> {
     }
 
     fn preview(&mut self, picture: usize, image: &Image, request: &Request) {
-        if self.seen.elapsed() < PREVIEW_EVERY && self.jobs.preview(&self.job.id).is_some() {
+        let asked = self.job.order.preview.is_some();
+        if !asked && self.seen.elapsed() < PREVIEW_EVERY && self.jobs.preview(&self.job.id).is_some() {
             return;
         }
         self.seen = Instant::now();
