@@ -1,7 +1,7 @@
 //! OpenAI's API of images: its requests go in and become jobs, its answers come out.
 //!
-//! A client sends what failed with 5xx or 409 again, twice: what is wrong with a request is answered 400, and what would
-//! fail again says `x-should-retry: false`.
+//! A client sends what failed with 5xx or 409 again, twice: what is wrong with a request is answered 400, and what
+//! would fail again says `x-should-retry: false`.
 
 mod reply;
 mod request;

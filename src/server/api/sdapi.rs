@@ -1,5 +1,5 @@
-//! The webui's API: its requests go in and become jobs, its answers come out. Formats are the webui's; what a field asks
-//! for that is not here is refused by the field's name.
+//! The webui's API: its requests go in and become jobs, its answers come out. Formats are the webui's; what a field
+//! asks for that is not here is refused by the field's name.
 
 mod extras;
 mod fields;
