@@ -5,7 +5,7 @@
 use super::Wrong;
 use crate::diffusion::denoise::samplers::find_named;
 use crate::diffusion::inpaint::Fill;
-use crate::diffusion::preview::Preview;
+use crate::diffusion::preview::{Preview, PreviewBy};
 use crate::error::escape;
 use crate::image::mask::Mask;
 use crate::image::read::alpha_of;
@@ -113,7 +113,7 @@ pub(super) fn wanted(kind: Kind, mut form: Form, bring: Bring<'_>) -> Result<Wan
     if stream && partials > 0 {
         // The pictures between them are alike; the last one is the finished picture.
         let steps = order.steps.unwrap_or(20);
-        let preview = Preview { every: (steps / (partials + 1)).max(1), vae: false };
+        let preview = Preview { every: (steps / (partials + 1)).max(1), by: PreviewBy::Colours };
         order.preview = Some(Shown { preview, keep: false });
     }
     let url = matches!(f.word("response_format", &["b64_json", "url"])?.as_deref(), Some("url"));
