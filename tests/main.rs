@@ -21,6 +21,8 @@ mod memory; // streamed weights, released stages: the same bits in less memory
 mod prompts; // styles, embeddings and grids, through the command
 mod readme; // commands, flags and pictures of the READMEs
 mod recipe; // what pictures say, repeated
+#[cfg(feature = "serve")]
+mod server; // lienzo serve: its API, its rules, its end, and many clients
 mod shaders; // every WGSL text validates, fits its launch and lowers to SPIR-V, MSL and HLSL
 mod structure; // which folder may know which
 mod upscale; // upscalers against PyTorch, pictures through lienzo upscale
