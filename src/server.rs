@@ -125,6 +125,12 @@ impl App {
     /// What is wrong with it, naming the field.
     pub(crate) fn resolve(&self, order: &Order) -> Result<Resolved, Fault> {
         jobs::order::check(order)?;
+        for (field, name) in [("init_image", &order.init_image), ("mask", &order.mask)] {
+            let name = name.as_deref().map(|name| name.to_string_lossy());
+            if name.is_some_and(|name| self.jobs.pictures.path(&name).is_none()) {
+                return Err(Fault::of_order(field, format!("{field}: there is no such picture here: bring it first")));
+            }
+        }
         let entry = self.models.of_order(order.model.as_deref())?;
         let (model, _) = self.models.with_vae(&entry, order.vae.as_deref())?;
         let named = Order { model: Some(PathBuf::from(&entry.id)), ..order.clone() };

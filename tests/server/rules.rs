@@ -3,6 +3,8 @@
 use super::client::Server;
 use crate::common::{Temp, lienzo, stderr};
 use serde_json::json;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
@@ -55,4 +57,53 @@ fn a_token_is_wanted_everywhere_but_for_the_watchman() {
     // Nobody else's address without one.
     let open = lienzo(&dir, &["serve", "--listen", "0.0.0.0", "--port", "0", "--output", "other"]);
     assert!(open.status.code() == Some(2) && stderr(&open).contains("--token"), "{}", stderr(&open));
+}
+
+#[test]
+fn too_much_and_too_strange_is_refused_and_the_server_goes_on() {
+    let dir = Temp::new();
+    let server = Server::start(&dir, &[]);
+    let post = |body: &[u8]| server.send("POST", "/api/jobs", &[JSON], Some(body));
+    let nested = "[".repeat(100_000);
+    for (body, status) in
+        [(&b"{\"prompt\": \"a"[..], 400), (nested.as_bytes(), 400), (b"\xff", 400), (b"1", 422), (b"{}", 422)]
+    {
+        let answer = post(body);
+        assert_eq!(answer.status, status, "{}", answer.json());
+        assert!(answer.json()["error"]["message"].is_string());
+    }
+    let big = format!("{{\"prompt\": \"{}\"}}", "a".repeat(2 << 20));
+    assert_eq!(post(big.as_bytes()).status, 413);
+    for (order, field) in [
+        (json!({"prompt": "a", "stepz": 1}), "stepz"),
+        (json!({"prompt": "a", "steps": 1001}), "steps"),
+        (json!({"prompt": "a", "width": 100}), "width"),
+        (json!({"prompt": "a", "count": 65}), "count"),
+        (json!({"prompt": "a", "sampler": "eulr"}), "sampler"),
+        (json!({"prompt": "a", "model": "../../etc/passwd"}), "model"),
+        (json!({"prompt": "a", "init_image": "/etc/passwd"}), "init_image"),
+        (json!({"prompt": "a", "init_image": "0".repeat(64)}), "init_image"),
+        (json!({"prompt": "a", "styles": ["nonesuch"]}), "styles"),
+        (json!({"prompt": "a <lora:x:1>"}), "prompt"),
+        (json!({"prompt": "a\u{0}b"}), "prompt"),
+        (json!({"prompt": "a", "preview": "every=1"}), "preview"),
+    ] {
+        let answer = server.post("/api/jobs", &order);
+        let error = answer.json()["error"].clone();
+        assert_eq!(answer.status, 422, "{order}: {error}");
+        assert_eq!(error["place"][1], field, "{error}");
+    }
+    let answer =
+        server.send("POST", "/api/uploads", &[("Content-Type", "image/png")], Some(b"\x89PNG\r\n\x1a\nrubbish"));
+    assert_eq!(answer.status, 422, "{}", answer.json());
+    for path in
+        ["/images/../jobs", "/images/%2e%2e%2fjobs.png", "/images/x%00.png", "/file=/etc/passwd", "/.git/config"]
+    {
+        assert!(matches!(server.get(path).status, 400 | 404), "{path}");
+    }
+    // Bytes that are no HTTP.
+    let mut raw = TcpStream::connect(("127.0.0.1", server.port)).expect("a connection");
+    raw.write_all(b"\0\x01\x02 rubbish\r\n\r\n").expect("sent");
+    let _ = raw.read(&mut [0; 16]);
+    assert_eq!(server.get("/healthz").status, 200);
 }
