@@ -253,13 +253,13 @@ fn a_plan_is_never_below_what_the_process_takes() {
         rgb: (0..side * side).flat_map(f).collect(),
     };
     let noise = |i: usize| [0, 8, 16].map(|s| ((i as u32).wrapping_mul(2_654_435_761) >> s) as u8);
-    picture(2000, &noise).save(dir.join("large.png")).expect("a picture");
+    picture(1200, &noise).save(dir.join("large.png")).expect("a picture");
     picture(64, &noise).save(dir.join("small.png")).expect("a picture");
     let spot =
-        |i: usize| if (900..990).contains(&(i % 2000)) && (900..990).contains(&(i / 2000)) { [255; 3] } else { [0; 3] };
-    picture(2000, &spot).save(dir.join("mask.png")).expect("a picture");
-    let wide = |i: usize| if (40..1960).contains(&(i % 2000)) { [255; 3] } else { [0; 3] };
-    picture(2000, &wide).save(dir.join("wide.png")).expect("a picture");
+        |i: usize| if (500..560).contains(&(i % 1200)) && (500..560).contains(&(i / 1200)) { [255; 3] } else { [0; 3] };
+    picture(1200, &spot).save(dir.join("mask.png")).expect("a picture");
+    let wide = |i: usize| if (40..1160).contains(&(i % 1200)) { [255; 3] } else { [0; 3] };
+    picture(1200, &wide).save(dir.join("wide.png")).expect("a picture");
     let works: [&[&str]; 7] = [
         &[],
         &["-W", "256", "-H", "256"],

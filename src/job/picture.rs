@@ -1,6 +1,6 @@
 //! The name of a picture in an order goes in, its pixels come out, in the size that was asked for.
 
-use super::note::{Field, Objection, Phrase, phrase};
+use super::note::{Field, Objection, phrase};
 use super::order::Order;
 use crate::diffusion::SIZES;
 use crate::diffusion::img2img::Init;
