@@ -208,6 +208,13 @@ impl Error {
         self
     }
 
+    /// Adds what may be behind it to what went wrong.
+    #[must_use]
+    pub fn perhaps(mut self, why: impl fmt::Display) -> Self {
+        self.0.message.push_str(&format!("; {why}"));
+        self
+    }
+
     /// Keeps what it came from, for [`source`](std::error::Error::source). The message says it already.
     #[must_use]
     pub fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {

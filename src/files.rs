@@ -14,7 +14,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// What becomes of a file that has the name already.
@@ -29,6 +29,14 @@ pub enum IfTaken {
 /// How long a pipe may bring nothing before somebody has opened its other end, and after.
 const UNTIL_OPENED: Duration = Duration::from_millis(500);
 const UNTIL_MORE: Duration = Duration::from_secs(60);
+
+/// Whether the process is to end: nothing waits for a pipe any more.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Ends every wait for a pipe, from now on: for the handler of a signal.
+pub fn interrupt() {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
 
 /// A whole file of at most `most` bytes, or what a pipe brings until its other end is closed. Nothing waits for ever: a
 /// pipe without a writer is refused.
@@ -75,6 +83,9 @@ pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
             Err(e) if e.kind() == ErrorKind::WouldBlock => ("is a pipe that brings nothing more", UNTIL_MORE),
             Err(e) => return Err(bad(format!("cannot be read: {e}")).caused_by(e)),
         };
+        if INTERRUPTED.load(Ordering::Relaxed) {
+            return Err(Error::cancelled().at(escape(&path.to_string_lossy())));
+        }
         if since.elapsed() > patience {
             return Err(bad(waits.into()));
         }

@@ -14,8 +14,9 @@ pub mod raster;
 pub mod read;
 pub mod resize;
 
-use crate::error::{Error, Kind, Remedy, Result};
+use crate::error::{Error, Kind, Remedy, Result, escape};
 use crate::files::{self, IfTaken};
+use crate::system::format_bytes;
 use crate::tensor::Tensor;
 use read::Picture;
 use std::path::Path;
@@ -46,12 +47,14 @@ pub struct PictureLimits {
     pub side: u32,
     /// Bytes of one text, unpacked.
     pub text: usize,
+    /// Bytes of memory that reading it may take, its file included.
+    pub memory: u64,
 }
 
 impl Default for PictureLimits {
-    /// 64 megapixels, 16384 a side, 1 MiB of text.
+    /// 64 megapixels, 16384 a side, 1 MiB of text, whatever memory that takes.
     fn default() -> Self {
-        Self { pixels: 64_000_000, side: 16_384, text: 1 << 20 }
+        Self { pixels: 64_000_000, side: 16_384, text: 1 << 20, memory: u64::MAX }
     }
 }
 
@@ -66,6 +69,21 @@ impl PictureLimits {
             "{width}x{height} pixels are too many: at most {megapixels} megapixels and {side} a side: make it smaller \
              with an image editor"
         ))
+    }
+
+    /// Refuses a picture that takes more memory than there is for it.
+    fn check_memory(&self, name: &Path, (width, height): (u64, u64), need: u64) -> Result<()> {
+        let have = self.memory;
+        if need <= have {
+            return Ok(());
+        }
+        let message = format!(
+            "{} needed to read its {width}x{height} pixels, {} left to use: make it smaller with an image editor, or \
+             allow more memory",
+            format_bytes(need),
+            format_bytes(have)
+        );
+        Err(Error::new(Kind::TooBig { need, have }, message).at(escape(&name.to_string_lossy())))
     }
 }
 
@@ -116,6 +134,16 @@ impl Image {
         files::write(path, &png_bytes(self, None)?, IfTaken::Fail).map_err(|e| files::cannot_write(path, &e))
     }
 
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> u64 {
+        self.rgb.len() as u64
+    }
+
+    /// Bytes that [`png_bytes`] gives at most, but for a few: what cannot be packed stays as it is.
+    pub fn bytes_to_write(width: usize, height: usize) -> u64 {
+        3 * (width * height) as u64
+    }
+
     /// Whether all pixels are equal within one level.
     pub fn is_flat(&self) -> bool {
         (0..3).all(|channel| {
@@ -163,11 +191,19 @@ pub fn png_bytes(image: &Image, parameters: Option<&str>) -> Result<Vec<u8>> {
 
 /// Reads a PNG file: the picture (upright, alpha laid on white) and its texts.
 pub fn read_png(path: &Path, limits: PictureLimits) -> Result<(Image, Texts)> {
+    read_whole_png(path, limits).map(|picture| (picture.image, picture.texts))
+}
+
+/// [`read_png`], with all that is told of the file.
+///
+/// # Errors
+/// As [`Picture::read`]; a picture that is no PNG.
+pub fn read_whole_png(path: &Path, limits: PictureLimits) -> Result<Picture> {
     let picture = Picture::read(path, limits)?;
     if picture.format != "PNG" {
         return Err(Error::bad_file(path, format!("is a {}; a PNG is needed", picture.format)));
     }
-    Ok((picture.image, picture.texts))
+    Ok(picture)
 }
 
 /// [`read_png`] of bytes in memory; `name` is for messages.

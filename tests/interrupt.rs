@@ -152,3 +152,23 @@ fn several_prompts_and_grids_go_on_too() {
         assert!(output.status.success() && output.stdout.is_empty(), "{}", stderr(&output));
     }
 }
+
+/// A pipe that was opened for writing and stays silent: a cancelled download, a program that waits.
+#[test]
+fn a_silent_pipe_is_left_at_once() {
+    let dir = Temp::new();
+    let made = Command::new("mkfifo").arg(dir.join("pipe")).status().expect("mkfifo runs");
+    assert!(made.success());
+    for args in [["-i", "pipe"], ["--from-image", "pipe"]] {
+        let child = start(&dir, &[&["generate", "x"], &args[..]].concat());
+        // Opening waits for the reader.
+        let writer = std::fs::OpenOptions::new().write(true).open(dir.join("pipe")).expect("somebody reads");
+        std::thread::sleep(Duration::from_millis(300));
+        let begun = Instant::now();
+        kill_process(Pid::from_child(&child), Signal::TERM).expect("it still waits");
+        let output = child.wait_with_output().expect("the end of the run");
+        assert_eq!(output.status.code(), Some(130), "{args:?}");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        drop(writer);
+    }
+}

@@ -11,6 +11,7 @@ use lienzo::engine::residency::{Again, Keep};
 use lienzo::error::{Error, Kind, Result};
 use lienzo::graph::plan::Plan;
 use lienzo::graph::{Input, Output};
+use lienzo::image::Image;
 use lienzo::models::part::{Part, StepShape};
 use lienzo::simd::Isa;
 use lienzo::tensor::{Shape, Tensor};
@@ -226,4 +227,84 @@ fn what_does_not_fit_reads_its_weights_anew_by_itself() {
     let refused = lienzo(&dir, &["generate", "x", "--steps", "1", "--max-memory", &less]);
     assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
     assert!(stderr(&refused).contains("-W, -H or --batch-size"), "{}", stderr(&refused));
+}
+
+/// The bytes that stand behind "peak memory", in the plan's last line or in what -v says.
+#[cfg(target_os = "linux")]
+fn peak_told(text: &str) -> f64 {
+    let (_, behind) = text.rsplit_once("peak memory ").unwrap_or_else(|| panic!("no peak in {text}"));
+    let mut words = behind.split([' ', ',', '\n']);
+    let number: f64 = words.next().and_then(|n| n.parse().ok()).expect("a number");
+    number
+        * match words.next() {
+            Some("MB") => 1e6,
+            Some("GB") => 1e9,
+            unit => panic!("{unit:?} in {behind}"),
+        }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_plan_is_never_below_what_the_process_takes() {
+    let dir = Temp::new();
+    let picture = |side: usize, f: &dyn Fn(usize) -> [u8; 3]| Image {
+        width: side,
+        height: side,
+        rgb: (0..side * side).flat_map(f).collect(),
+    };
+    let noise = |i: usize| [0, 8, 16].map(|s| ((i as u32).wrapping_mul(2_654_435_761) >> s) as u8);
+    picture(1200, &noise).save(dir.join("large.png")).expect("a picture");
+    picture(64, &noise).save(dir.join("small.png")).expect("a picture");
+    let spot =
+        |i: usize| if (500..560).contains(&(i % 1200)) && (500..560).contains(&(i / 1200)) { [255; 3] } else { [0; 3] };
+    picture(1200, &spot).save(dir.join("mask.png")).expect("a picture");
+    let wide = |i: usize| if (40..1160).contains(&(i % 1200)) { [255; 3] } else { [0; 3] };
+    picture(1200, &wide).save(dir.join("wide.png")).expect("a picture");
+    let works: [&[&str]; 7] = [
+        &[],
+        &["-W", "256", "-H", "256"],
+        &["-i", "large.png", "-W", "128", "-H", "128"],
+        &["-i", "large.png", "--mask", "mask.png", "--only-masked"],
+        &["-i", "large.png", "--mask", "wide.png", "--only-masked"],
+        &["-i", "small.png", "--outpaint", "left=32"],
+        &["-b", "3", "--batch-size", "3"],
+    ];
+    for (n, work) in works.iter().enumerate() {
+        let base = ["generate", "x", "--steps", "2", "-s", "1", "--device", "cpu"];
+        let plan = lienzo(&dir, &[&base[..], work, &["--plan"]].concat());
+        let plan = peak_told(&String::from_utf8_lossy(&plan.stdout));
+        let name = format!("{n}-%d.png");
+        let drawn = lienzo(&dir, &[&base[..], work, &["-v", "-o", &name]].concat());
+        assert!(drawn.status.success(), "{}", stderr(&drawn));
+        let peak = peak_told(&stderr(&drawn));
+        assert!(peak <= plan, "{work:?}: {peak} bytes, {plan} planned");
+        assert!(plan < 1.5 * peak + 40e6, "{work:?}: {peak} bytes, {plan} planned");
+    }
+}
+
+#[test]
+fn a_picture_that_is_read_stays_within_what_is_allowed() {
+    let dir = Temp::new();
+    let (width, height) = (4000, 3000);
+    Image { width, height, rgb: vec![7; 3 * width * height] }.save(dir.join("large.png")).expect("a picture");
+    let with = |limit: &str, more: &[&str]| {
+        let base = ["generate", "x", "-i", "large.png", "--max-memory", limit, "--plan"];
+        lienzo(&dir, &[&base[..], more].concat())
+    };
+    let works: [&[&str]; 3] =
+        [&["-W", "64", "-H", "64"], &["--mask", "large.png", "--only-masked"], &["-W", "64", "--outpaint", "left=8"]];
+    for more in works {
+        let output = with("50MB", more);
+        assert_eq!(output.status.code(), Some(1), "{more:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains("large.png: 36.0"), "{}", stderr(&output));
+        assert!(stderr(&output).contains("needed to read its 4000x3000 pixels, 30.00 MB left"), "{}", stderr(&output));
+    }
+    // The picture has room, the mask has none beside it.
+    let output = with("100MB", works[1]);
+    assert!(stderr(&output).contains("left to use"), "{}", stderr(&output));
+    // As a recipe, too.
+    let output = lienzo(&dir, &["generate", "--from-image", "large.png", "--max-memory", "50MB"]);
+    assert!(stderr(&output).contains("needed to read its 4000x3000 pixels"), "{}", stderr(&output));
+    assert!(with("500MB", works[0]).status.success());
+    assert!(with("50MB", &["-W", "64", "-H", "64", "--force"]).status.success());
 }

@@ -130,9 +130,11 @@ impl Backend for Cpu {
 
     fn memory(&self, plan: &Plan, model: &Model) -> Memory {
         let scratch = (4 * plan.worker_scratch() * self.workers.threads()) as u64;
+        // What a run gives is a copy, so that the next one may begin.
+        let given = plan.outputs.iter().map(|(_, id)| 4 * plan.values[*id].shape.len() as u64).sum::<u64>();
         Memory {
             weights: plan.held_bytes(|w| panel_bytes(w, model, self.weight_type)),
-            activations: plan.activation_bytes() + scratch,
+            activations: plan.activation_bytes() + scratch + given,
         }
     }
 

@@ -20,13 +20,13 @@ use lienzo::job::hints::hints;
 use lienzo::job::metadata::{Metadata, embedding_hashes};
 use lienzo::job::note::Phrase;
 use lienzo::job::order::Order;
-use lienzo::job::picture::Files;
+use lienzo::job::picture::BoundedFiles;
 use lienzo::job::recipe::{Lacking, Recipe, listed};
 use lienzo::job::resolve::{chosen, remarks, resolve};
 use lienzo::job::settle::settled;
 use lienzo::job::styles::Styling;
 use lienzo::job::upscale::UpscaleOrder;
-use lienzo::job::{dynamic, resume, tags};
+use lienzo::job::{dynamic, resume, sheet, tags};
 use lienzo::system::format_bytes;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -206,7 +206,8 @@ impl Ready {
             model = settled(model, order, &mut notes, cancel)?;
         }
         let model = Arc::new(model);
-        let mut base = resolve(order, asked.prompts.clone(), &model, &Files, &mut notes).map_err(error)?;
+        let shelf = BoundedFiles::new(args.memory.allowed().room());
+        let mut base = resolve(order, asked.prompts.clone(), &model, &shelf, &mut notes).map_err(error)?;
         base.refiner = opened_refiner(order)?;
         said(&mut notes);
         let styled = |prompt: &str| Ok(untagged(args, &asked.styling.apply(prompt, "")?.0)?);
@@ -244,7 +245,9 @@ impl Ready {
         if let Some(size) = size {
             requests.iter_mut().for_each(|r| r.batch_size = size);
         }
-        let needs = Needs::new(&engine, &model, &requests, &tokenizer)?;
+        let sheet = order.grid.as_ref().map_or(0, |axes| sheet::bytes(axes, (request.width, request.height)));
+        let before = if request.picture().is_some() { lienzo::system::peak_resident() } else { None };
+        let needs = Needs::new(&engine, &model, &requests, &tokenizer)?.with(sheet, before.unwrap_or(0));
         if args.memory.plan {
             fit::check(&needs, allowed, &mut notes).map_err(error)?;
             said(&mut notes);
@@ -291,8 +294,11 @@ fn each(
 /// Fills an order from the picture of `--from-image`.
 fn repeated(args: &GenerateArgs, order: &mut Order, cancel: &AtomicBool) -> Result<Recipe> {
     let path = args.prompts.from_image.as_deref().unwrap_or(std::path::Path::new(""));
-    let recipe = Recipe::of(path, &Files)?;
-    let filled = recipe.fill(order, &args.prompts.model.model, &Files, cancel);
+    let shelf = BoundedFiles::new(args.memory.allowed().room());
+    let recipe = Recipe::of(path, &shelf);
+    shelf.notes().iter().for_each(|note| say!("note: {note}"));
+    let recipe = recipe?;
+    let filled = recipe.fill(order, &args.prompts.model.model, &shelf, cancel);
     let lacking = filled.map_err(|e| e.at(escape(&path.to_string_lossy())))?;
     refuse(args, &lacking)?;
     Ok(recipe)

@@ -61,6 +61,7 @@ pub fn cancel_on_ctrl_c(unit: &'static str) -> Arc<AtomicBool> {
         if flag.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
+        lienzo::files::interrupt();
         say!("\nstopping after this {unit}; press Ctrl-C again to stop at once");
     };
     if let Err(e) = ctrlc::set_handler(handler) {

@@ -99,6 +99,18 @@ pub struct Overlay {
 }
 
 impl Inpaint {
+    /// Bytes that it holds, and those that [`Inpaint::finished`] and the file of its picture take at most beside them.
+    pub fn bytes(&self) -> (u64, u64) {
+        let Some(overlay) = &self.overlay else { return (self.mask.bytes(), 0) };
+        let Overlay { picture, mask, region } = overlay;
+        let part = (region.width * region.height) as u64;
+        // The result, what was there and their mask in the region's size; a membrane over both: values, cells, their
+        // numbers, and a third of that again for its smaller sizes; what comes of it.
+        let joining = part * (3 + 3 + 1 + (12 + 1 + 8) * 4 / 3 + 3);
+        let writing = picture.bytes() + Image::bytes_to_write(picture.width, picture.height);
+        (self.mask.bytes() + picture.bytes() + mask.bytes(), joining.max(writing))
+    }
+
     /// The finished picture: the result where it belongs, and the original, byte for byte, outside of the blurred mask.
     ///
     /// What encoding and decoding changed along the mask's border, a shift of colour mostly, is taken back inside

@@ -7,7 +7,7 @@ use super::denoise::plan::Timetable;
 use super::denoise::schedule::Schedule;
 use super::preview::{PATCH, PreviewBy};
 use super::prompt::Demand;
-use super::{Conditioning, Request, Stages, UnetCall, inpaint, outpaint};
+use super::{Conditioning, Request, Stages, Start, UnetCall, inpaint, outpaint};
 use crate::checkpoint::Model;
 use crate::engine::residency::Again;
 use crate::error::Result;
@@ -63,7 +63,8 @@ impl Itinerary {
                 None => batches.push((samples, times)),
             }
         }
-        let mut itinerary = Self { beside: demand.bytes(model, request.together(), timesteps), ..Self::default() };
+        let beside = demand.bytes(model, request.together(), timesteps) + pictures_beside(model, request);
+        let mut itinerary = Self { beside, ..Self::default() };
         let mut visit = |part: Part, runs: usize| itinerary.add(Visit { part, runs });
         for encoder in 0..model.networks.text.len() {
             visit(Part::Text { encoder, chunks: 1, clip_skip: request.clip_skip }, demand.chunks(model));
@@ -146,6 +147,23 @@ fn merge(visits: &mut Vec<Visit>, visit: Visit) {
     }
 }
 
+/// Bytes of the pictures that a request holds, makes and is made of.
+fn pictures_beside(model: &Model, request: &Request) -> u64 {
+    let pixels = (request.width * request.height) as u64;
+    let held = request.picture().map_or(0, |init| init.image.bytes());
+    // Those that are encoded are f32 before.
+    let encoded = if request.picture().is_some() || inpaint::told(model) { 12 * pixels } else { 0 };
+    let more = match &request.start {
+        Start::Masked(_, inpaint) => inpaint.bytes(),
+        Start::Grown(outpaint) => (0, outpaint.bytes((request.width, request.height)).1),
+        Start::Noise | Start::Picture(_) => (0, 0),
+    };
+    // Four planes, sharp and blurred, and what they add up to: what is laid under a mask.
+    let filled =
+        if request.start.inpaint().is_some_and(|i| i.fill != inpaint::Fill::Original) { 52 * pixels } else { 0 };
+    3 * pixels + held + encoded.max(filled) + more.0 + more.1
+}
+
 /// Stages that tell when something is visited that the itinerary does not know: memory that nobody has counted.
 pub(super) struct Followed<'a> {
     /// Who computes.
@@ -206,7 +224,6 @@ impl Stages for Followed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diffusion::Start;
     use crate::diffusion::denoise::plan::Settings;
     use crate::diffusion::denoise::samplers;
     use crate::diffusion::img2img::Init;

@@ -95,6 +95,17 @@ pub struct Outpaint {
     pub sides: Sides,
 }
 
+impl Outpaint {
+    /// Bytes that it holds, and that its work takes at most beside: the canvas and its mask, twice while they grow, its
+    /// file, and the textures of a window of this size, which are computed in a square of a power of two.
+    pub fn bytes(&self, (width, height): (usize, usize)) -> (u64, u64) {
+        let (w, h) = self.sides.grown(self.picture.size);
+        let side = width.max(height).next_power_of_two() as u64;
+        let canvas = 2 * 4 * (w * h) as u64;
+        (self.picture.image.bytes(), canvas.max(4 * (w * h) as u64 + Image::bytes_to_write(w, h)) + 72 * side * side)
+    }
+}
+
 /// A window for pictures that grow to `full`: the model's own size, or less where that is enough. A multiple of 8.
 pub fn window_size(full: (usize, usize), own: usize, least: usize) -> (usize, usize) {
     let side = |n: usize| n.min(own).next_multiple_of(8).max(least);

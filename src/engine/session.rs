@@ -8,7 +8,7 @@ use crate::backend::{Backend, Program, Run, Value};
 use crate::checkpoint::{Model, ModelId};
 use crate::diffusion::itinerary::Itinerary;
 use crate::diffusion::{self, Conditioning, Event, Listener, Request, Stages, UnetCall};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, escape};
 use crate::graph::{Input, Output};
 use crate::models::Networks;
 use crate::models::part::{self, Part, StepShape};
@@ -131,6 +131,7 @@ impl Session<'_> {
             }
             listen.borrow_mut()(event)
         })
+        .map_err(|e| roughly(e, self.model))
     }
 
     /// What stays loaded.
@@ -274,8 +275,27 @@ impl Session<'_> {
     }
 }
 
+/// An error of numbers that got too large or lost, where 8-bit weights may be why.
+fn roughly(error: Error, model: &Model) -> Error {
+    let is_rough = |name: &&str| model.source.stored(name).is_some_and(|s| s.name.starts_with("F8"));
+    match (error.kind(), model.source.names().iter().find(|name| is_rough(name))) {
+        (Kind::NonFinite { .. }, Some(name)) => {
+            let kind = model.source.stored(name).map_or("F8", |s| s.name);
+            let name = escape(name);
+            error.perhaps(format!(
+                "weights of the type {kind} are rough ({name} and others): use a file with f16 weights if there is one"
+            ))
+        }
+        _ => error,
+    }
+}
+
 fn take(value: Value) -> Result<Tensor> {
-    Ok(Arc::unwrap_or_clone(value.host()?))
+    Ok(Arc::unwrap_or_clone(match value {
+        // Taken, not shared: what nobody else holds is not copied.
+        Value::Host(t) => t,
+        Value::Device(value) => value.host()?,
+    }))
 }
 
 impl Stages for Session<'_> {

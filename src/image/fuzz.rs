@@ -7,7 +7,7 @@ use crate::image::parameters::Parameters;
 use jpeg_encoder::{ColorType, Encoder};
 use std::ops::Range;
 
-const SMALL: PictureLimits = PictureLimits { pixels: 1 << 16, side: 4096, text: 1 << 12 };
+const SMALL: PictureLimits = PictureLimits { pixels: 1 << 16, side: 4096, text: 1 << 12, memory: 1 << 24 };
 
 /// Sound checksums: with broken ones nothing behind them is ever reached.
 fn repaired(data: &[u8]) -> Vec<u8> {

@@ -33,11 +33,19 @@ pub fn decode_with_profile(bytes: &[u8], name: &Path, limits: PictureLimits) -> 
         .set_max_width(usize::from(u16::MAX))
         .set_max_height(usize::from(u16::MAX))
         .jpeg_set_out_colorspace(ColorSpace::RGB);
+    let file = bytes.len();
     let bytes = mended(bytes);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&*bytes), options);
     decoder.decode_headers().map_err(|e| failed(&e))?;
     let (width, height) = decoder.dimensions().ok_or_else(|| bad("a JPEG without a size".into()))?;
-    limits.check(width as u64, height as u64).map_err(bad)?;
+    let (w, h) = (width as u64, height as u64);
+    limits.check(w, h).map_err(bad)?;
+    // An orientation behind the headers turns the picture too, but nothing writes it there.
+    let turned = decoder.exif().is_some_and(|block| exif::of_exif(block).is_some_and(|turn| turn > 1));
+    let turned = turned || xmp_orientation(&bytes).is_some();
+    // The pixels, once more while they are turned, and what a progressive file keeps of all its blocks.
+    let each = if turned { 6 } else { 3 } + coefficients(&bytes);
+    limits.check_memory(name, (w, h), w * h * each + (file + bytes.len()) as u64)?;
     let size = width * height * 3;
     let mut rgb = Vec::new();
     rgb.try_reserve_exact(size).map_err(|_| bad(format!("the picture needs {size} bytes of memory")))?;
@@ -103,6 +111,20 @@ fn mended(bytes: &[u8]) -> Cow<'_, [u8]> {
     out.extend_from_slice(&bytes[..2]);
     found().for_each(|segment| out.extend_from_slice(segment));
     Cow::Owned(out)
+}
+
+/// Bytes a pixel, at most, that the coefficients of a progressive file take while it is decoded: 16 bits for each
+/// sample of each component, as densely as it is sampled (ITU-T T.81, B.2.2). A baseline file keeps none.
+fn coefficients(bytes: &[u8]) -> u64 {
+    // SOF2: length, precision, height, width, components; then for each its name, two factors, a table.
+    let Some((_, frame)) = Segments::new(bytes).find(|(marker, _)| *marker == 0xc2) else { return 0 };
+    let factors = frame.get(10..).unwrap_or_default().chunks_exact(3);
+    let (mut all, mut most) = (0, (1, 1));
+    for factor in factors.map(|c| (u64::from(c[1] >> 4), u64::from(c[1] & 15))) {
+        all += factor.0 * factor.1;
+        most = (most.0.max(factor.0), most.1.max(factor.1));
+    }
+    (2 * all).div_ceil(most.0 * most.1)
 }
 
 /// The orientation in the XMP packet of an APP1 segment.
@@ -199,6 +221,27 @@ mod tests {
         // Behind the end anything may stand.
         let trailing = [&bytes[..], b"\0\0anything"].concat();
         assert_eq!(read(&trailing).unwrap(), want);
+    }
+
+    #[test]
+    fn what_decoding_takes_is_known_from_the_header() {
+        let with = |sampling, progressive| {
+            encode(&halves(64, 64), 64, 64, ColorType::Rgb, |e| {
+                e.set_sampling_factor(sampling);
+                e.set_progressive(progressive);
+            })
+        };
+        let (full, quarter) = (jpeg_encoder::SamplingFactor::F_1_1, jpeg_encoder::SamplingFactor::F_2_2);
+        let all = [with(full, false), with(full, true), with(quarter, true)];
+        assert_eq!(all.each_ref().map(|bytes| coefficients(bytes)), [0, 6, 3]);
+        for (bytes, each) in all.iter().zip([3, 9, 6]) {
+            let need = 64 * 64 * each + 2 * bytes.len() as u64;
+            let within =
+                |memory| decode(bytes, Path::new("x.jpg"), PictureLimits { memory, ..PictureLimits::default() });
+            assert!(within(need).is_ok());
+            let error = within(need - 1).unwrap_err();
+            assert_eq!(*error.kind(), crate::Kind::TooBig { need, have: need - 1 }, "{error}");
+        }
     }
 
     #[test]

@@ -134,6 +134,11 @@ impl Mask {
         out
     }
 
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> u64 {
+        self.values.len() as u64
+    }
+
     /// The smallest region with all that is not black.
     pub fn bounds(&self) -> Option<Region> {
         let row = |y: usize| &self.values[y * self.width..(y + 1) * self.width];

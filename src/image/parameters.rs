@@ -55,7 +55,10 @@ impl Parameters {
             None => ("", text),
         };
         let (entries, matches) = scan(last);
-        let (body, entries) = if matches < MIN_ENTRIES { (text, Vec::new()) } else { (body, entries) };
+        let (body, entries) = match matches < MIN_ENTRIES {
+            true => earlier(text).unwrap_or((text, Vec::new())),
+            false => (body, entries),
+        };
         let mut out = Self { entries, ..Self::default() };
         let (mut prompt, mut negative) = (Vec::new(), Vec::new());
         let mut in_negative = false;
@@ -74,6 +77,50 @@ impl Parameters {
         out.negative_prompt = negative.join("\n");
         out
     }
+}
+
+/// What stands before the settings, and the settings, where these are not the last line: a quoted value may run on over
+/// line breaks, and some programs write lines of their own behind (`Template: ...`, sd-dynamic-prompts).
+fn earlier(text: &str) -> Option<(&str, Vec<(String, String)>)> {
+    const FIRST: &str = "Steps: ";
+    let begins = |at: &usize| {
+        (*at == 0 || text[..*at].ends_with('\n')) && text[at + FIRST.len()..].starts_with(|c: char| c.is_ascii_digit())
+    };
+    let at = text.rmatch_indices(FIRST).map(|(at, _)| at).find(begins)?;
+    let (body, settings) = text.split_at(at);
+    let end = line_end(settings);
+    let (mut entries, matches) = scan(&settings[..end]);
+    if matches < MIN_ENTRIES {
+        return None;
+    }
+    for line in settings[end..].lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let word = |key: &str| key.len() > 1 && key.starts_with(char::is_alphabetic) && key.chars().all(is_key);
+        if let Some((key, value)) = line.split_once(": ").filter(|(key, _)| word(key)) {
+            if entries.len() < MAX_ENTRIES {
+                entries.push((key.trim_end().into(), value.trim().into()));
+            }
+        } else if let Some((_, value)) = entries.last_mut() {
+            // It goes on over the line break.
+            value.push_str(&format!("\n{line}"));
+        }
+    }
+    let body = body.strip_suffix('\n').unwrap_or(body);
+    Some((body.strip_suffix('\r').unwrap_or(body), entries))
+}
+
+/// Where a line of settings ends: at a line break that is not inside of quotes, or at the first where these do not end.
+fn line_end(text: &str) -> usize {
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'\n' if !quoted => return at,
+            _ => {}
+        }
+    }
+    if quoted { text.find('\n').unwrap_or(text.len()) } else { text.len() }
 }
 
 impl fmt::Display for Parameters {
@@ -273,6 +320,23 @@ mod tests {
         // A broken quote reads up to the comma, and a key is found behind garbage.
         let p = Parameters::parse("x\nModel: \"a, ((Steps: 3, Seed: \"1\"2, Size: 8x8");
         assert_eq!(p.entries, entries(&[("Model", "\"a"), ("Steps", "3"), ("Seed", "\"1\"2"), ("Size", "8x8")]));
+    }
+
+    #[test]
+    fn settings_are_found_where_they_are_not_the_last_line() {
+        let settings = "Steps: 2, Sampler: Euler, CFG scale: 3, Seed: 5, Size: 64x64";
+        let behind = format!("a red apple\nNegative prompt: dark\n{settings}\nTemplate: a {{red|blue}}\napple\n");
+        let p = Parameters::parse(&behind);
+        assert_eq!((p.prompt.as_str(), p.negative_prompt.as_str()), ("a red apple", "dark"));
+        assert_eq!((p.get("Size"), p.get("Template")), (Some("64x64"), Some("a {red|blue}\napple")));
+        assert_eq!(Parameters::parse(&p.to_text()), p);
+        let inside = format!("a red apple\n{settings}, Wildcard prompt: \"a __x__\nof y, z\", Version: v1.10.0");
+        let p = Parameters::parse(&inside);
+        assert_eq!((p.prompt.as_str(), p.get("Seed"), p.get("Version")), ("a red apple", Some("5"), Some("v1.10.0")));
+        // A prompt that speaks of steps is a prompt.
+        for text in ["a stair\nSteps: 3 of them\nand a cat", "Steps: 3"] {
+            assert_eq!(Parameters::parse(text), Parameters { prompt: text.into(), ..Parameters::default() });
+        }
     }
 
     #[test]

@@ -161,7 +161,7 @@ fn png(bytes: &[u8], name: &Path, limits: PictureLimits) -> Result<Raster> {
         png::ColorType::GrayscaleAlpha => (2, true),
         png::ColorType::Rgb => (3, false),
         png::ColorType::Rgba => (4, true),
-        png::ColorType::Indexed => return Err(decode::unknown(&raw, name)),
+        png::ColorType::Indexed => return Err(decode::unknown((raw.colour, raw.depth), name)),
     };
     let pixels = || raw.bytes.chunks_exact(channels * (1 + usize::from(sixteen)));
     let colour = |p| [0, 1, 2].map(|i| sample(p, if channels < 3 { 0 } else { i }));

@@ -15,8 +15,8 @@ use crate::system::{self, format_bytes};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What the process needs beside weights and activations: code, threads, read buffers.
-const BASE: u64 = 50_000_000;
+/// What the process needs beside weights, activations and pictures: code, threads, read buffers.
+pub const BASE: u64 = 40_000_000;
 
 /// What some requests need, one after the other in one process.
 pub struct Needs<'a> {
@@ -24,6 +24,8 @@ pub struct Needs<'a> {
     model: &'a Model,
     refiner: Option<Arc<Model>>,
     itinerary: Itinerary,
+    /// Bytes that the process has had already, for pictures that were read.
+    before: u64,
 }
 
 impl<'a> Needs<'a> {
@@ -33,7 +35,16 @@ impl<'a> Needs<'a> {
     /// Usage: what no plan can be made for.
     pub fn new(engine: &'a Engine, model: &'a Model, requests: &[Request], tokens: &Tokenizer) -> Result<Self> {
         let refiner = requests.iter().find_map(|r| Some(r.refiner.as_ref()?.model.clone()));
-        Ok(Self { engine, model, refiner, itinerary: Itinerary::of_all(model, requests, tokens)? })
+        Ok(Self { engine, model, refiner, itinerary: Itinerary::of_all(model, requests, tokens)?, before: 0 })
+    }
+
+    /// With bytes on the host for what is made of all pictures, and those that were needed before, which are not in use
+    /// any more.
+    #[must_use]
+    pub fn with(mut self, beside: u64, before: u64) -> Self {
+        self.itinerary.beside += beside;
+        self.before = before;
+        self
     }
 
     /// What stays loaded within a limit, and bytes of the whole process at the worst moment.
@@ -44,7 +55,8 @@ impl<'a> Needs<'a> {
         let beside = if on_device { 0 } else { BASE + itinerary.beside };
         let budget = limit.map(|l| l.saturating_sub(beside));
         let r = self.engine.residency_of((self.model, self.refiner.as_deref()), itinerary, budget, low_memory)?;
-        Ok((r.keep, beside + r.peak))
+        let before = if on_device { 0 } else { self.before };
+        Ok((r.keep, (beside + r.peak).max(before)))
     }
 }
 
@@ -98,6 +110,13 @@ impl Allowed {
     /// What a device's memory may be used up to by what is not known before, unless that is overridden.
     pub fn budget(&self) -> Option<u64> {
         self.asked().filter(|_| !self.force)
+    }
+
+    /// What pictures that are read may take together, before anything else is loaded: what the job is allowed, or the
+    /// machine has, without what every process needs.
+    pub fn room(&self) -> u64 {
+        let limits = self.budget().into_iter().chain(system::memory_limit().filter(|_| !self.force));
+        limits.min().map_or(u64::MAX, |limit| limit.saturating_sub(BASE / 2))
     }
 
     /// The limit that decides what is kept: what is allowed, but no more than three quarters of what there is.

@@ -3,7 +3,7 @@
 
 use super::note::{Field, Objection, Phrase, phrase};
 use super::order::Order;
-use super::picture::{Found, Shelf, fitted, init, shown};
+use super::picture::{Found, Shelf, check_room, fitted, init, shown};
 use crate::checkpoint::Model;
 use crate::diffusion::img2img::Init;
 use crate::diffusion::inpaint::{Fill, Inpaint, MaskSettings, Overlay, told};
@@ -71,6 +71,8 @@ impl Job<'_> {
         let kind = order.inpaint_fill.unwrap_or_default();
         let picture = self.shelf.picture(path)?;
         let (drawn, hash) = self.mask(name, &picture.pixels, notes)?;
+        // A blur along rows and columns, and the mask that comes of it; the part that is worked on.
+        check_room(self.shelf, path, picture.pixels.bytes() + 4 * drawn.bytes() + picture.pixels.bytes())?;
         let only = order.only_masked.unwrap_or_default();
         let settings = MaskSettings {
             blur: order.mask_blur.unwrap_or(BLUR),
@@ -107,6 +109,9 @@ impl Job<'_> {
                 return Err(Objection::usage(why.into()));
             }
             notes.push(format!("{words}; the mask is resized").into());
+            // As a grey picture of its own size, of the new width, of the new size.
+            let (mw, mh, w, h) = (own.0 as u64, own.1 as u64, size.0 as u64, size.1 as u64);
+            check_room(self.shelf, path, picture.bytes() + 4 * mw * mh + 3 * w * mh + 4 * w * h)?;
             mask = mask.resized(size);
         }
         if mask.is_black() {

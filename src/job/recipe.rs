@@ -25,8 +25,13 @@ use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
 
 /// Settings that change no picture here, or are looked at elsewhere in this file.
-const HARMLESS: [&str; 21] = [
+const HARMLESS: [&str; 25] = [
     "Refiner",
+    // What choices and wildcards were written; the prompt has what was chosen.
+    "Template",
+    "Negative Template",
+    "Wildcard prompt",
+    "Wildcard negative prompt",
     "Created Date",
     "Device",
     "Tensor cores",
@@ -49,7 +54,8 @@ const HARMLESS: [&str; 21] = [
     "Variation seed",
 ];
 /// Settings that change nothing while they have this value.
-const NEUTRAL: [(&str, &str); 9] = [
+const NEUTRAL: [(&str, &str); 10] = [
+    ("workflow", "txt2img"),
     ("Civitai metadata", "{}"),
     ("Civitai resources", "[]"),
     ("ENSD", "0"),

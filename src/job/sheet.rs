@@ -28,17 +28,18 @@ struct Layout {
     margin: usize,
 }
 
+/// Bytes that the pictures of all cells, their sheet and its file take at most, where the largest has this size.
+pub fn bytes(axes: &Axes, (width, height): (usize, usize)) -> u64 {
+    let (_, _, (w, h)) = laid_out(axes, (width, height));
+    let sheet = w.saturating_mul(h).min(MAX_PIXELS);
+    3 * (axes.cells() * width * height + sheet) as u64 + Image::bytes_to_write(sheet, 1)
+}
+
 /// Lays the pictures of all cells (columns fastest) on white, each column, row and block with its label.
 pub fn sheet(axes: &Axes, pictures: &[Image]) -> Result<Image> {
     let widest = pictures.iter().map(|p| p.width).max().unwrap_or(1).max(1);
     let highest = pictures.iter().map(|p| p.height).max().unwrap_or(1).max(1);
-    let scale = READABLE.div_ceil(widest.max(highest));
-    let cell = (widest * scale, highest * scale);
-    let dot = (cell.0 / 256).max(1);
-    let layout = Layout { scale, cell, dot, margin: 8 * dot };
-    let blocks = blocks(axes);
-    let width = layout.left(&blocks) + columns(&blocks) * (cell.0 + layout.margin);
-    let height = layout.margin + blocks.iter().map(|b| layout.block_height(b)).sum::<usize>();
+    let (layout, blocks, (width, height)) = laid_out(axes, (widest, highest));
     let pixels = width.checked_mul(height).filter(|n| *n <= MAX_PIXELS);
     let Some(pixels) = pixels else {
         let message = format!("the contact sheet would have {width}x{height} pixels; the single pictures are written");
@@ -51,6 +52,18 @@ pub fn sheet(axes: &Axes, pictures: &[Image]) -> Result<Image> {
         y = layout.draw(block, (left, y), pictures, &mut image);
     }
     Ok(image)
+}
+
+/// Where everything of a sheet is, and its size, for pictures of at most this size.
+fn laid_out(axes: &Axes, (widest, highest): (usize, usize)) -> (Layout, Vec<Block>, (usize, usize)) {
+    let scale = READABLE.div_ceil(widest.max(highest).max(1));
+    let cell = (widest * scale, highest * scale);
+    let dot = (cell.0 / 256).max(1);
+    let layout = Layout { scale, cell, dot, margin: 8 * dot };
+    let blocks = blocks(axes);
+    let width = layout.left(&blocks) + columns(&blocks) * (cell.0 + layout.margin);
+    let height = layout.margin + blocks.iter().map(|b| layout.block_height(b)).sum::<usize>();
+    (layout, blocks, (width, height))
 }
 
 /// One value of the third parameter: a title and rows of cells under their columns' labels.

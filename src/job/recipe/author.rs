@@ -9,7 +9,11 @@ pub(super) fn settings(texts: &Texts) -> Result<Parameters, String> {
     let remedy = "; its settings are not the webui's: give them yourself";
     if let Some(text) = text(PARAMETERS) {
         if text.trim_start().starts_with('{') {
-            let tool = if text.contains("sui_image_params") { "SwarmUI" } else { "a program that writes JSON" };
+            let tool = match () {
+                () if text.contains("sui_image_params") => "SwarmUI",
+                () if texts.iter().any(|(key, _)| key == "fooocus_scheme") => "Fooocus",
+                () => "a program that writes JSON",
+            };
             return Err(format!("was written by {tool}{remedy}"));
         }
         let parameters = Parameters::parse(text);
@@ -34,6 +38,8 @@ fn author<'t>(text: &impl Fn(&str) -> Option<&'t str>) -> Option<&'static str> {
         () if invoke.iter().any(|key| text(key).is_some()) => Some("InvokeAI"),
         () if json("workflow") || json("prompt") => Some("ComfyUI"),
         () if text("fooocus_scheme").is_some() => Some("Fooocus"),
+        () if says("XML:com.adobe.xmp", "Draw Things") => Some("Draw Things"),
+        () if says("Description", "Job ID:") => Some("Midjourney"),
         // Others write comments too, GIMP for one.
         () if says("Software", "NovelAI") || says("Source", "NovelAI") || json("Comment") => Some("NovelAI"),
         () if text("prompt").is_some() => Some("a program that keeps each setting apart, as Easy Diffusion does"),

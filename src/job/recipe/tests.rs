@@ -20,10 +20,14 @@ fn other_programs_are_named() {
         ("Comment", "{\"steps\": 28}", "NovelAI"),
         ("Software", "NovelAI", "NovelAI"),
         ("prompt", "a red apple", "Easy Diffusion"),
+        ("XML:com.adobe.xmp", "<xmp:CreatorTool>Draw Things</xmp:CreatorTool>", "Draw Things"),
+        ("Description", "a cat --v 5 Job ID: 12", "Midjourney"),
     ] {
         let why = settings(&texts(&[(key, text)])).unwrap_err();
         assert!(why.contains(tool), "{key}: {why}");
     }
+    let fooocus = texts(&[("parameters", "{\"steps\": 30}"), ("fooocus_scheme", "fooocus")]);
+    assert!(settings(&fooocus).unwrap_err().contains("Fooocus"));
     let p = settings(&texts(&[("prompt", "{}"), ("parameters", "x\nSteps: 1, Seed: 2, Size: 8x8")]));
     assert_eq!(p.unwrap().prompt, "x");
 }
