@@ -2,6 +2,7 @@
 //!
 //! [`generate`] is the whole story. It names no device: the six plans are run by whoever implements [`Stages`].
 
+pub mod answers;
 pub mod conditioning;
 pub mod denoise;
 pub mod img2img;
@@ -27,6 +28,7 @@ use crate::models::part::{Part, StepShape};
 use crate::models::tokenizer::Tokenizer;
 use crate::models::training::Prediction;
 use crate::tensor::{Shape, Tensor};
+use answers::{Heard, Remembering};
 use denoise::guided::Guided;
 use denoise::noise::{ImageNoise, Variation};
 use denoise::plan::Timetable;
@@ -38,6 +40,7 @@ use itinerary::{Followed, Itinerary};
 use preview::Previewer;
 use prompt::{PromptedUnet, Prompts};
 use refiner::{Relay, Successor};
+use std::cell::RefCell;
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
@@ -202,12 +205,21 @@ impl<'a> Work<'a> {
         let guidance = if told { 1.0 } else { request.guidance };
         let mut guided = Guided::new(unet, self.prediction, guidance).with_branches(weights);
         guided = guided.with_rescale(request.guidance_rescale);
+        // What is known of an interrupted run is not asked again.
+        let answers = RefCell::new(Heard::default());
+        let known = batch.clone().map(|i| request.known.get(&i).cloned().unwrap_or_default()).collect();
+        let mut guided = Remembering::new(&mut guided, known, &answers);
         let (previewer, watch) = (&mut self.previewer, &mut self.watch);
         let mut heard = |p: &Progress<'_>| {
+            let Heard { answers, known } = answers.take();
+            for (image, answer) in answers {
+                listen(Event::Answer { index: batch.start + image, answer })?;
+            }
             if let Some(doubt) = watch.as_mut().and_then(|watch| watch.hear(p)) {
                 listen(Event::Doubt(doubt))?;
             }
             if let Some(previewer) = previewer
+                && !known
                 && previewer.show(p, batch.start, &mut |event| listen(request.finished_event(event))).is_break()
             {
                 return ControlFlow::Break(());

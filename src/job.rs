@@ -28,5 +28,6 @@ pub mod settle;
 pub mod sheet;
 pub mod styles;
 pub mod tags;
+pub mod unfinished;
 pub mod upscale;
 pub mod word;

@@ -4,9 +4,19 @@
 //! where they lie: a failure prints both.
 
 use crate::common::{Temp, lienzo, stderr};
+use lienzo::diffusion::answers::{Answer, Answers};
+use lienzo::diffusion::denoise::plan::Settings;
+use lienzo::diffusion::denoise::samplers::find_named;
+use lienzo::diffusion::outpaint::{Outpaint, Sides};
+use lienzo::diffusion::{Event, Request, Start};
+use lienzo::engine::Engine;
 use lienzo::rng::RngKind;
+use lienzo::{Image, Kind, Model};
 use rustix::process::{Pid, Signal, kill_process};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const BATCH: [&str; 14] = [
@@ -40,6 +50,130 @@ fn whole() -> (Vec<Vec<u8>>, Duration) {
     assert!(output.status.success(), "{}", stderr(&output));
     let read = |i: usize| std::fs::read(dir.join(&format!("p{i}.png"))).expect("a picture");
     ((1..=5).map(read).collect(), begun.elapsed())
+}
+
+/// Numbers from 0 to 1, other ones every day: a failure is repeated by the seed that it prints.
+fn shares() -> (u64, impl FnMut() -> f64) {
+    let today = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs() / 86_400);
+    let seed = number("LIENZO_KILL_SEED").unwrap_or_else(today);
+    let mut generator = RngKind::Cpu.generator(seed);
+    let next = move || {
+        let mut random = [0.0];
+        generator.randn(&mut random);
+        (f64::from(random[0]) * 1000.0).rem_euclid(1.0)
+    };
+    (seed, next)
+}
+
+/// A request's pictures and answers, stopped after so many answers.
+fn drawn(
+    engine: &Engine,
+    model: &Arc<Model>,
+    request: &Request,
+    most: usize,
+) -> (BTreeMap<usize, Image>, BTreeMap<usize, Vec<Answer>>, usize) {
+    let (mut pictures, mut answers, mut count) = (BTreeMap::new(), BTreeMap::<usize, Vec<Answer>>::new(), 0);
+    let result = engine.draw(model, request, &mut |event| {
+        match event {
+            Event::Picture { index, image, .. } => drop(pictures.insert(index, image)),
+            Event::Answer { index, answer } => {
+                answers.entry(index).or_default().push(answer);
+                count += 1;
+                if count == most {
+                    return ControlFlow::Break(());
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(result.is_ok() || *result.unwrap_err().kind() == Kind::Cancelled);
+    (pictures, answers, count)
+}
+
+#[test]
+fn a_picture_goes_on_behind_its_last_evaluation_to_the_same_bytes() {
+    let (engine, model) = (Engine::on_cpu().expect("a CPU"), Arc::new(Model::embedded().expect("the embedded model")));
+    let (seed, mut share) = shares();
+    let moments = number("LIENZO_KILLS").unwrap_or(3);
+    let base = Request::new(&model, "two [cats:dogs:0.5]").expect("a request");
+    let base = Request { width: 64, height: 64, count: 3, batch_size: 2, seed: 11, ..base };
+    let mut requests: Vec<(String, Request)> =
+        ["euler_a", "dpm++2m_sde", "plms", "heun", "dpm_adaptive", "restart", "euler_a_cfg_pp", "unipc", "lms", "lcm"]
+            .into_iter()
+            .map(|name| {
+                let sampling = Settings::new(find_named(name).expect("a sampler").sampler, 5);
+                (name.to_owned(), Request { sampling, ..base.clone() })
+            })
+            .collect();
+    // A picture of several windows, which are painted one after the other.
+    let rgb = (0..64 * 64 * 3).map(|i| (i % 251) as u8).collect();
+    let image = Image { width: 64, height: 64, rgb };
+    let mode = lienzo::image::resize::ResizeMode::default();
+    let picture = lienzo::diffusion::img2img::Init { image, size: (64, 64), hash: String::new(), mode };
+    let sides = Sides { left: 24, down: 40, ..Sides::default() };
+    let mut grown =
+        Request { count: 1, batch_size: 1, start: Start::Grown(Arc::new(Outpaint { picture, sides })), ..base };
+    grown.sampling.strength = Some(0.9);
+    requests.push(("outpainting".into(), grown));
+    for (name, request) in requests {
+        let (want, whole, evaluations) = drawn(&engine, &model, &request, usize::MAX);
+        assert!(want.len() == request.count && evaluations > 3 * request.count, "{name}");
+        for _ in 0..moments {
+            let most = 1 + (share() * (evaluations - 1) as f64) as usize;
+            println!("LIENZO_KILL_SEED={seed}: {name} after {most} of {evaluations} answers");
+            let (there, left, _) = drawn(&engine, &model, &request, most);
+            let skip = there.keys().copied().collect();
+            let known = left.iter().map(|(index, all)| (*index, Answers::new(all.clone()))).collect();
+            let rest = Request { skip, known, ..request.clone() };
+            let (mut got, answers, _) = drawn(&engine, &model, &rest, usize::MAX);
+            assert!(answers.iter().all(|(index, all)| whole[index] == *all), "{name}: other answers");
+            got.extend(there);
+            assert!(got == want, "{name} after {most} of {evaluations} answers: another picture");
+        }
+        // It is what is known that the picture is made of.
+        let wrong = |all: &Vec<Answer>| {
+            let wrong = all.iter().map(|a| Answer { t: a.t, values: a.values.iter().map(|v| v * 0.5).collect() });
+            Answers::new(wrong.collect())
+        };
+        let known = whole.iter().map(|(index, all)| (*index, wrong(all))).collect();
+        let (other, ..) = drawn(&engine, &model, &Request { known, ..request.clone() }, usize::MAX);
+        assert!(want.iter().all(|(index, image)| other[index] != *image), "{name}: what is known changes nothing");
+    }
+}
+
+#[test]
+fn a_killed_picture_goes_on_and_leaves_nothing_behind() {
+    let args = ["generate", "two cats", "-s", "7", "--steps", "40", "--resume", "-o", "p.png"];
+    let dir = Temp::new();
+    let begun = Instant::now();
+    let output = lienzo(&dir, &args);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let (want, time) = (std::fs::read(dir.join("p.png")).expect("a picture"), begun.elapsed());
+    let (seed, mut share) = shares();
+    for (k, signal) in [Signal::INT, Signal::KILL, Signal::KILL].into_iter().enumerate() {
+        let dir = Temp::new();
+        let moment = time.mul_f64((k as f64 + share()) / 3.0);
+        println!("LIENZO_KILL_SEED={seed}: {signal:?} after {moment:?} of {time:?}");
+        let child = start(&dir, &args);
+        std::thread::sleep(moment);
+        // It may have ended just now.
+        let _ = kill_process(Pid::from_child(&child), signal);
+        child.wait_with_output().expect("the end of the run");
+        let unfinished = dir.join("p.png.unfinished");
+        let there = unfinished.exists();
+        // Asked for in another way it is begun anew, and that is said.
+        if there && k == 1 {
+            let other = lienzo(&dir, &["generate", "two cats", "-s", "8", "--steps", "2", "--resume", "-o", "p.png"]);
+            assert!(other.status.success() && stderr(&other).contains("begun anew"), "{}", stderr(&other));
+            std::fs::remove_file(dir.join("p.png")).expect("a removal");
+        }
+        let output = lienzo(&dir, &args);
+        assert!(output.status.success(), "{}", stderr(&output));
+        println!("a file: {there}; {}", stderr(&output));
+        assert!(std::fs::read(dir.join("p.png")).is_ok_and(|bytes| bytes == want), "{}", stderr(&output));
+        assert!(!unfinished.exists());
+    }
 }
 
 /// A number from the environment.

@@ -12,6 +12,7 @@ use super::output::OutputPlan;
 use super::terminal::{cancel_on_ctrl_c, print, say};
 use lienzo::checkpoint::Model;
 use lienzo::diffusion::Request;
+use lienzo::diffusion::answers::Answers;
 use lienzo::diffusion::refiner::Refiner;
 use lienzo::engine::devices::DeviceWish;
 use lienzo::error::{Error, Result, escape};
@@ -25,13 +26,15 @@ use lienzo::job::recipe::{Lacking, Recipe, listed};
 use lienzo::job::resolve::{chosen, remarks, resolve};
 use lienzo::job::settle::settled;
 use lienzo::job::styles::Styling;
+use lienzo::job::unfinished::{Keeper, Left};
 use lienzo::job::upscale::UpscaleOrder;
 use lienzo::job::{dynamic, resume, sheet, tags};
 use lienzo::system::format_bytes;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 pub use writer::Writer;
 use writer::{Enlarger, Manner};
 
@@ -55,20 +58,22 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
         let vae = order.vae.as_deref();
         metadata = Some(Metadata::start(&model, (vae, refiner.as_ref()), exact, &engine, cancel.clone())?);
     }
-    let count = asked.count;
+    let (count, mut keepers) = (asked.count, BTreeMap::new());
     if let Some(metadata) = metadata.as_mut().filter(|_| args.output.resume) {
         let there = already(args, &output, &mut requests, metadata)?;
         output.set_overwrite(args.output.overwrite);
         say!("{there} of {count} pictures are there already");
+        keepers = go_on(&output, &mut requests, &model, metadata)?;
         if there == count && order.grid.as_ref().is_none_or(|_| grid::has_sheet(&requests, &output)) {
             return Ok(ExitCode::SUCCESS);
         }
     }
     let session = engine.session(&model, &cancel).keeping(keep).within(args.memory.allowed().budget());
     let (overwrite, keep_previews) = (args.output.overwrite, order.preview.is_some_and(|shown| shown.keep));
-    let manner = Manner { output: &output, count, overwrite, keep_previews };
     let enlarger = larger.map(|(model, order)| Enlarger { engine: &engine, model, order, cancel: &cancel });
-    let mut writer = Writer::new(manner, metadata, enlarger);
+    let keep_after = if args.output.resume { Duration::ZERO } else { KEEP_AFTER };
+    let manner = Manner { output: &output, count, overwrite, keep_previews, keep_after };
+    let mut writer = Writer::new(manner, metadata, enlarger).keeping(keepers);
     match &order.grid {
         Some(axes) => grid::run(axes, &requests, &output, overwrite, (&session, writer))?,
         None => {
@@ -102,6 +107,9 @@ fn enlarger(args: &GenerateArgs) -> Result<Option<(Arc<Model>, UpscaleOrder)>> {
     };
     Ok(Some((Arc::new(model), order)))
 }
+/// How long a picture has to take before what is done of it is kept beside it: a short one is quickly made again, and
+/// leaves no file behind where it is stopped. With `--resume` it is kept from the first step on.
+const KEEP_AFTER: Duration = Duration::from_secs(10);
 
 /// What was asked for, and refused if no model could do it: known before one is opened.
 struct Asked {
@@ -355,6 +363,41 @@ fn already(
         ))),
         None => Ok(made),
     }
+}
+
+/// Has requests go on where an interrupted run stopped inside a picture; gives who keeps the rest.
+fn go_on(
+    output: &OutputPlan,
+    requests: &mut [Request],
+    model: &Model,
+    metadata: &mut Metadata<'_>,
+) -> Result<BTreeMap<usize, Keeper>> {
+    let (mut first, mut keepers) = (0, BTreeMap::new());
+    for request in requests {
+        let (h, w) = request.latent_size(model);
+        let latents = model.networks.latents().channels * h * w;
+        for index in (0..request.count).filter(|i| !request.skip.contains(i)) {
+            let picture = output.path(first + index, resume::name_seed(request, index));
+            let left = match Left::read(&picture, latents) {
+                Ok(None) => continue,
+                Ok(Some(left)) => left,
+                Err(e) => {
+                    say!("note: {e}; the picture is begun anew");
+                    continue;
+                }
+            };
+            let name = escape(&picture.to_string_lossy());
+            if !left.same_machine() || metadata.text(request, index)? != left.parameters() {
+                say!("note: what is kept of '{name}' is of another order, model, version or device; it is begun anew");
+                continue;
+            }
+            say!("{} evaluations of '{name}' are done already", left.answers.len());
+            keepers.insert(first + index, Keeper::again(&picture, &left)?);
+            request.known.insert(index, Answers::new(left.answers));
+        }
+        first += request.count;
+    }
+    Ok(keepers)
 }
 
 /// What the user should know before waiting.

@@ -2,6 +2,7 @@
 
 use lienzo::error::{Error, Remedy, Result, escape};
 use lienzo::files::{self, IfTaken, Temporary, cannot_write};
+use lienzo::job::unfinished;
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -161,7 +162,7 @@ impl OutputPlan {
         Ok(())
     }
 
-    /// Files that may be picture `index` of some seed: those whose names fit, where the seed is a part of the name.
+    /// Files, made or begun, that may be picture `index` of some seed: those whose names fit, where the seed is a part of the name.
     pub fn candidates(&self, index: usize) -> Vec<PathBuf> {
         let pattern = match &self.naming {
             Naming::Pattern(pattern) if pattern.contains(SEED) => pattern,
@@ -177,9 +178,14 @@ impl OutputPlan {
             name.len() > before.len() + after.len() && name.starts_with(&before) && name.ends_with(&after)
         };
         let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
-        let names = entries.flatten().map(|entry| in_folder(&self.folder, &entry.file_name().to_string_lossy()));
+        let names = entries.flatten().map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            // One that is not finished has a file beside it.
+            in_folder(&self.folder, name.strip_suffix(unfinished::ENDING).unwrap_or(&name))
+        });
         let mut found: Vec<PathBuf> = names.filter(|path| fits(path)).collect();
         found.sort();
+        found.dedup();
         found
     }
 }

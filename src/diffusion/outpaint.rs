@@ -249,12 +249,17 @@ pub(super) fn generate(
         let image = outpaint.picture.cropped(outpaint.picture.image.clone());
         let mask = Mask::filled(image.width, image.height, 0);
         let mut canvas = Canvas { image, mask };
-        let mut tiles = 0;
+        let (mut tiles, mut answers) = (0, 0);
         for strip in &strips {
             canvas.grow(*strip);
             for at in canvas.windows(*strip, size) {
-                let one = window_request(request, index, tiles, canvas.cut(at, size));
-                paint(stages, prompts, &one, (index, at), &mut canvas, listen)?;
+                let mut one = window_request(request, index, tiles, canvas.cut(at, size));
+                one.known = request.known.get(&index).map(|all| (0, all.behind(answers))).into_iter().collect();
+                let mut count = |event: Event| {
+                    answers += usize::from(matches!(event, Event::Answer { .. }));
+                    listen(event)
+                };
+                paint(stages, prompts, &one, (index, at), &mut canvas, &mut count)?;
                 canvas.keep(at, size);
                 tiles += 1;
             }
@@ -310,6 +315,7 @@ fn paint(
             listen(Event::Preview { index, done, image: canvas.image.clone() })
         }
         Event::Stage { phase, units, .. } => listen(Event::Stage { phase, image: index, units }),
+        Event::Answer { answer, .. } => listen(Event::Answer { index, answer }),
         other => listen(other),
     };
     super::pictures(stages, prompts, None, one, &mut hear)?;

@@ -1,5 +1,6 @@
 //! Everything that decides a picture, what is possible, and what is told while it is made.
 
+use super::answers::{Answer, Answers};
 use super::conditioning::Told;
 use super::denoise::plan::Settings;
 use super::denoise::samplers::find_named;
@@ -17,7 +18,7 @@ use crate::models::Autoencoder;
 use crate::models::text::TextConfig;
 use crate::models::training::Prediction;
 use crate::rng::RngKind;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
@@ -63,6 +64,9 @@ pub struct Request {
     pub preview: Option<Preview>,
     /// Pictures that are there already and are not made again, by number from 0.
     pub skip: BTreeSet<usize>,
+    /// What the network has answered in an interrupted run of this very request, by the picture's number: it goes on
+    /// behind that.
+    pub known: BTreeMap<usize, Answers>,
     /// Textual inversion embeddings that the prompts may name.
     pub embeddings: Arc<Vec<Embedding>>,
 }
@@ -149,6 +153,14 @@ pub enum Event {
     },
     /// So many units of the stage are done.
     Done(usize),
+    /// What the guided network has answered for one picture, of a known answer too: who keeps them all can have an
+    /// interrupted request go on ([`Request::known`]).
+    Answer {
+        /// The picture's number, from 0.
+        index: usize,
+        /// The answer.
+        answer: Answer,
+    },
     /// What an unfinished picture looks like.
     Preview {
         /// The picture's number, from 0.
@@ -222,6 +234,7 @@ impl Request {
             refiner: None,
             preview: None,
             skip: BTreeSet::new(),
+            known: BTreeMap::new(),
         })
     }
 

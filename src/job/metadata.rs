@@ -62,6 +62,11 @@ impl<'e> Metadata<'e> {
         Ok(Self { model_name: model.name.clone(), vae_name, hashes: Some(hashes), known: None, exact_weights, engine })
     }
 
+    /// Whether a text is to be had without waiting for the files' hashes.
+    pub fn is_ready(&self) -> bool {
+        self.hashes.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// The text for picture `index`, which has just been made.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use crate::diffusion::denoise::samplers::{self, Family};
 use crate::diffusion::denoise::sigmas::ScheduleKind;
 use crate::diffusion::denoise::timesteps::Timesteps;
 use crate::error::Result;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The strength of img2img where none is asked for.
@@ -58,6 +58,7 @@ pub fn resolve(
         // Who opens models gives it one.
         refiner: None,
         skip: BTreeSet::new(),
+        known: BTreeMap::new(),
     })
 }
 

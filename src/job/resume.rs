@@ -2,6 +2,7 @@
 
 use super::metadata::Metadata;
 use super::order::Order;
+use super::unfinished::Left;
 use super::word::Seed;
 use crate::diffusion::Request;
 use crate::image::parameters::Parameters;
@@ -15,7 +16,7 @@ pub fn name_seed(request: &Request, index: usize) -> u64 {
     variation.unwrap_or(seed)
 }
 
-/// Where no seed was asked for, the interrupted job drew its own: takes it from a picture that it finished.
+/// Where no seed was asked for, the interrupted job drew its own: takes it from a picture that it finished or began.
 /// `candidates` are files that may be picture `index`; `is` tells whether one is, with this seed. Seeds count up from
 /// picture to picture, but in a grid, whose pictures have one.
 pub fn adopt_seed(
@@ -28,7 +29,7 @@ pub fn adopt_seed(
         return;
     }
     let seed_of = |index: usize, path: &Path| {
-        let text = text_of(path)?;
+        let text = text_of(path).or_else(|| Left::parameters_of(path))?;
         let seed: u64 = Parameters::parse(&text).get("Seed")?.parse().ok()?;
         let before = if order.grid.is_some() { 0 } else { index as u64 };
         is(path, index, seed).then(|| seed.wrapping_sub(before))

@@ -260,7 +260,8 @@ pub struct OutputFlags {
     /// Replace existing files
     #[arg(long)]
     pub overwrite: bool,
-    /// Make only the pictures that are missing: after an interruption, the same command with --resume
+    /// Make only the pictures that are missing: after an interruption, the same command with --resume. A picture that
+    /// had taken longer than 10 s (with --resume: any) goes on behind its last evaluation, to the same bytes
     #[arg(long, conflicts_with_all = ["disable_image_metadata", "plan"])]
     pub resume: bool,
     /// Show the picture while it is made, in NAME.preview.png: every=5 after each 5 evaluations; every=5,vae exactly,

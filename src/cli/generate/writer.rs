@@ -4,6 +4,7 @@ use super::super::output::{OutputPlan, preview_path, write_png};
 use super::super::remedy::in_flags;
 use super::super::terminal::{ProgressLine, puts, say};
 use lienzo::checkpoint::Model;
+use lienzo::diffusion::answers::Answer;
 use lienzo::diffusion::{Event, Phase, Request};
 use lienzo::engine::{Engine, Session};
 use lienzo::error::{Error, Remedy, Result, escape};
@@ -11,12 +12,14 @@ use lienzo::image::raster::Raster;
 use lienzo::image::{Image, png_bytes};
 use lienzo::job::metadata::Metadata;
 use lienzo::job::resume::name_seed;
+use lienzo::job::unfinished::Keeper;
 use lienzo::job::upscale::{self, UpscaleOrder, enlarge};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// What all pictures of a job have in common.
 #[derive(Clone, Copy)]
@@ -29,6 +32,8 @@ pub struct Manner<'a> {
     pub overwrite: bool,
     /// Whether each preview is a file of its own that stays.
     pub keep_previews: bool,
+    /// How long a picture has to be worked on before what is done of it is kept.
+    pub keep_after: Duration,
 }
 
 /// A picture that was written.
@@ -82,6 +87,8 @@ pub struct Writer<'a> {
     /// This run's previews that are on the disk, by the picture's number.
     previews: BTreeMap<usize, PathBuf>,
     enlarger: Option<Enlarger<'a>>,
+    /// What is kept of pictures that are not finished, by their numbers.
+    keepers: BTreeMap<usize, Keeper>,
     last: Option<Written>,
     /// Why the listener stopped the work.
     error: Option<Error>,
@@ -91,18 +98,26 @@ impl<'a> Writer<'a> {
     /// For the pictures of a job.
     pub fn new(manner: Manner<'a>, metadata: Option<Metadata<'a>>, enlarger: Option<Enlarger<'a>>) -> Self {
         let (progress, previews) = (ProgressLine::new(), BTreeMap::new());
-        Self { progress, manner, metadata, previews, enlarger, last: None, error: None }
+        let keepers = BTreeMap::new();
+        Self { progress, manner, metadata, previews, enlarger, keepers, last: None, error: None }
+    }
+
+    /// The same going on with what is kept of unfinished pictures.
+    #[must_use]
+    pub fn keeping(self, keepers: BTreeMap<usize, Keeper>) -> Self {
+        Self { keepers, ..self }
     }
 
     /// Draws a request's pictures and writes them; the first is number `first` of the job. Gives the last one.
     pub fn draw(&mut self, session: &Session<'_>, request: &Request, first: usize) -> Result<Option<Written>> {
         let result = session.draw(request, &mut |event| self.hear(request, first, event));
         self.progress.abandon();
-        match self.error.take() {
-            // The listener stopped the work because of this.
-            Some(e) => Err(e),
-            None => result.map(|()| self.last.take()),
+        // The listener stopped the work because of this.
+        let result = self.error.take().map_or(result, Err);
+        if let Some(kept) = self.keepers.values().find(|k| result.is_err() && k.count() > 0) {
+            say!("note: {} evaluations are kept in '{}': --resume goes on there", kept.count(), kept.name());
         }
+        result.map(|()| self.last.take())
     }
 
     fn hear(&mut self, request: &Request, first: usize, event: Event) -> ControlFlow<()> {
@@ -116,6 +131,7 @@ impl<'a> Writer<'a> {
                 self.progress.begin(&format!("{}{which}", phase.name()), units.unwrap_or(0));
             }
             Event::Done(units) => self.progress.at(units),
+            Event::Answer { index, answer } => self.keep(request, index, first + index, answer),
             Event::Preview { index, done, image } => {
                 self.preview(first + index, name_seed(request, index), done, &image);
             }
@@ -128,6 +144,18 @@ impl<'a> Writer<'a> {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Keeps what is done of a picture that takes long; where that cannot be, it costs a note.
+    fn keep(&mut self, request: &Request, index: usize, number: usize, answer: Answer) {
+        let Some(metadata) = self.metadata.as_mut().filter(|_| !self.manner.output.is_stdout()) else { return };
+        let picture = self.manner.output.path(number, name_seed(request, index));
+        let keeper = self.keepers.entry(number).or_insert_with(|| Keeper::new(&picture));
+        let due = keeper.has_file() || (keeper.age() >= self.manner.keep_after && metadata.is_ready());
+        let parameters = if due { metadata.text(request, index).ok() } else { None };
+        if let Err(e) = keeper.hear(answer, parameters) {
+            say!("note: what is done of this picture is not kept: {e}");
+        }
     }
 
     /// Writes a preview; one that cannot be written costs a note, not the picture.
@@ -180,6 +208,9 @@ impl<'a> Writer<'a> {
             None => (small()?, None),
         };
         let path = self.manner.output.write(number, seed, &bytes)?;
+        if let Some(mut keeper) = self.keepers.remove(&number) {
+            keeper.remove();
+        }
         if let Some(preview) = self.previews.remove(&number) {
             // The picture itself is there now; a preview that stays behind does no harm.
             let _ = std::fs::remove_file(preview);

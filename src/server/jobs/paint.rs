@@ -316,6 +316,8 @@ impl Easel<'_> {
                 self.follower.stage(phase, offset + image, units, steps);
             }
             Event::Done(done) => self.follower.done(done),
+            // A job that the server's end interrupts is begun anew.
+            Event::Answer { .. } => {}
             Event::Preview { index, image, .. } => self.preview(offset + index, &image, request),
             Event::Picture { index, seed, image } => {
                 if let Some(pace) = self.follower.pace() {
