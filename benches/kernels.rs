@@ -5,6 +5,7 @@ use lienzo::backend::cpu::Cpu;
 use lienzo::bench::ceiling::Ceilings;
 use lienzo::bench::kernels::{BenchEvent, BenchOptions, run};
 use lienzo::bench::report::{Machine, header, line};
+use lienzo::bench::wanted::Wanted;
 use lienzo::dtype::Storage;
 use lienzo::error::Result;
 use lienzo::graph::target::Caps;
@@ -13,9 +14,9 @@ use lienzo::{Kind, system};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // Cargo passes --bench; what is not a flag is the filter.
-    let filter = std::env::args().skip(1).find(|a| !a.starts_with('-'));
-    match measure(filter.as_deref()) {
+    // Cargo passes --bench; what is not a flag is a filter.
+    let filters: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    match measure(&filters) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(e) => {
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure(filter: Option<&str>) -> Result<bool> {
+fn measure(filters: &[String]) -> Result<bool> {
     let cpu = Cpu::new(system::physical_cores(), Isa::from_env()?, Storage::F16)?;
     let isa = cpu.caps().isa();
     let processor = system::processor_name().unwrap_or_default();
@@ -33,7 +34,9 @@ fn measure(filter: Option<&str>) -> Result<bool> {
     let ceilings = Ceilings::measure(isa, cpu.workers());
     println!("{}\n\n{}", machine.headline(&ceilings), header());
     let caps = Caps::cpu(isa);
-    let options = BenchOptions { filter, all: false, weights: Storage::F16, caps: &caps };
+    let wanted = Wanted::new(filters)?;
+    let options =
+        BenchOptions { wanted: &wanted, all: false, weights: Storage::F16, caps: &caps, samples: None, min_time: None };
     run(&options, &ceilings, cpu.workers(), &mut |event| match event {
         BenchEvent::Row(row) => println!("{}", line(row, &machine, &ceilings)),
         BenchEvent::Skipped(name, _) => println!("skipped for time: {name}"),

@@ -9,7 +9,9 @@ pub mod explain;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod kernels;
+pub mod own;
 pub mod profile;
 pub mod report;
 pub mod stage;
 pub mod stats;
+pub mod wanted;

@@ -151,10 +151,10 @@ impl Prepared {
 
     /// Lays operands and weights out for the CPU.
     pub fn load(&self, layout: Layout, workers: &Workers) -> Result<Loaded> {
-        let keep = self.weight_type == Storage::F32;
         let packings = self.case.op.packings();
         let each = self.case.w.iter().zip(&self.w).zip(packings);
-        let w: Result<Vec<Packed>> = each.map(|((d, v), p)| pack(*d, p, StoredTensor::f32(v), keep, workers)).collect();
+        let w: Result<Vec<Packed>> =
+            each.map(|((d, v), p)| pack(*d, p, StoredTensor::f32(v), self.weight_type, workers)).collect();
         let x = self.case.x.iter().copied().zip(self.x.iter().map(Vec::as_slice));
         Ok(Loaded::new(self.case.op, self.case.w.clone(), x, w?, &self.shapes, layout))
     }

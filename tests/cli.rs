@@ -149,6 +149,38 @@ fn records_of_a_benchmark_are_not_replaced_unless_asked() {
 }
 
 #[test]
+fn shapes_of_ones_own_are_checked_and_timed() {
+    let dir = Temp::new();
+    let bench = |args: &[&str]| lienzo(&dir, &[&["bench"], args].concat());
+    let sizes = ["matmul", "--m", "8,16", "--n", "4..8*2", "--k", "12", "--epilogue", "gelu", "--samples", "2"];
+    let output = bench(&[&sizes[..], &["--quick", "--json", "-"]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let rows: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let rows = rows.as_array().expect("rows");
+    let names: Vec<&str> = rows.iter().filter_map(|r| r["name"].as_str()).collect();
+    assert!(names.contains(&"matmul/own_b1_1x16_12_8_gelu/panels"), "{names:?}");
+    assert!(!names.iter().any(|n| n.ends_with("naive")), "{names:?}");
+    assert!(rows.iter().all(|r| r["runs_s"].as_array().is_some_and(|runs| runs.len() == 2)), "{rows:?}");
+    for (args, part) in [
+        (&["--m", "8"][..], "needs the name of one op"),
+        (&["layer_norm", "--m", "8"], "takes no sizes"),
+        (&["matmul", "--m", "8"], "--n is missing"),
+        (&["attention", "--queries", "8", "--keys", "8", "--heads", "1", "--dim", "8", "--m", "1"], "has no --m"),
+        (&["matmul", "--m", "8..", "--n", "1", "--k", "1"], "is no list of sizes"),
+        (&["matmul", "--m", "1", "--n", "1", "--k", "999999999"], "elements in one tensor"),
+        (&["matmul", "--variant", "fast"], "implicit_gemm"),
+    ] {
+        let output = bench(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(part), "{args:?}: {}", stderr(&output));
+    }
+    let list = bench(&["--list", "layer_norm", "conv2d/b2_64x64_320_320*", "--quick"]);
+    let text = String::from_utf8(list.stdout).expect("text");
+    assert!(text.lines().count() > 2 && !text.contains("naive") && text.contains("winograd, panels"), "{text}");
+    assert!(text.lines().all(|l| l.starts_with("layer_norm/") || l.starts_with("conv2d/b2_64x64_320_320")), "{text}");
+}
+
+#[test]
 fn a_variant_is_refused_and_preferred_by_name() {
     let dir = Temp::new();
     let plan = |args: &[&str]| {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The library's tests of what is unsafe (kernels, the pool of workers, the arena, vectors) under a sanitizer.
-# Needs a nightly toolchain. About five minutes.
+# Needs a nightly toolchain.
 #
 #   tools/asan.sh [FILTER...]                     memory: reads and writes past what was allocated, or after it was freed
 #   SANITIZER=thread tools/asan.sh [FILTER...]    data races; the standard library is built anew, from its source

@@ -1,8 +1,7 @@
 //! The case tables on a GPU: each variant checked, then timed by the device's own clock where it has one.
 
 use super::ceiling::Ceilings;
-use super::kernels::{BenchEvent, BenchOptions, Row, select};
-use super::stats::Sampling;
+use super::kernels::{BenchEvent, BenchOptions, Row};
 use crate::backend::gpu::Gpu;
 use crate::backend::gpu::check::Bench;
 use crate::backend::gpu::roofline::Roofline;
@@ -12,7 +11,7 @@ use crate::error::Result;
 use crate::graph::choose::choose;
 use crate::graph::plan::Plan;
 use crate::kernels::Case;
-use crate::kernels::gpu::{Limits, variants};
+use crate::kernels::gpu::{GpuVariantInfo, Limits, variants};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -38,8 +37,8 @@ pub fn run(
     bench: &Bench,
     tell: &mut dyn FnMut(BenchEvent<'_>),
 ) -> Result<bool> {
-    let mut cases = select(options.filter)?;
-    let hurried = options.filter.is_none() && !options.all;
+    let mut cases = options.wanted.cases();
+    let hurried = options.hurried();
     if hurried {
         cases.sort_by_key(|c| c.op.cost(&c.x, &c.w).flops);
     }
@@ -73,7 +72,9 @@ fn one(
     let infos = variants(&case.op, &case.x, &case.w, limits);
     let (chosen, _) = choose(&case.op, &case.x, &case.w, options.caps)?;
     let (mut prepared, mut passed) = (None, true);
-    for (i, info) in infos.iter().enumerate().rev().filter(|(_, info)| info.supported) {
+    let count = infos.iter().filter(|info| info.supported).count();
+    let measured = |info: &GpuVariantInfo| info.supported && options.wanted.variant(info.name, count);
+    for (i, info) in infos.iter().enumerate().rev().filter(|(_, info)| measured(info)) {
         let expected = estimate(case, info.name, roofline);
         if !options.all && expected > PATIENCE {
             tell(BenchEvent::Skipped(&format!("{}/{}", full_name(case), info.name), expected));
@@ -88,7 +89,7 @@ fn one(
         if outcome.passed() {
             let ready = prepared.on_gpu(bench, limits, i, Layout::Own)?;
             ready.time()?;
-            let (sampling, start) = (Sampling::within(SAMPLES), Instant::now());
+            let (sampling, start) = (options.sampling(SAMPLES), Instant::now());
             while !sampling.enough(runs.len(), start.elapsed()) {
                 runs.push(ready.time()?.as_secs_f64());
             }

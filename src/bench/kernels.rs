@@ -2,27 +2,49 @@
 
 use super::ceiling::{Ceilings, FmaPace};
 use super::stats::{Budget, Sampling, mad, median};
+use super::wanted::Wanted;
 use crate::check::{Layout, Prepared, full_name};
 use crate::dtype::Storage;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graph::choose::choose;
 use crate::graph::target::Caps;
 use crate::kernels::cpu::{VariantInfo, variants};
-use crate::kernels::{Case, Cost, Role, cases};
+use crate::kernels::{Case, Cost};
 use crate::workers::Workers;
 use std::time::{Duration, Instant};
 
 /// What to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct BenchOptions<'a> {
-    /// A part of the cases' names (`conv2d/b2_64x64`); without one, all Bench cases.
-    pub filter: Option<&'a str>,
+    /// Which cases and variants.
+    pub wanted: &'a Wanted,
     /// Measures what would be skipped for time.
     pub all: bool,
     /// How matrices are stored.
     pub weights: Storage,
     /// What a model's plans are made for.
     pub caps: &'a Caps,
+    /// So many samples of each variant, whatever time they take.
+    pub samples: Option<usize>,
+    /// Samples are taken for so long at least.
+    pub min_time: Option<Duration>,
+}
+
+impl BenchOptions<'_> {
+    /// Without a filter, time is short.
+    pub(super) fn hurried(&self) -> bool {
+        self.wanted.everything() && !self.all
+    }
+
+    /// How long samples are taken where so much time is planned for them.
+    pub(super) fn sampling(&self, budget: Duration) -> Sampling {
+        let planned = Sampling::within(budget);
+        let least = self.min_time.unwrap_or(planned.least);
+        match self.samples {
+            Some(samples) => Sampling { samples, least: self.min_time.unwrap_or_default(), budget: Duration::MAX },
+            None => Sampling { least, budget: budget.max(least), ..planned },
+        }
+    }
 }
 
 /// One variant of one case.
@@ -90,20 +112,6 @@ const NAIVE_PACE: f64 = 0.5e9;
 /// The pace of the others, as a share of the FMA peak.
 const FAST_SHARE: f64 = 0.4;
 
-/// The Bench cases whose full names contain the filter. Errors (of kind `Usage`) when there is none.
-pub fn select(filter: Option<&str>) -> Result<Vec<Case>> {
-    let wanted = |c: &Case| c.role == Role::Bench && filter.is_none_or(|f| full_name(c).contains(f));
-    let found: Vec<Case> = cases().into_iter().filter(wanted).collect();
-    if found.is_empty() {
-        let mut ops: Vec<_> = cases().iter().filter(|c| c.role == Role::Bench).map(|c| c.op.name()).collect();
-        ops.dedup();
-        let filter = crate::error::escape(filter.unwrap_or_default());
-        let message = format!("no benchmark's name contains '{filter}'; names begin with {}", ops.join(", "));
-        return Err(Error::usage(message));
-    }
-    Ok(found)
-}
-
 /// Checks and times; gives whether every check passed.
 pub fn run(
     options: &BenchOptions<'_>,
@@ -111,8 +119,8 @@ pub fn run(
     workers: &Workers,
     tell: &mut dyn FnMut(BenchEvent<'_>),
 ) -> Result<bool> {
-    let mut cases = select(options.filter)?;
-    let hurried = options.filter.is_none() && !options.all;
+    let mut cases = options.wanted.cases();
+    let hurried = options.hurried();
     if hurried {
         // The cheap ones first: if time runs out on a busy machine, it is the largest shapes that are left out.
         cases.sort_by_key(|c| preparing(c, c.op.cost(&c.x, &c.w)) + work(c, ceilings));
@@ -152,9 +160,8 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Without a filter, time is short.
     fn hurried(&self) -> bool {
-        self.options.filter.is_none() && !self.options.all
+        self.options.hurried()
     }
 
     fn case(&mut self, case: &Case) -> Result<()> {
@@ -170,7 +177,10 @@ impl Bench<'_> {
         let (chosen, _) = choose(&case.op, &case.x, &case.w, self.options.caps)?;
         let infos = variants(&case.op, &case.x, &case.w);
         // The best first: if time runs out, it is the naive one that is left out.
-        for (i, info) in infos.iter().enumerate().rev().filter(|(_, info)| info.supported) {
+        let count = infos.iter().filter(|info| info.supported).count();
+        let measured = |info: &VariantInfo| info.supported && self.options.wanted.variant(info.name, count);
+        let measured: Vec<_> = infos.iter().enumerate().rev().filter(|(_, info)| measured(info)).collect();
+        for (i, info) in measured {
             // A check, a warm-up and one sample.
             let estimate = self.estimate(info.name, cost) * 3;
             let affordable = match (self.options.all, self.hurried()) {
@@ -222,7 +232,7 @@ impl Bench<'_> {
             }
             let before_each = || paces.push(self.pace.sample());
             let mut ran = Ok(());
-            runs = Sampling::within(budget).take(|| ran = loaded.again(i, isa, self.workers), before_each);
+            runs = self.options.sampling(budget).take(|| ran = loaded.again(i, isa, self.workers), before_each);
             ran?;
         }
         if info.name == "naive" && cost.flops > 100_000_000 {
@@ -268,22 +278,21 @@ mod tests {
     use crate::simd::Isa;
 
     #[test]
-    fn a_filter_is_part_of_a_name() {
-        let all = select(None).unwrap();
-        let some = select(Some("conv2d/b2_64x64_320_320")).unwrap();
-        assert!(!some.is_empty() && some.len() < all.len());
-        assert!(some.iter().all(|c| c.op.name() == "conv2d" && c.role == Role::Bench));
-        let none = select(Some("conv4d")).unwrap_err();
-        assert!(*none.kind() == crate::Kind::Usage && none.to_string().contains("conv2d"), "{none}");
-    }
-
-    #[test]
     fn a_case_is_checked_timed_and_marked() {
         let workers = Workers::new(1).unwrap();
         let ceilings = Ceilings { fma_peak: 1e11, read: 1e10, copy: 1e10 };
-        let filter = select(None).unwrap().iter().min_by_key(|c| c.op.cost(&c.x, &c.w).flops).map(full_name).unwrap();
+        let filter =
+            Wanted::default().cases().iter().min_by_key(|c| c.op.cost(&c.x, &c.w).flops).map(full_name).unwrap();
         let caps = Caps::cpu(Isa::best());
-        let options = BenchOptions { filter: Some(&filter), all: false, weights: Storage::F16, caps: &caps };
+        let wanted = Wanted::new(&[filter]).unwrap();
+        let options = BenchOptions {
+            wanted: &wanted,
+            all: false,
+            weights: Storage::F16,
+            caps: &caps,
+            samples: Some(3),
+            min_time: None,
+        };
         let mut rows = Vec::new();
         let passed = run(&options, &ceilings, &workers, &mut |event| {
             if let BenchEvent::Row(row) = event {
@@ -292,6 +301,10 @@ mod tests {
         });
         assert!(passed.unwrap());
         assert_eq!(rows.iter().filter(|r| r.chosen).count(), 1);
-        assert!(rows.iter().all(|r| r.error <= r.bound && r.median() > 0.0 && r.fma_peak > 0.0 && r.failure.is_none()));
+        assert!(rows.iter().all(|r| r.error <= r.bound
+            && r.median() > 0.0
+            && r.runs.len() == 3
+            && r.fma_peak > 0.0
+            && r.failure.is_none()));
     }
 }

@@ -1,5 +1,7 @@
 //! `lienzo bench`: checks, then times kernels on the shapes of Stable Diffusion 1.x, or a stage of a full-size model.
 
+mod own;
+
 use super::DeviceArgs;
 use super::terminal::{print, puts, say};
 use clap::{ArgGroup, Args};
@@ -8,28 +10,33 @@ use lienzo::backend::cpu::Cpu;
 use lienzo::bench::arch::architecture;
 use lienzo::bench::ceiling::{Ceilings, fma_peak};
 use lienzo::bench::explain;
-use lienzo::bench::kernels;
+use lienzo::bench::kernels::{self, BenchOptions};
 use lienzo::bench::report::{self, CsvRow, Machine};
 use lienzo::bench::stage::{self, TimedStage};
+use lienzo::bench::wanted::Wanted;
 use lienzo::dtype::Storage;
 use lienzo::engine::devices::WeightType;
 use lienzo::error::{Error, Result, escape};
 use lienzo::files::{self, IfTaken};
 use lienzo::graph::plan::Plan;
-use lienzo::graph::target::Caps;
+use lienzo::graph::target::{Caps, Target};
+use lienzo::kernels::gpu::variants as gpu_variants;
+use lienzo::kernels::{Case, cpu};
 use lienzo::system;
+use own::OwnArgs;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Without arguments: every kernel, within two minutes.
 #[derive(Args, Debug)]
 #[command(group(ArgGroup::new("whole").multiple(true)))]
 pub struct BenchArgs {
-    /// Only cases whose names contain this: conv2d, matmul/b2_64x64, attention
+    /// Only these cases, by a part of their names (conv2d, matmul/b2_64x64), their whole names, or patterns (*_77x77*)
     #[arg(conflicts_with = "arch")]
-    filter: Option<String>,
+    filter: Vec<String>,
     #[command(flatten)]
     device: DeviceArgs,
     /// Write an array of rows {name, device, median_s, runs_s, flops, bytes, error, ...}; - is stdout
@@ -44,6 +51,23 @@ pub struct BenchArgs {
     /// Also measure what is skipped for time
     #[arg(long)]
     all: bool,
+    /// Print the cases and their variants, fastest first, instead of measuring them
+    #[arg(long, conflicts_with = "arch")]
+    list: bool,
+    /// Only variants of this name: panels, flash. May be given more than once
+    #[arg(long, value_name = "NAME", conflicts_with = "arch")]
+    variant: Vec<String>,
+    /// Leave out naive variants
+    #[arg(long, conflicts_with = "arch")]
+    quick: bool,
+    /// Take so many samples of each variant, whatever time they take
+    #[arg(long, value_name = "N", conflicts_with = "arch", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    samples: Option<u32>,
+    /// Take samples of each variant for so many seconds at least
+    #[arg(long, value_name = "SECONDS", conflicts_with = "arch", value_parser = seconds)]
+    min_time: Option<Duration>,
+    #[command(flatten)]
+    own: OwnArgs,
     /// Time a stage of a model: sd15, sd21, sdxl, ssd-1b, sdxs, bk-sdm-tiny or taesd (full size, random weights), or
     /// embedded (the one in this program)
     #[arg(long, value_name = "ARCH", group = "whole")]
@@ -69,6 +93,40 @@ pub struct BenchArgs {
     explain: bool,
 }
 
+fn seconds(text: &str) -> std::result::Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|s: &f64| (0.0..=86_400.0).contains(s));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "seconds are 0 to 86400".to_owned())
+}
+
+impl BenchArgs {
+    /// Which kernels are measured.
+    fn wanted(&self) -> Result<Wanted> {
+        let own = self.own.cases(&self.filter)?;
+        let wanted = if own.is_empty() { Wanted::new(&self.filter)? } else { Wanted::own(own) };
+        Ok(wanted.variants(&self.variant)?.quick(self.quick))
+    }
+
+    /// How they are measured.
+    fn options<'a>(&self, wanted: &'a Wanted, weights: Storage, caps: &'a Caps) -> BenchOptions<'a> {
+        let samples = self.samples.map(|n| n as usize);
+        BenchOptions { wanted, all: self.all, weights, caps, samples, min_time: self.min_time }
+    }
+}
+
+/// The cases that would be measured, with the variants that run them, fastest first.
+fn list(wanted: &Wanted, caps: &Caps) {
+    for Case { name, op, x, w, .. } in wanted.cases() {
+        let all: Vec<(&str, bool)> = match &caps.target {
+            Target::Cpu(_) => cpu::variants(&op, &x, &w).iter().map(|v| (v.name, v.supported)).collect(),
+            Target::Gpu(limits) => gpu_variants(&op, &x, &w, limits).iter().map(|v| (v.name, v.supported)).collect(),
+        };
+        let count = all.iter().filter(|(_, supported)| *supported).count();
+        let listed = all.iter().rev().filter(|(name, supported)| *supported && wanted.variant(name, count));
+        let names: Vec<&str> = listed.map(|(name, _)| *name).collect();
+        puts!("{}/{name}: {}", op.name(), names.join(", "));
+    }
+}
+
 /// Runs the command.
 pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     if args.device.wants_gpu() {
@@ -81,13 +139,18 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
         threads: cpu.workers().threads(),
         isa: cpu.caps().isa().to_string(),
     };
+    let wanted = args.wanted()?;
+    if args.list {
+        list(&wanted, &cpu.caps());
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut files = Files::new(args)?;
     if args.explain {
         return explain(args, &cpu).map(|()| ExitCode::SUCCESS);
     }
     let passed = match &args.arch {
         Some(arch) => run_stage(args, arch, &cpu, &machine, &mut files).map(|()| true),
-        None => run_kernels(args, &cpu, &machine, &mut files),
+        None => run_kernels(args, &wanted, &cpu, &machine, &mut files),
     }?;
     files.write(args)?;
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -161,11 +224,10 @@ fn write(path: &Path, text: &str, overwrite: bool) -> Result<()> {
     files::write(path, text.as_bytes(), if_taken).map_err(|e| files::cannot_write(path, &e))
 }
 
-fn run_kernels(args: &BenchArgs, cpu: &Cpu, machine: &Machine, files: &mut Files) -> Result<bool> {
+fn run_kernels(args: &BenchArgs, wanted: &Wanted, cpu: &Cpu, machine: &Machine, files: &mut Files) -> Result<bool> {
     let weights = args.device.weight_type.map_or(Storage::F16, WeightType::storage);
     let caps = cpu.caps();
-    let options = kernels::BenchOptions { filter: args.filter.as_deref(), all: args.all, weights, caps: &caps };
-    kernels::select(options.filter)?;
+    let options = args.options(wanted, weights, &caps);
     say!("measuring this machine's ceilings");
     let ceilings = Ceilings::measure(caps.isa(), cpu.workers());
     show_kernels(machine, &ceilings, files, &mut |tell| kernels::run(&options, &ceilings, cpu.workers(), tell))
@@ -329,6 +391,11 @@ mod gpu {
             threads: 1,
             isa: storage.to_owned(),
         };
+        let wanted = args.wanted()?;
+        if args.list {
+            list(&wanted, &backend.caps());
+            return Ok(ExitCode::SUCCESS);
+        }
         let mut files = Files::new(args)?;
         if args.explain {
             let plan = explained(args, &backend.caps())?;
@@ -351,9 +418,7 @@ mod gpu {
             }
             None => {
                 let caps = backend.caps();
-                let filter = args.filter.as_deref();
-                let options = kernels::BenchOptions { filter, all: args.all, weights: Storage::F16, caps: &caps };
-                kernels::select(options.filter)?;
+                let options = args.options(&wanted, Storage::F16, &caps);
                 let ceilings = gpu::ceilings(roofline);
                 let bench = Bench::new(device);
                 let run = &mut |tell: &mut Tell<'_>| gpu::run(&options, roofline, &bench, tell);

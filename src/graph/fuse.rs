@@ -1,6 +1,9 @@
 //! Rewrites of a graph that keep its meaning and save passes over memory. Each has a name, can be switched off in
 //! [`Caps`], and is tested on its own.
 //!
+//! Ten rewrites in one file: each is a screen, and all of them stand on the same few words (`Pair`, `sole_producer`,
+//! `replace`).
+//!
 //! A fused node stands where the consumer stood, so that all its operands have been computed.
 
 use super::choose::choose;

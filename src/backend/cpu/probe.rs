@@ -4,6 +4,7 @@
 //! The cache is one small text file that only its owner can read. A missing, damaged or unwritable one is left out,
 //! never an error.
 
+use crate::dtype::Storage;
 use crate::error::{Error, Result};
 use crate::files::write_private;
 use crate::graph::choose::choose;
@@ -146,7 +147,7 @@ impl Work {
         let (variant, _) = choose(&op, &shapes, &weights, &Caps::cpu(Isa::Scalar))?;
         let scratch = cpu::variants(&op, &shapes, &weights)[variant].scratch;
         let ramp = |n: usize| (0..n).map(|i| (i % 251) as f32 / 251.0 - 0.5).collect::<Vec<f32>>();
-        let w = pack_here(dims, Packing::PANELS, StoredTensor::f32(&ramp(dims.len())), false)?;
+        let w = pack_here(dims, Packing::PANELS, StoredTensor::f32(&ramp(dims.len())), Storage::F16)?;
         let (x, y) = (ramp(shape.len()), vec![0.0; y_shape.len()]);
         Ok(Self {
             op,

@@ -43,31 +43,31 @@ impl<'a> Packer<'a> {
         self.reader.check(expr, dims.n, row)?;
         if want.packing.is_vector() {
             let values = self.reader.rows(expr, 0..dims.n, row)?;
-            return panels::pack_here(dims, want.packing, StoredTensor::f32(&values), true);
+            return panels::pack_here(dims, want.packing, StoredTensor::f32(&values), Storage::F32);
         }
         let dtype = self.reader.dtype(expr)?;
         let wide = self.weight_type == Storage::F32 || self.rounded.is_beyond(expr, &*self.model.source);
-        let keep_f32 = dtype != Dtype::F16 && wide;
-        if let Some(packed) = self.matrix(want, (dtype, keep_f32), workers)? {
-            if !keep_f32 {
+        let elements = if dtype != Dtype::F16 && wide { Storage::F32 } else { Storage::F16 };
+        if let Some(packed) = self.matrix(want, (dtype, elements), workers)? {
+            if elements == Storage::F16 {
                 self.rounded.round(dtype, expr.is_patched(&*self.model.source));
             }
             return Ok(packed);
         }
         self.rounded.keep(expr, &*self.model.source);
-        let packed = self.matrix(want, (dtype, true), workers)?;
+        let packed = self.matrix(want, (dtype, Storage::F32), workers)?;
         packed.ok_or_else(|| Error::other(format!("{}: not even f32 holds its values", expr.names().join(", "))))
     }
 
     fn matrix(
         &mut self,
         want: &PlanWeight,
-        (dtype, keep_f32): (Dtype, bool),
+        (dtype, elements): (Dtype, Storage),
         workers: Option<&Workers>,
     ) -> Result<Option<Packed>> {
         let (reader, dims) = (&mut self.reader, want.weight.dims);
         let row = dims.k * dims.taps;
         let mut read = |rows: Range<usize>, out: &mut Vec<u8>| reader.append(&want.weight.expr, rows, row, dtype, out);
-        panels::pack_rows(dims, want.packing.is_gated(), (dtype, keep_f32), &mut self.raw, workers, &mut read)
+        panels::pack_rows(dims, want.packing.is_gated(), (dtype, elements), &mut self.raw, workers, &mut read)
     }
 }

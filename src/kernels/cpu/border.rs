@@ -68,6 +68,7 @@ pub fn check(op: &Op, variant: usize, io: &Io<'_>, workers: &Workers) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dtype::Storage;
     use crate::kernels::add::Add;
     use crate::kernels::attention::Attention;
     use crate::kernels::cpu::panels::{Packed, StoredTensor, pack_here};
@@ -86,7 +87,7 @@ mod tests {
             .w
             .iter()
             .zip(case.op.packings())
-            .map(|(d, p)| pack_here(*d, p, StoredTensor::f32(&vec![0.5; d.len()]), false).unwrap())
+            .map(|(d, p)| pack_here(*d, p, StoredTensor::f32(&vec![0.5; d.len()]), Storage::F16).unwrap())
             .collect();
         let w: Vec<&Packed> = w.iter().collect();
         let data: Vec<Vec<f32>> = case.x.iter().map(|s| vec![1.0; s.len()]).collect();
@@ -146,8 +147,9 @@ mod tests {
         let s = Shape::new(1, 2, 2, 4);
         let values = [1.0; 16];
         let x = [In { data: &values, shape: s, pitch: 4 }; 3];
-        let vector = pack_here(Dims::vector(4), Packing::VECTOR, StoredTensor::f32(&[1.0; 4]), false).unwrap();
-        let matrix = pack_here(Dims::matrix(4, 1), Packing::PANELS, StoredTensor::f32(&[1.0; 4]), false).unwrap();
+        let vector = pack_here(Dims::vector(4), Packing::VECTOR, StoredTensor::f32(&[1.0; 4]), Storage::F16).unwrap();
+        let matrix =
+            pack_here(Dims::matrix(4, 1), Packing::PANELS, StoredTensor::f32(&[1.0; 4]), Storage::F16).unwrap();
         let mut y = [0.0; 16];
         let mut one = |op: Op, variant: usize, x: &[In<'_>], w: &[&Packed], shape: Shape, pitch: usize| {
             let y = Out { data: &mut y, shape, pitch };

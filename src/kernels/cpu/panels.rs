@@ -4,7 +4,7 @@
 //! kernel reads it from front to back. Outputs beyond n are zeros. Of a gated weight a panel is 16 value columns,
 //! then the 16 gate columns that belong to them.
 
-use crate::dtype::{Dtype, beyond_f16};
+use crate::dtype::{Dtype, Storage, beyond_f16};
 use crate::error::{Error, Kind, Result};
 use crate::kernels::{Dims, Packing};
 use crate::workers::{RowsMut, Workers};
@@ -101,7 +101,7 @@ impl PanelLine for Line32 {
     }
 }
 
-/// Lays a weight out; `keep_f32` stores panels as f32 instead of f16.
+/// Lays a weight out; panels hold elements of this type.
 ///
 /// Errors when `values` does not hold `dims.len()` elements. Values that f16 cannot hold become infinite: the caller
 /// decides what is stored as f16.
@@ -109,22 +109,22 @@ pub fn pack(
     dims: Dims,
     packing: Packing,
     values: StoredTensor<'_>,
-    keep_f32: bool,
+    elements: Storage,
     workers: &Workers,
 ) -> Result<Packed> {
-    pack_whole(dims, packing, values, keep_f32, Some(workers))
+    pack_whole(dims, packing, values, elements, Some(workers))
 }
 
 /// As [`pack`], on this thread.
-pub fn pack_here(dims: Dims, packing: Packing, values: StoredTensor<'_>, keep_f32: bool) -> Result<Packed> {
-    pack_whole(dims, packing, values, keep_f32, None)
+pub fn pack_here(dims: Dims, packing: Packing, values: StoredTensor<'_>, elements: Storage) -> Result<Packed> {
+    pack_whole(dims, packing, values, elements, None)
 }
 
 fn pack_whole(
     dims: Dims,
     packing: Packing,
     values: StoredTensor<'_>,
-    keep_f32: bool,
+    elements: Storage,
     workers: Option<&Workers>,
 ) -> Result<Packed> {
     if values.bytes.len() != dims.len() * values.dtype.bytes() {
@@ -135,14 +135,17 @@ fn pack_whole(
         Packing::Vector { .. } => Store::Vector(vector(values, dims.len())),
         Packing::Panels { gated } => {
             let panels = Panels::new(dims, gated)?;
-            if keep_f32 {
-                let mut lines = panels.room()?;
-                panels.fill(&mut lines, 0, values, workers);
-                Store::F32(lines)
-            } else {
-                let mut lines = panels.room()?;
-                panels.fill(&mut lines, 0, values, workers);
-                Store::F16(lines)
+            match elements {
+                Storage::F32 => {
+                    let mut lines = panels.room()?;
+                    panels.fill(&mut lines, 0, values, workers);
+                    Store::F32(lines)
+                }
+                Storage::F16 => {
+                    let mut lines = panels.room()?;
+                    panels.fill(&mut lines, 0, values, workers);
+                    Store::F16(lines)
+                }
             }
         }
     };
@@ -257,13 +260,16 @@ pub type ReadRows<'a> = dyn FnMut(Range<usize>, &mut Vec<u8>) -> Result<()> + 'a
 pub fn pack_rows(
     dims: Dims,
     gated: bool,
-    (dtype, keep_f32): (Dtype, bool),
+    (dtype, elements): (Dtype, Storage),
     raw: &mut Vec<u8>,
     workers: Option<&Workers>,
     read: &mut ReadRows<'_>,
 ) -> Result<Option<Packed>> {
     let panels = Panels::new(dims, gated)?;
-    let mut store = if keep_f32 { Store::F32(panels.room()?) } else { Store::F16(panels.room()?) };
+    let mut store = match elements {
+        Storage::F32 => Store::F32(panels.room()?),
+        Storage::F16 => Store::F16(panels.room()?),
+    };
     let panel_bytes = PANEL * panels.lines * dtype.bytes();
     let step = (BLOCK / panel_bytes.max(1)).max(workers.map_or(1, Workers::threads));
     for first in (0..panels.count).step_by(step) {
