@@ -45,7 +45,7 @@ enum Command {
     /// Show how a prompt is read: tokens, weights, chunks, what changes over the steps
     Prompt(prompt::PromptArgs),
     /// Check, then time kernels (conv2d, attention, ...) or a whole model (--arch sd15)
-    Bench(bench::BenchArgs),
+    Bench(Box<bench::BenchArgs>),
     /// Compare this machine's results with reference values
     Verify(verify::VerifyArgs),
     /// List the devices that pictures can be made on

@@ -11,12 +11,14 @@ mod programs;
 pub mod residency;
 mod session;
 mod texts;
+mod variants;
 
 pub use crate::backend::Numerics;
 pub use session::Session;
 
 use crate::backend::{Backend, Memory, Program};
 use crate::checkpoint::Model;
+use crate::checkpoint::adapter::AdapterUse;
 use crate::error::{Error, Kind, Remedy, Result};
 use crate::graph::plan::Plan;
 use crate::graph::target::Target;
@@ -29,6 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 use texts::Texts;
+use variants::Variants;
 
 type Loaded = Arc<Mutex<Box<dyn Program>>>;
 
@@ -45,6 +48,7 @@ pub struct Engine {
     /// Bytes that all programs together may take.
     budget: Option<u64>,
     texts: Texts,
+    variants: Variants,
     /// What users should know of decisions that no request led to.
     notes: Mutex<Vec<String>>,
     /// The kind of the last device that computed something before it was given up.
@@ -71,6 +75,7 @@ impl Engine {
             loading: Mutex::default(),
             budget: None,
             texts: Texts::default(),
+            variants: Variants::default(),
             notes: Mutex::default(),
             after: Mutex::default(),
         }
@@ -213,6 +218,15 @@ impl Engine {
         Session { engine: self, model, cancel, keep: None, budget: None, tell: None, other: None, visitor: None }
     }
 
+    /// A model with adapters: the same one where the same is asked for again.
+    pub(crate) fn with_adapters(&self, model: &Arc<Model>, uses: &[AdapterUse]) -> Result<Arc<Model>> {
+        let (variant, forgotten) = self.variants.of(model, uses)?;
+        if let Some(old) = forgotten {
+            self.release(&old, |_| true);
+        }
+        Ok(variant)
+    }
+
     /// Forgets loaded programs of a model that no session uses, and with them the weights that nothing else holds.
     /// Those of a model that was dropped go by themselves, when the next session begins or ends.
     pub fn release(&self, model: &Model, which: impl Fn(&Part) -> bool) {
@@ -255,7 +269,12 @@ impl Engine {
             match self.load(&backend, session, key, notes) {
                 Ok(Some((program, memory))) if Arc::ptr_eq(&backend, &self.backend()) => {
                     let loaded: Loaded = Arc::new(Mutex::new(program));
-                    self.lock().insert((key, model), loaded.clone(), memory, visitor);
+                    let mut programs = self.lock();
+                    programs.insert((key, model), loaded.clone(), memory, visitor);
+                    // With other adapters it shares what they do not touch; the rest of theirs is not needed any more.
+                    for kin in self.variants.kin(key.model) {
+                        programs.release(kin, None, |other| other.kind() == key.part.kind());
+                    }
                     return Ok(Some(loaded));
                 }
                 // Given up meanwhile: what was loaded is of no use.

@@ -11,6 +11,7 @@
 //! many requests; [`fit`] says whether they fit into memory; [`metadata`] writes what was done, [`resume`] knows what
 //! was done before, [`sheet`] lays a grid's pictures out.
 
+pub mod adapters;
 pub mod axes;
 pub mod dynamic;
 pub mod fit;

@@ -63,6 +63,11 @@ pub fn cache_dir() -> Option<PathBuf> {
     base.map(|base| base.join("lienzo"))
 }
 
+/// The instruction set that kernels use here.
+pub fn instruction_set() -> String {
+    crate::simd::Isa::best().to_string()
+}
+
 /// What the processor calls itself.
 pub fn processor_name() -> Option<String> {
     let info = read("/proc/cpuinfo")?;

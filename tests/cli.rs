@@ -359,7 +359,7 @@ fn tips_help() {
 
 #[test]
 fn tags_that_would_change_the_model_are_no_words() {
-    refused(&["generate", "a red apple <lora:add_detail:0.8>"], 2, &["<lora:add_detail:0.8>", "--ignore-unsupported"]);
+    refused(&["generate", "a red apple <lora:add_detail:0.8>"], 2, &["<lora:add_detail:0.8>", "--lora-model-dir"]);
     refused(&["generate", "x", "-n", "<hypernet:a:1>"], 2, &["<hypernet:a:1>"]);
     let dir = Temp::new();
     let draw = |prompt: &str, more: &[&str], name: &str| {

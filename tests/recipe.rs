@@ -64,7 +64,7 @@ fn what_cannot_be_honoured_is_listed() {
     with_text(&dir, "init.png", &format!("x\n{settings}, Denoising strength: 0.7"));
     for (name, words) in [
         ("hires.png", &["Hires upscale: 2", "ENSD: 31337", "--ignore-unsupported"][..]),
-        ("lora.png", &["<lora:", "Lora hashes"]),
+        ("lora.png", &["<lora:a:1>", "--lora-model-dir"]),
         ("model.png", &["fe4efff1e1", "-m"]),
         ("init.png", &["-i"]),
     ] {

@@ -62,6 +62,14 @@ pub struct AdapterUse {
     pub blocks: Option<Arc<BlockWeights>>,
 }
 
+impl AdapterUse {
+    /// Whether it is the same of the same file.
+    pub fn is(&self, other: &Self) -> bool {
+        let numbers = |one: &Self| (one.adapter.id, one.text.to_bits(), one.unet.to_bits());
+        numbers(self) == numbers(other) && self.blocks == other.blocks
+    }
+}
+
 impl std::fmt::Debug for AdapterUse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ({}, {}, {:?})", self.adapter.name, self.text, self.unet, self.blocks)

@@ -16,6 +16,7 @@ use lienzo::diffusion::answers::Answers;
 use lienzo::diffusion::refiner::Refiner;
 use lienzo::engine::devices::DeviceWish;
 use lienzo::error::{Error, Result, escape};
+use lienzo::job::adapters::Library;
 use lienzo::job::fit::{self, Needs};
 use lienzo::job::hints::hints;
 use lienzo::job::metadata::{Metadata, embedding_hashes};
@@ -26,9 +27,10 @@ use lienzo::job::recipe::{Lacking, Recipe, listed};
 use lienzo::job::resolve::{chosen, remarks, resolve};
 use lienzo::job::settle::settled;
 use lienzo::job::styles::Styling;
+use lienzo::job::tags::Tag;
 use lienzo::job::unfinished::{Keeper, Left};
 use lienzo::job::upscale::UpscaleOrder;
-use lienzo::job::{dynamic, resume, sheet, tags};
+use lienzo::job::{adapters, dynamic, resume, sheet, tags};
 use lienzo::system::format_bytes;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -160,10 +162,10 @@ impl Asked {
             }
         };
         let typed = untagged(args, &typed)?;
-        let against = untagged(args, order.negative_prompt.as_deref().unwrap_or(""))?;
-        let (prompt, negative) = styling.apply(&typed, &against)?;
+        let against = order.negative_prompt.as_deref().unwrap_or("");
+        let (prompt, negative) = styling.apply(&typed, against)?;
         // Styles may bring tags of their own.
-        let prompts = (untagged(args, &prompt)?, untagged(args, &negative)?);
+        let prompts = (untagged(args, &prompt)?, without_tags(args, &negative)?);
         let overwrite = args.output.overwrite || args.output.resume;
         let spec = args.output.spec();
         let flags = [
@@ -224,12 +226,18 @@ impl Ready {
             (None, Some(prompts)) => each(args, prompts, &base, &styled)?,
             (None, None) => vec![base],
         };
+        let hashes = asked.recipe.as_ref().map_or_else(Vec::new, Recipe::adapters);
+        let library = Library::new(&args.prompts.lora_model_dir).with_hashes(hashes);
+        let lenient = args.prompts.ignore_unsupported;
+        let fits = adapters::equip(&mut requests, &order.lora, &library, &model, lenient)?;
+        fits.iter().for_each(|note| say!("note: {note}"));
         args.prompts.words.embed(&model, &mut requests)?;
         let largest = requests.iter().max_by_key(|r| r.width * r.height);
         let request = largest.cloned().ok_or_else(|| Error::other("nothing to draw"))?;
         if let Some(recipe) = &asked.recipe {
-            let lacking = recipe.embeddings(embedding_hashes(&request).as_deref());
-            refuse(args, &lacking.into_iter().collect::<Vec<_>>())?;
+            let mut lacking = recipe.other_adapters(&request)?;
+            lacking.extend(recipe.embeddings(embedding_hashes(&request).as_deref()));
+            refuse(args, &lacking)?;
         }
         request.check(&model)?;
         match &asked.output {
@@ -329,16 +337,25 @@ fn refuse(args: &GenerateArgs, lacking: &[Lacking]) -> Result<()> {
     )))
 }
 
-/// A prompt without tags that would change the model: there are no adapters yet, and as words they would spoil it.
+/// A prompt without tags other than those of adapters: nobody here can honour them, and as words they would spoil it.
 fn untagged(args: &GenerateArgs, prompt: &str) -> Result<String> {
-    let (without, found) = tags::taken_out(prompt);
+    cleared(args, prompt, |tag| !tag.adapter)
+}
+
+/// A negative prompt without any tags: adapters have no negative.
+fn without_tags(args: &GenerateArgs, prompt: &str) -> Result<String> {
+    cleared(args, prompt, |_| true).map_err(|e| e.at("negative prompt"))
+}
+
+fn cleared(args: &GenerateArgs, prompt: &str, which: impl Fn(&Tag) -> bool) -> Result<String> {
+    let (without, found) = tags::taken_out(prompt, which);
     if found.is_empty() {
         return Ok(prompt.to_owned());
     }
-    let list = found.iter().map(|tag| escape(tag)).collect::<Vec<_>>().join(", ");
+    let list = found.iter().map(|tag| escape(&tag.text)).collect::<Vec<_>>().join(", ");
     if !args.prompts.ignore_unsupported {
         let remedy = "take it out, or let --ignore-unsupported do so";
-        return Err(Error::usage(format!("the prompt asks for what is not here yet: {list}; {remedy}")));
+        return Err(Error::usage(format!("it asks for what is not here: {list}; {remedy}")));
     }
     // Of a picture that is repeated it has been said.
     if args.prompts.from_image.is_none() {
@@ -417,7 +434,8 @@ fn tell(args: &GenerateArgs, asked: &Asked, model: &Model, request: &Request) ->
     said(&mut remarks(order, request, model));
     if model.path.is_none() {
         let embeddings: Vec<&str> = request.embeddings.iter().map(|e| e.name.as_str()).collect();
-        let hints = hints(&asked.typed, &embeddings)?;
+        let typed = tags::taken_out(&asked.typed, |_| true).0;
+        let hints = hints(&typed, &embeddings)?;
         hints.lines.iter().for_each(|hint| say!("note: {hint}"));
         if hints.unknown {
             say!("note: {}", super::prompt::WORDS);

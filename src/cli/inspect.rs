@@ -1,7 +1,8 @@
-//! `lienzo inspect`: what a checkpoint, the embedded model or a picture contains.
+//! `lienzo inspect`: what a checkpoint, the embedded model, an adapter or a picture contains.
 
 use super::terminal::print;
 use clap::Args;
+use lienzo::checkpoint::adapter::AdapterFile;
 use lienzo::checkpoint::{self, Grounds, Model, arch, model_hash};
 use lienzo::error::{Error, Result};
 use lienzo::image::PictureLimits;
@@ -40,6 +41,10 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode> {
     }
     if args.words {
         print(Vocabulary::embedded()?.list());
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(path) = args.file.as_deref().filter(|path| path.is_file() && AdapterFile::is_one(path)) {
+        print(AdapterFile::open(path)?.describe()?);
         return Ok(ExitCode::SUCCESS);
     }
     let model = match &args.file {

@@ -8,12 +8,11 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::process::ExitCode;
 
 /// What other programs have and this one has not, by the words that their flags begin with.
-const ABSENT: [(&[&str], &str); 6] = [
+const ABSENT: [(&[&str], &str); 5] = [
     (
         &["hires", "hr-", "enable-hr"],
         "there is no second pass yet; draw, then begin with the picture: -i PICTURE -W 1024 -H 1024 --strength 0.3",
     ),
-    (&["lora"], "adapters (LoRA) are not here yet"),
     (&["control", "canny"], "ControlNet is not here yet"),
     (&["upscale"], "upscalers are not here yet"),
     (&["taesd", "tae"], "small decoders are not here yet"),

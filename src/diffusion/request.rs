@@ -12,6 +12,7 @@ use super::preview::{Preview, PreviewBy};
 use super::prompt::embeddings::Embedding;
 use super::refiner::Refiner;
 use crate::checkpoint::Model;
+use crate::checkpoint::adapter::AdapterUse;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::models::Autoencoder;
@@ -69,6 +70,10 @@ pub struct Request {
     pub known: BTreeMap<usize, Answers>,
     /// Textual inversion embeddings that the prompts may name.
     pub embeddings: Arc<Vec<Embedding>>,
+    /// Adapters, in the order in which they apply.
+    pub adapters: Arc<Vec<AdapterUse>>,
+    /// The prompt as metadata tell it, where that is another one: with the tags that named the adapters.
+    pub written: Option<String>,
 }
 
 /// What a request begins with. Pictures are shared: a request that is cloned for another size or seed owns no copy.
@@ -226,6 +231,8 @@ impl Request {
             count: 1,
             rng: RngKind::Nv,
             embeddings: Arc::default(),
+            adapters: Arc::default(),
+            written: None,
             batch_size: 1,
             variation: None,
             start: Start::Noise,

@@ -112,6 +112,11 @@ impl Session<'_> {
     /// # Errors
     /// As [`Engine::draw`]; cancelled.
     pub fn draw(&self, request: &Request, listen: &mut Listener<'_>) -> Result<()> {
+        if !request.adapters.is_empty() {
+            let model = self.engine.with_adapters(self.model, &request.adapters)?;
+            let request = Request { adapters: Arc::default(), ..request.clone() };
+            return Session { model: &model, ..*self }.draw(&request, listen);
+        }
         let tokens = self.engine.texts.tokenizer(self.model)?;
         let visitor = {
             let mut programs = self.engine.lock();

@@ -1,5 +1,6 @@
 //! `steps=10,20 x sampler=euler,heun` goes in, the requests of all cells come out.
 
+use super::adapters::AdapterWish;
 use super::note::{Field, Objection, phrase};
 use super::word::Word;
 use crate::diffusion::Request;
@@ -15,7 +16,7 @@ const MAX_AXES: usize = 3;
 const MAX_VALUES: usize = 10_000;
 
 /// What a grid can vary, and other spellings of it.
-const NAMES: [(Parameter, &[&str]); 10] = [
+const NAMES: [(Parameter, &[&str]); 11] = [
     (Parameter::Steps, &["steps"]),
     (Parameter::Sampler, &["sampler", "sampling-method"]),
     (Parameter::Scheduler, &["scheduler"]),
@@ -25,6 +26,7 @@ const NAMES: [(Parameter, &[&str]); 10] = [
     (Parameter::ClipSkip, &["clip-skip"]),
     (Parameter::Eta, &["eta"]),
     (Parameter::Strength, &["strength"]),
+    (Parameter::Lora, &["lora"]),
     (Parameter::Prompt, &["prompt"]),
 ];
 
@@ -39,6 +41,7 @@ enum Parameter {
     ClipSkip,
     Eta,
     Strength,
+    Lora,
     Prompt,
 }
 
@@ -74,6 +77,8 @@ impl Parameter {
             Self::ClipSkip => Setting::ClipSkip(text.parse().map_err(|e| wrong(&e))?),
             Self::Eta => Setting::Eta(text.parse().map_err(|e| wrong(&e))?),
             Self::Strength => Setting::Strength(text.parse().map_err(|e| wrong(&e))?),
+            Self::Lora if matches!(text, "" | "none") => Setting::Lora(None),
+            Self::Lora => Setting::Lora(Some(AdapterWish::parse(text)?)),
             Self::Prompt => Setting::Prompt(text.to_owned()),
         })
     }
@@ -91,6 +96,7 @@ enum Setting {
     ClipSkip(usize),
     Eta(f32),
     Strength(f32),
+    Lora(Option<AdapterWish>),
     Prompt(String),
 }
 
@@ -134,7 +140,7 @@ impl Word for Axes {
 
     fn word(&self) -> String {
         let axis = |axis: &Axis| {
-            let between = if axis.parameter == Parameter::Prompt { "|" } else { "," };
+            let between = if matches!(axis.parameter, Parameter::Prompt | Parameter::Lora) { "|" } else { "," };
             let values: Vec<&str> = axis.values.iter().map(|(text, _)| text.as_str()).collect();
             format!("{}={}", axis.parameter.name(), values.join(between))
         };
@@ -160,9 +166,11 @@ impl Axes {
             }
             let values: Vec<String> = match parameter {
                 Parameter::Prompt => split_prompts(values),
+                // Block weights have commas.
+                Parameter::Lora => values.split('|').map(|v| v.trim().to_string()).collect(),
                 _ => values.split(',').map(|v| v.trim().to_string()).collect(),
             };
-            if values.iter().any(|v| v.is_empty() && parameter != Parameter::Prompt) {
+            if values.iter().any(|v| v.is_empty() && !matches!(parameter, Parameter::Prompt | Parameter::Lora)) {
                 return Err(wrong(format!("{} has an empty value", parameter.name())));
             }
             let mut read = Vec::new();
@@ -232,6 +240,7 @@ impl Axes {
                 Setting::ClipSkip(n) => put("clip_skip", json!(n)),
                 Setting::Eta(v) => put("eta", json!(v)),
                 Setting::Strength(v) => put("strength", json!(v)),
+                Setting::Lora(wish) => put("lora", json!(wish.iter().map(Word::word).collect::<Vec<_>>())),
                 Setting::Prompt(prompt) => put("prompt", json!(prompt)),
             }
         }
@@ -257,11 +266,17 @@ impl Axes {
         styled: &dyn Fn(&str) -> Result<String, Objection>,
     ) -> Result<Request, Objection> {
         let mut request = base.clone();
+        let mut added = String::new();
         for axis in &self.0 {
             let (_, setting) = &axis.values[cell % axis.len()];
             cell /= axis.len();
             apply(setting, &mut request, styled)?;
+            if let Setting::Lora(Some(wish)) = setting {
+                added = format!(" <lora:{}>", wish.word());
+            }
         }
+        // Behind whatever prompt an axis has brought.
+        request.prompt.push_str(&added);
         Ok(request)
     }
 }
@@ -296,6 +311,7 @@ fn apply(
         Setting::Size(width, height) => (to.width, to.height) = (*width, *height),
         Setting::ClipSkip(skip) => to.clip_skip = *skip,
         Setting::Eta(eta) => to.sampling.eta = Some(*eta),
+        Setting::Lora(_) => {}
         Setting::Prompt(prompt) => to.prompt = styled(prompt)?,
     }
     Ok(())
@@ -383,6 +399,7 @@ mod tests {
     fn axes_are_read() {
         assert_eq!(labels("steps=10, 20 x sampler=euler,dpm++2m"), [["steps 10", "steps 20"], ["Euler", "DPM++ 2M"]]);
         assert_eq!(labels("prompt=a x b|[c|d] x = x cfg=7.5")[0], ["a x b", "[c|d] x ="]);
+        assert_eq!(labels("lora=a:0.5|a:1|none x steps=3")[0], ["lora a:0.5", "lora a:1", "lora none"]);
         assert_eq!(Axes::parse("prompt=cat|dog").unwrap().prompt(), Some("cat"));
     }
 

@@ -1,5 +1,6 @@
 //! The `parameters` text of a picture: the request in the webui's words.
 
+use super::adapters::adapter_hashes;
 use crate::checkpoint::{Model, cached_model_hash, cached_vae_hash};
 use crate::diffusion::Request;
 use crate::diffusion::conditioning::EmptyNegative;
@@ -142,6 +143,9 @@ impl<'e> Metadata<'e> {
         if let Some(hashes) = embedding_hashes(request) {
             put("TI hashes", hashes);
         }
+        if let Some(hashes) = adapter_hashes(request)? {
+            put("Lora hashes", hashes);
+        }
         if let Some(eta) = s.eta {
             put("Eta", eta.to_string());
         }
@@ -164,8 +168,8 @@ impl<'e> Metadata<'e> {
         }
         arithmetic(numerics, &mut put);
         put("Version", format!("Lienzo v{}", env!("CARGO_PKG_VERSION")));
-        let parameters =
-            Parameters { prompt: request.prompt.clone(), negative_prompt: request.negative_prompt.clone(), entries };
+        let prompt = request.written.clone().unwrap_or_else(|| request.prompt.clone());
+        let parameters = Parameters { prompt, negative_prompt: request.negative_prompt.clone(), entries };
         Ok(parameters.to_text())
     }
 }

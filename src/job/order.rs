@@ -4,6 +4,7 @@
 //! What was not asked for is `None`: a picture's own settings may fill it ([`super::recipe`]), then the model's
 //! ([`super::resolve`]).
 
+use super::adapters::AdapterWish;
 use super::axes::Axes;
 use super::note::{Field, Objection, phrase};
 use super::word::{self, Auto, Seed, Shown};
@@ -42,6 +43,8 @@ pub struct Order {
     pub refiner: Option<PathBuf>,
     /// The share of the steps that are the first model's, 0 to 1.
     pub refiner_switch: Option<f32>,
+    /// Adapters beside those that tags in the prompt name.
+    pub lora: Vec<AdapterWish>,
 
     /// Pixels, a multiple of 8.
     pub width: Option<usize>,
@@ -275,6 +278,7 @@ mod tests {
             prompt: Some("a red apple".into()),
             styles: vec!["photo".into()],
             model: Some("a.safetensors".into()),
+            lora: vec![Word::parse("x:0.5:1:lbw=MIDD").unwrap()],
             width: Some(512),
             seed: Some(Seed::Fixed(u64::MAX)),
             rng: Some(RngKind::Cpu),

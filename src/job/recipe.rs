@@ -12,6 +12,7 @@ use super::order::Order;
 use super::picture::Shelf;
 use super::word::{Seed, Word};
 use crate::checkpoint::{Model, legacy_hash, model_hash, sha256_file, vae_hash};
+use crate::diffusion::Request;
 use crate::diffusion::denoise::samplers::Family;
 use crate::diffusion::denoise::sigmas::ScheduleKind;
 use crate::diffusion::denoise::timesteps::Timesteps;
@@ -25,7 +26,7 @@ use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
 
 /// Settings that change no picture here, or are looked at elsewhere in this file.
-const HARMLESS: [&str; 25] = [
+const HARMLESS: [&str; 26] = [
     "Refiner",
     // What choices and wildcards were written; the prompt has what was chosen.
     "Template",
@@ -44,6 +45,7 @@ const HARMLESS: [&str; 25] = [
     "Init image hash",
     "Version",
     "Hashes",
+    "Lora hashes",
     "Batch size",
     "Batch pos",
     "User",
@@ -113,6 +115,30 @@ impl Recipe {
     pub fn embeddings(&self, found: Option<&str>) -> Option<Lacking> {
         let wanted = self.0.get("TI hashes")?;
         (found != Some(wanted)).then(|| Lacking::Embeddings(wanted.into()))
+    }
+
+    /// The adapters that the picture was made with: names and the first digits of hashes.
+    pub fn adapters(&self) -> Vec<(String, String)> {
+        let all = self.0.get("Lora hashes").unwrap_or_default().split(',');
+        all.filter_map(|one| one.split_once(':')).map(|(name, hash)| (name.trim().into(), hash.trim().into())).collect()
+    }
+
+    /// Compares the adapters that the picture was made with to those that a request has.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn other_adapters(&self, request: &Request) -> Result<Vec<Lacking>> {
+        let mut lacking = Vec::new();
+        for (name, hash) in self.adapters() {
+            let mut same = false;
+            for one in request.adapters.iter().filter(|one| one.told == name) {
+                same |= one.adapter.is_hash(&hash)?;
+            }
+            if !same {
+                lacking.push(Lacking::Adapter(format!("{name} [{hash}]")));
+            }
+        }
+        Ok(lacking)
     }
 
     fn settings(&self, order: &mut Order) -> Result<Vec<Lacking>> {

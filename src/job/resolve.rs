@@ -49,6 +49,8 @@ pub fn resolve(
         count: order.count(),
         rng: order.rng.unwrap_or_default(),
         embeddings: Arc::default(),
+        adapters: Arc::default(),
+        written: None,
         batch_size: order.batch_size.unwrap_or(1),
         variation: variation(order),
         start: start.start,
@@ -121,6 +123,7 @@ pub fn chosen(order: &Order, request: &Request, model: &Model) -> Vec<Phrase> {
 pub fn remarks(order: &Order, request: &Request, model: &Model) -> Vec<Phrase> {
     let mut out = ignored(order, request);
     out.extend(untold(order, request, model));
+    out.extend(super::adapters::unsuited(request).into_iter().map(Phrase::from));
     if request.start.outpaint().is_some() && request.batch_size > 1 {
         out.push(phrase![Field::BatchSize, " is ignored: outpainting takes one picture at a time"]);
     }

@@ -7,7 +7,7 @@
 use crate::diffusion::answers::Answer;
 use crate::error::{Error, Result, escape};
 use crate::files::cannot_write;
-use crate::simd::Isa;
+use crate::system;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File, OpenOptions};
@@ -82,7 +82,7 @@ impl Left {
 
     /// Whether the same instruction set would go on.
     pub fn same_machine(&self) -> bool {
-        self.head.isa == Isa::best().to_string()
+        self.head.isa == system::instruction_set()
     }
 
     /// The `parameters` in the file of this picture, whatever is behind them.
@@ -244,7 +244,7 @@ impl Keeper {
         if ours {
             fs::remove_file(&self.path)?;
         }
-        let head = Head { parameters, isa: Isa::best().to_string() };
+        let head = Head { parameters, isa: system::instruction_set() };
         let text = serde_json::to_vec(&head)?;
         let mut bytes = MAGIC.to_vec();
         bytes.extend((text.len() as u32).to_le_bytes());

@@ -12,6 +12,7 @@ use lienzo::diffusion::inpaint::Fill;
 use lienzo::diffusion::outpaint::Sides;
 use lienzo::error::{Error, Result};
 use lienzo::image::resize::ResizeMode;
+use lienzo::job::adapters::AdapterWish;
 use lienzo::job::axes::Axes;
 use lienzo::job::dynamic;
 use lienzo::job::fit::Allowed;
@@ -58,6 +59,13 @@ pub struct PromptFlags {
     /// Folder of wildcards: a line of its fruit.txt is chosen for __fruit__ in a prompt
     #[arg(long, value_name = "DIR")]
     pub wildcard_dir: Option<PathBuf>,
+    /// Folder of LoRAs and their kin, searched with its subfolders: <lora:NAME:0.8> in a prompt takes 0.8 of
+    /// NAME.safetensors; may be given several times
+    #[arg(long, value_name = "DIR", visible_alias = "lora-dir")]
+    pub lora_model_dir: Vec<PathBuf>,
+    /// A LoRA beside those in the prompt: a file or a name, and how much of it; may be given several times
+    #[arg(long, value_name = "FILE[:WEIGHT]", value_parser = parsed::<AdapterWish>)]
+    lora: Vec<AdapterWish>,
     #[command(flatten)]
     pub words: WordArgs,
     #[command(flatten)]
@@ -72,7 +80,7 @@ pub struct PromptFlags {
     /// up among them
     #[arg(long, value_name = "PNG")]
     pub from_image: Option<PathBuf>,
-    /// Go on without what cannot be honoured: settings of --from-image, <lora:...> in a prompt
+    /// Go on without what cannot be honoured: settings of --from-image, <hypernet:...> in a prompt
     #[arg(long)]
     pub ignore_unsupported: bool,
 }
@@ -110,8 +118,8 @@ pub struct PictureFlags {
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
     /// Make a picture for every combination and a contact sheet, for example "steps=10,20 x sampler=euler,heun"; up to
-    /// three of steps, sampler, scheduler, cfg, seed, size, clip-skip, eta, strength and prompt=a red cat|a dog.
-    /// 5..30..5 are the numbers from 5 to 30 in steps of 5
+    /// three of steps, sampler, scheduler, cfg, seed, size, clip-skip, eta, strength, lora=a:0.5|a:1 and prompt=a cat|a
+    /// dog. 5..30..5 are the numbers from 5 to 30 in steps of 5
     #[arg(long, value_name = "AXES", value_parser = parsed::<Axes>)]
     grid: Option<Axes>,
 }
@@ -355,6 +363,7 @@ impl GenerateArgs {
             vae: prompts.model.vae.clone(),
             refiner: prompts.refiner.clone(),
             refiner_switch: prompts.refiner_switch,
+            lora: prompts.lora.clone(),
             width: picture.width,
             height: picture.height,
             count: picture.count(),

@@ -104,8 +104,9 @@ impl<'a> Writer<'a> {
 
     /// The same going on with what is kept of unfinished pictures.
     #[must_use]
-    pub fn keeping(self, keepers: BTreeMap<usize, Keeper>) -> Self {
-        Self { keepers, ..self }
+    pub fn keeping(mut self, keepers: BTreeMap<usize, Keeper>) -> Self {
+        self.keepers = keepers;
+        self
     }
 
     /// Draws a request's pictures and writes them; the first is number `first` of the job. Gives the last one.

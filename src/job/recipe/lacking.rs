@@ -24,6 +24,8 @@ pub enum Lacking {
     OtherPicture,
     /// A tag in the prompt that would change the model.
     Tag(String),
+    /// An adapter: its name and hash.
+    Adapter(String),
     /// The embeddings.
     Embeddings(String),
 }
@@ -58,6 +60,7 @@ impl Lacking {
                 ")"
             ],
             Self::OtherPicture => phrase!["Init image hash (the picture of ", Field::InitImage, " is another)"],
+            Self::Adapter(wanted) => format!("Lora hashes: {} (give the same file)", escape(wanted)).into(),
             Self::Tag(tag) => format!("the {} in its prompt", escape(tag)).into(),
             Self::Embeddings(wanted) => format!("TI hashes: {} (give the same embeddings)", escape(wanted)).into(),
         }

@@ -44,6 +44,9 @@ impl Work {
 /// Everything that can be refused without drawing.
 pub(crate) fn work(order: &Order, model: Arc<Model>, shelf: &dyn Shelf) -> Result<Work, Fault> {
     order.check().map_err(Fault::of_objection)?;
+    if !order.lora.is_empty() {
+        return Err(Fault::of_order("lora", "adapters are not here: leave them out"));
+    }
     let styling = Styling::new(&order.styles, &styles::all(None)?)?;
     let own = order.prompt.clone().unwrap_or_default();
     let typed = order.grid.as_ref().and_then(Axes::prompt).map_or(own, str::to_owned);
@@ -66,6 +69,8 @@ pub(crate) fn work(order: &Order, model: Arc<Model>, shelf: &dyn Shelf) -> Resul
         None => (vec![base.clone()], vec![None]),
     };
     for request in &requests {
+        // A grid may bring adapters too.
+        untagged(&request.prompt)?;
         request.check(&model)?;
     }
     phrases.extend(remarks(order, &base, &model));
@@ -95,10 +100,11 @@ fn choices(typed: &str, base: &Request, styled: &dyn Fn(&str) -> Result<String, 
 
 /// A prompt that asks for nothing that is not here.
 fn untagged(prompt: &str) -> Result<&str, Fault> {
-    match tags::first(prompt) {
+    let (without, found) = tags::taken_out(prompt, |_| true);
+    match found.first() {
         Some(tag) => {
-            let message = format!("the prompt asks for what is not here: {}", crate::error::escape(&tag));
-            let without = json!({"prompt": tags::taken_out(prompt).0});
+            let message = format!("the prompt asks for what is not here: {}", crate::error::escape(&tag.text));
+            let without = json!({"prompt": without});
             Err(Fault::of_order("prompt", message).or_set("without it", without))
         }
         None => Ok(prompt),

@@ -145,7 +145,7 @@ fn recipe_of(app: &Shared, recipe: &Recipe, text: &str) -> (Option<Order>, Vec<F
             Lacking::Picture(_) | Lacking::OtherPicture => vec!["order".into(), "init_image".into()],
             Lacking::Eta(_) => vec!["order".into(), "eta".into()],
             Lacking::Schedule(_) => vec!["order".into(), "schedule".into()],
-            Lacking::Tag(_) | Lacking::Embeddings(_) => vec!["order".into(), "prompt".into()],
+            Lacking::Tag(_) | Lacking::Embeddings(_) | Lacking::Adapter(_) => vec!["order".into(), "prompt".into()],
             Lacking::Setting(setting) => vec!["setting".into(), escape(setting)],
         };
         problems.push(fault);

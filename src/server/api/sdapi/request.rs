@@ -77,7 +77,7 @@ pub(super) fn asked(mut f: Fields, picture: bool, desk: &dyn Desk, own: &Setting
 fn words(f: &mut Fields, order: &mut Order) {
     let untagged = f.flag("disable_extra_networks", json!(false)) == Some(true);
     // Without networks the webui still takes their tags out.
-    let plain = |text: String| if untagged { tags::taken_out(&text).0 } else { text };
+    let plain = |text: String| if untagged { tags::taken_out(&text, |_| true).0 } else { text };
     order.prompt = f.text("prompt", json!("")).map(plain);
     order.negative_prompt = f.text("negative_prompt", json!("")).map(plain);
     for style in f.list("styles", Value::Null).unwrap_or_default() {
