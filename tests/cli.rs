@@ -342,7 +342,7 @@ fn tips_help() {
     refused(&["generate", "a", "red", "apple"], 2, &["needs quotes"]);
     for (args, word, not) in [
         (&["--hr-scale", "2"][..], "no second pass", "'--scale'"),
-        (&["--upscale-model", "x"], "upscalers are not here", "'--scale'"),
+        (&["--upscale-repeats", "2"], "use --upscale FACTOR", "'--scale'"),
         (&["--tiling"], "no tiling", "init_img"),
         (&["--control-net", "x"], "ControlNet is not here", "similar"),
         (&["--lcm"], "unexpected", "plms"),

@@ -162,7 +162,9 @@ impl OutputPlan {
         Ok(())
     }
 
-    /// Files, made or begun, that may be picture `index` of some seed: those whose names fit, where the seed is a part of the name.
+    /// Files, made or begun, that may be picture `index` of some seed: those whose names fit, where the seed is a part
+    /// of
+    /// the name.
     pub fn candidates(&self, index: usize) -> Vec<PathBuf> {
         let pattern = match &self.naming {
             Naming::Pattern(pattern) if pattern.contains(SEED) => pattern,

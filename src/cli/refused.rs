@@ -14,7 +14,7 @@ const ABSENT: [(&[&str], &str); 5] = [
         "there is no second pass yet; draw, then begin with the picture: -i PICTURE -W 1024 -H 1024 --strength 0.3",
     ),
     (&["control", "canny"], "ControlNet is not here yet"),
-    (&["upscale"], "upscalers are not here yet"),
+    (&["upscale"], "use --upscale FACTOR (and --upscale-model FILE)"),
     (&["taesd", "tae"], "small decoders are not here yet"),
     (&["vae-tiling", "tiling"], "there is no tiling; --low-memory and --max-memory save memory"),
 ];

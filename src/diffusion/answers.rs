@@ -1,7 +1,8 @@
 //! What a network answered in an interrupted run goes in; the run goes on behind the last answer, to the same bytes.
 //!
-//! A sampler follows from its noise, which a seed makes again, and from what it is answered. So nothing of its own state
-//! has to be kept: given the answers once more it comes to the same place within milliseconds, whichever sampler it is.
+//! A sampler follows from its noise, which a seed makes again, and from what it is answered. So nothing of its own
+//! state has to be kept: given the answers once more it comes to the same place within milliseconds, whichever sampler
+//! it is.
 
 use super::denoise::run::{At, Denoiser};
 use crate::error::Result;

@@ -139,14 +139,16 @@ async fn connection(stream: TcpStream, router: Router, permit: OwnedSemaphorePer
     drop(permit);
 }
 
-/// Resolves when the process is told to end: Ctrl-C, or SIGTERM. The second time it ends at once.
+/// Resolves when the process is told to end: Ctrl-C, or SIGTERM. The second time it ends at once. Both are heard from
+/// this call on.
 fn told_to_end() -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
     let (tell, told) = tokio::sync::oneshot::channel();
+    let mut signals = Signals::new();
     tokio::spawn(async move {
-        one_signal().await;
+        signals.next().await;
         // Whoever waited for it may be gone.
         let _ = tell.send(());
-        one_signal().await;
+        signals.next().await;
         std::process::exit(130);
     });
     Box::pin(async move {
@@ -154,20 +156,43 @@ fn told_to_end() -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
     })
 }
 
+/// What tells a process to end. What cannot be heard never comes.
 #[cfg(unix)]
-async fn one_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut term) => tokio::select! {
-            _ = term.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        },
-        Err(_) => drop(tokio::signal::ctrl_c().await),
+struct Signals([Option<tokio::signal::unix::Signal>; 2]);
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        Self([SignalKind::terminate(), SignalKind::interrupt()].map(|kind| signal(kind).ok()))
+    }
+
+    async fn next(&mut self) {
+        async fn one(signal: &mut Option<tokio::signal::unix::Signal>) {
+            match signal {
+                Some(signal) => drop(signal.recv().await),
+                None => std::future::pending().await,
+            }
+        }
+        let [term, int] = &mut self.0;
+        tokio::select! {
+            () = one(term) => {}
+            () = one(int) => {}
+        }
     }
 }
 
 #[cfg(not(unix))]
-async fn one_signal() {
-    // Where it cannot be heard, nobody is told.
-    let _ = tokio::signal::ctrl_c().await;
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> Self {
+        Self
+    }
+
+    async fn next(&mut self) {
+        // Where it cannot be heard, nobody is told.
+        let _ = tokio::signal::ctrl_c().await;
+    }
 }
