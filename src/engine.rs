@@ -21,7 +21,6 @@ use crate::checkpoint::Model;
 use crate::checkpoint::adapter::AdapterUse;
 use crate::error::{Error, Kind, Remedy, Result};
 use crate::graph::plan::Plan;
-use crate::graph::target::Target;
 use crate::models::part::Part;
 use programs::{Key, Table};
 use residency::{Again, Keep, Residency};
@@ -374,7 +373,7 @@ fn lock_unless<'m, T>(cancel: &AtomicBool, mutex: &'m Mutex<T>) -> Result<MutexG
 fn plan_on(backend: &dyn Backend, model: &Model, stage: Part) -> Result<Plan> {
     Plan::new(stage.graph(&model.networks)?, &backend.caps_for(model)).map_err(|e| match e.kind() {
         // Nothing is left that this device could run.
-        Kind::Refused if matches!(backend.caps().target, Target::Gpu(_)) => {
+        Kind::Refused if backend.numerics().device.is_some() => {
             let place = format!("{} cannot be used", backend.name());
             e.at(place).try_this(Remedy::NewDriver).try_this(Remedy::Cpu)
         }

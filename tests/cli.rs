@@ -93,12 +93,12 @@ fn wrong_flags_say_what_is_possible() {
 #[test]
 fn memory_is_judged_before_the_work() {
     refused(
-        &["generate", "x", "--max-memory", "50MB"],
+        &["generate", "x", "--max-memory", "40MB"],
         1,
-        &["not enough memory", "--max-memory allows 50.00 MB", "--force"],
+        &["not enough memory", "--max-memory allows 40.00 MB", "--force"],
     );
     let dir = Temp::new();
-    let forced = lienzo(&dir, &["generate", "x", "--steps", "1", "--max-memory", "50MB", "--force"]);
+    let forced = lienzo(&dir, &["generate", "x", "--steps", "1", "--max-memory", "40MB", "--force"]);
     assert!(forced.status.success(), "{}", stderr(&forced));
 }
 

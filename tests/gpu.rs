@@ -145,7 +145,7 @@ macro_rules! ops {
     };
 }
 
-ops! { matmul conv2d group_norm layer_norm attention geglu activate add concat upsample timestep_embedding }
+ops! { matmul conv2d group_norm layer_norm attention geglu activate add concat upsample timestep_embedding prelu pixel_shuffle }
 
 /// The addresses of the kernels for tensor cores, whose arithmetic is done plainly: no software adapter has any.
 ///

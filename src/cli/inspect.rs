@@ -43,12 +43,14 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode> {
         print(Vocabulary::embedded()?.list());
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(path) = args.file.as_deref().filter(|path| path.is_file() && AdapterFile::is_one(path)) {
-        print(AdapterFile::open(path)?.describe()?);
-        return Ok(ExitCode::SUCCESS);
-    }
-    let model = match &args.file {
-        Some(path) => checkpoint::open(path)?,
+    let model = match args.file.as_deref().map(|path| (path, checkpoint::open(path))) {
+        Some((_, Ok(model))) => model,
+        // Names alone do not tell: a checkpoint goes first.
+        Some((path, Err(_))) if path.is_file() && AdapterFile::is_one(path) => {
+            print(AdapterFile::open(path)?.describe()?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some((_, Err(e))) => return Err(e),
         None => Model::embedded()?,
     };
     let mut out = checkpoint::describe(&model);
