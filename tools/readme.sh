@@ -46,3 +46,8 @@ side_by_side inpaint.png pets.png "$pictures/mask.png" inpainted.png
 "$lienzo" generate "a penguin on a blue background" -s 1 -o penguin.png
 "$lienzo" generate "a penguin on a blue background" -i penguin.png --outpaint left=32,right=32 -s 2 -o wide.png
 convert wide.png -filter point -resize 256x128 "$pictures/outpaint.png"
+
+# Larger: as drawn and four times as large.
+"$lienzo" generate "a butterfly on a yellow background" -s 7 -o butterfly.png
+"$lienzo" upscale butterfly.png -o butterfly4.png
+montage butterfly.png butterfly4.png -filter point -resize 256x256 -tile x1 -geometry +4+4 "$pictures/upscale.png"
