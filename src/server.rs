@@ -2,7 +2,7 @@
 //! programs speak.
 //!
 //! [`run`] is all of it. Inside: [`http`](self) holds connections, rules and limits; `api` has the three APIs, each a
-//! router over the one [`App`]; `jobs` makes a job of each order and draws it, with `broker` as its queue; `models` are
+//! router over the one `App`; `jobs` makes a job of each order and draws it, with `broker` as its queue; `models` are
 //! the models that can be named; `page` is what a browser gets.
 //!
 //! The engine has a thread of its own; what waits for the disk or reads a picture runs on threads that may block, never

@@ -1,7 +1,7 @@
 //! An adapter's file (LoRA and its kin) to what it changes of a model: every form, every spelling of a module's name.
 //!
-//! A file is a flat map from a module and a part of it to a tensor. [`parts`] cuts its keys, [`names`] knows each
-//! spelling of each module that the model has, [`forms`] makes deltas of a module's parts, [`fit`] decides, from shapes
+//! A file is a flat map from a module and a part of it to a tensor. `parts` cuts its keys, `names` knows each
+//! spelling of each module that the model has, `forms` makes deltas of a module's parts, `fit` decides, from shapes
 //! alone, whether the file belongs to the model. The arithmetic is in [`crate::weights`].
 
 mod about;

@@ -2,7 +2,7 @@
 //! definition: a plan goes in, the first variant that is wrong comes out.
 //!
 //! A verdict holds for the process: a compiler, a flag or a processor may be at fault, none of which changes meanwhile.
-//! It takes a few milliseconds, because only cases of little work are run.
+//! Only cases of little work are run: it must not be felt.
 
 use crate::check::{Layout, Outcome, Prepared};
 use crate::dtype::Storage;
